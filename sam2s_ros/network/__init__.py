@@ -1,0 +1,44 @@
+"""The network room: SAM 2.1 (and what SAM2S adds to it) in PyTorch, and how its weights are read and written.
+
+Nothing here knows of video streams, engines or ROS: a network is a set of graphs over tensors.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sam2s_ros.network.config import ConvTrunkConfig, HieraConfig, NetworkConfig
+from sam2s_ros.network.presets import PRESETS
+from sam2s_ros.network.sam2 import Decoded, ImageFeatures, Sam2Network
+
+__all__ = [
+    "PRESETS",
+    "ConvTrunkConfig",
+    "Decoded",
+    "HieraConfig",
+    "ImageFeatures",
+    "NetworkConfig",
+    "Sam2Network",
+    "build_network",
+]
+
+
+def build_network(preset: str, checkpoint: str | Path | None = None) -> Sam2Network:
+    """Build the network of a preset in evaluation mode, float32, on the CPU.
+
+    Args:
+        preset: a key of `PRESETS`.
+        checkpoint: weights to load strictly (safetensors, or a PyTorch file read with `weights_only=True`); None
+            leaves the weights random.
+
+    Raises:
+        ValueError: unknown preset, or a checkpoint that does not fit (the message lists what does not).
+    """
+    if preset not in PRESETS:
+        raise ValueError(f"unknown preset {preset!r}; choose one of {', '.join(sorted(PRESETS))}")
+    network = Sam2Network(PRESETS[preset])
+    if checkpoint is not None:
+        from sam2s_ros.network.checkpoint import load_checkpoint
+
+        load_checkpoint(network, checkpoint)
+    return network.eval()

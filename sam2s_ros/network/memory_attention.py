@@ -1,0 +1,88 @@
+"""Memory attention: the frame's features look at themselves, then at what the memory bank holds."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sam2s_ros.network.layers import Attention
+from sam2s_ros.network.position import axial_rotation, rotate
+
+
+class RotaryAttention(Attention):
+    """Attention with axial rotary positions; keys may repeat the grid and end in tokens without position."""
+
+    def rotary(self, q: Tensor, k: Tensor, v: Tensor, rotation: Tensor, bias: Tensor | None = None) -> Tensor:
+        """q [B, L, dim], k and v [B, R * L + E, kv_dim], rotation [L, D / 2, 2] -> [B, L, dim].
+
+        The first R * L keys are R grids of the queries' size, the last E keys (object pointers) are not rotated.
+        `bias` [B, 1, 1, R * L + E] is added to the scores.
+        """
+        query = rotate(self.split_heads(self.q_proj(q)), rotation)
+        key = self.split_heads(self.k_proj(k))
+        value = self.split_heads(self.v_proj(v))
+        grids = key.shape[2] // rotation.shape[0]
+        positioned = grids * rotation.shape[0]
+        repeated = rotation if grids == 1 else rotation.repeat(grids, 1, 1)
+        turned = rotate(key[:, :, :positioned], repeated)
+        if positioned < key.shape[2]:
+            turned = torch.cat((turned, key[:, :, positioned:]), dim=2)
+        attended = F.scaled_dot_product_attention(query, turned, value, attn_mask=bias)
+        return self.out_proj(self.join_heads(attended))
+
+
+class MemoryAttentionLayer(nn.Module):
+    """Self-attention, cross-attention to memory, feed-forward; each after a normalisation."""
+
+    def __init__(self, dim: int, memory_dim: int, ffn_dim: int) -> None:
+        super().__init__()
+        self.self_attn = RotaryAttention(dim, 1)
+        self.cross_attn_image = RotaryAttention(dim, 1, kv_dim=memory_dim)
+        self.linear1 = nn.Linear(dim, ffn_dim)
+        self.linear2 = nn.Linear(ffn_dim, dim)
+        self.norm1 = nn.LayerNorm(dim)
+        self.norm2 = nn.LayerNorm(dim)
+        self.norm3 = nn.LayerNorm(dim)
+
+    def forward(self, x: Tensor, keys: Tensor, values: Tensor, rotation: Tensor, bias: Tensor | None) -> Tensor:
+        y = self.norm1(x)
+        x = x + self.self_attn.rotary(y, y, y, rotation)
+        x = x + self.cross_attn_image.rotary(self.norm2(x), keys, values, rotation, bias)
+        return x + self.linear2(F.relu(self.linear1(self.norm3(x))))
+
+
+class MemoryAttention(nn.Module):
+    """Image features conditioned on memory (source: SAM 2 `MemoryAttention`, positions at the input x 0.1)."""
+
+    rotation: Tensor
+
+    def __init__(
+        self, dim: int, memory_dim: int, layers: int, ffn_dim: int, feature_size: int, theta: float
+    ) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(MemoryAttentionLayer(dim, memory_dim, ffn_dim) for _ in range(layers))
+        self.norm = nn.LayerNorm(dim)
+        rotation = axial_rotation(feature_size, feature_size, dim, theta)
+        self.register_buffer("rotation", rotation, persistent=False)
+
+    def forward(
+        self, features: Tensor, position: Tensor, memory: Tensor, memory_position: Tensor, bias: Tensor | None
+    ) -> Tensor:
+        """Condition features on memory.
+
+        Args:
+            features: [N, L, C] image tokens, row-major.
+            position: [1, L, C] their sinusoidal encoding.
+            memory: [N, K, Cm] memory tokens: whole grids first, object pointers last.
+            memory_position: [N, K, Cm] added to the keys, not to the values.
+            bias: [N, 1, 1, K] added to the scores, very negative where a token is not valid; None: all valid.
+
+        Returns:
+            [N, L, C].
+        """
+        x = features + 0.1 * position
+        keys = memory + memory_position
+        for layer in self.layers:
+            x = layer(x, keys, memory, self.rotation, bias)
+        return self.norm(x)
