@@ -14,7 +14,7 @@ class RotaryAttention(Attention):
     """Attention with axial rotary positions; keys may repeat the grid and end in tokens without position."""
 
     def rotary(self, q: Tensor, k: Tensor, v: Tensor, rotation: Tensor, bias: Tensor | None = None) -> Tensor:
-        """q [B, L, dim], k and v [B, R * L + E, kv_dim], rotation [L, D / 2, 2] -> [B, L, dim].
+        """q [B or 1, L, dim], k and v [B, R * L + E, kv_dim], rotation [L, D / 2] complex -> [B, L, dim].
 
         The first R * L keys are R grids of the queries' size, the last E keys (object pointers) are not rotated.
         `bias` [B, 1, 1, R * L + E] is added to the scores.
@@ -24,10 +24,11 @@ class RotaryAttention(Attention):
         value = self.split_heads(self.v_proj(v))
         grids = key.shape[2] // rotation.shape[0]
         positioned = grids * rotation.shape[0]
-        repeated = rotation if grids == 1 else rotation.repeat(grids, 1, 1)
+        repeated = rotation if grids == 1 else rotation.repeat(grids, 1)
         turned = rotate(key[:, :, :positioned], repeated)
         if positioned < key.shape[2]:
             turned = torch.cat((turned, key[:, :, positioned:]), dim=2)
+        query = query.expand(key.shape[0], -1, -1, -1)
         attended = F.scaled_dot_product_attention(query, turned, value, attn_mask=bias)
         return self.out_proj(self.join_heads(attended))
 
@@ -72,7 +73,7 @@ class MemoryAttention(nn.Module):
         """Condition features on memory.
 
         Args:
-            features: [N, L, C] image tokens, row-major.
+            features: [N or 1, L, C] image tokens, row-major; with 1 the first self-attention is shared.
             position: [1, L, C] their sinusoidal encoding.
             memory: [N, K, Cm] memory tokens: whole grids first, object pointers last.
             memory_position: [N, K, Cm] added to the keys, not to the values.

@@ -37,7 +37,7 @@ def sine_encoding_1d(position: Tensor, channels: int, temperature: float = 10000
 
 
 def axial_rotation(height: int, width: int, channels: int, theta: float = 10000.0) -> Tensor:
-    """Rotary angles of a row-major grid as (cos, sin) pairs -> [height * width, channels / 2, 2], float32.
+    """Rotary phases of a row-major grid -> [height * width, channels / 2], complex64 of modulus 1.
 
     The first quarter of the channels rotates with x, the second with y; channels come in adjacent pairs
     (source: SAM 2 `compute_axial_cis`).
@@ -47,11 +47,10 @@ def axial_rotation(height: int, width: int, channels: int, theta: float = 10000.
     x = index % width
     y = torch.div(index, width, rounding_mode="floor")
     angle = torch.cat((torch.outer(x, frequency), torch.outer(y, frequency)), dim=1)
-    return torch.stack((angle.cos(), angle.sin()), dim=2)
+    return torch.polar(torch.ones_like(angle), angle)
 
 
 def rotate(x: Tensor, rotation: Tensor) -> Tensor:
-    """Rotate adjacent channel pairs of x [B, heads, L, D] by rotation [L, D / 2, 2]."""
-    cos, sin = rotation.unbind(-1)
-    even, odd = x[..., 0::2], x[..., 1::2]
-    return torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1).flatten(-2)
+    """Rotate adjacent channel pairs of x [B, heads, L, D] by rotation [L, D / 2] (complex)."""
+    pairs = torch.view_as_complex(x.unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * rotation).flatten(-2)

@@ -140,7 +140,7 @@ class Sam2Network(nn.Module):
         tokens = torch.cat((memory.flatten(1, 2), pointers.reshape(n, -1, cm)), dim=1)
         positions = torch.cat((position, pointer_position), dim=1)
         bias = self._memory_bias(memory, memory_valid, pointers, pointer_valid, area, split)
-        features = f2.flatten(2).transpose(1, 2).expand(n, -1, -1)
+        features = f2.flatten(2).transpose(1, 2)
         attended = self.memory_attention(features, self.feature_position, tokens, positions, bias)
         return attended.transpose(1, 2).unflatten(2, (self.config.feature_size, self.config.feature_size))
 
