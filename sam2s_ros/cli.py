@@ -1,0 +1,56 @@
+"""The console script `sam2s`: one table of subcommands, each in a module that is imported only when it is called.
+
+A subcommand's module has `HELP: str`, `configure(parser: argparse.ArgumentParser) -> None` and `run(args) -> int` (the
+exit status). A mistake of the user is raised as `ValueError` or `OSError` with a message that says what to do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from sam2s_ros import __version__
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "bench": ("sam2s_ros.nodes.bench", "measure tracker steps per second and the rate of images through DDS"),
+    "convert": ("sam2s_ros.network.convert", "turn a SAM 2 checkpoint into safetensors"),
+    "demo": ("sam2s_ros.nodes.demo", "replay the bundled bag through the tracker node and score it"),
+    "evaluate": ("sam2s_ros.evaluation.evaluate", "score the tracker and its baselines on a bag or an image folder"),
+    "train": ("sam2s_ros.training.train", "train weights from one configuration file"),
+}
+"""Subcommand -> (module, one line for `sam2s --help`)."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `sam2s` with `argv` (default: the process's) and return the exit status: 2 for a mistake of the user."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    name = next((argument for argument in arguments if not argument.startswith("-")), None)
+    parser = argparse.ArgumentParser(prog="sam2s", description="Streaming segmentation of surgical video.")
+    parser.add_argument("--version", action="version", version=f"sam2s {__version__}")
+    parser.add_argument("--traceback", action="store_true", help="show where an error was raised")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for command, (module, summary) in COMMANDS.items():
+        if command == name:
+            implementation = importlib.import_module(module)
+            subparser = subparsers.add_parser(command, help=summary, description=implementation.HELP)
+            implementation.configure(subparser)
+            subparser.set_defaults(run=implementation.run)
+        else:
+            subparsers.add_parser(command, help=summary, add_help=False)
+    args = parser.parse_args(arguments)
+    try:
+        return int(args.run(args))
+    except (ValueError, OSError) as error:
+        if args.traceback:
+            raise
+        print(f"sam2s: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("sam2s: interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
