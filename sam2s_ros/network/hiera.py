@@ -54,7 +54,7 @@ class HieraConfig:
             raise ValueError(f"embed_dim {self.embed_dim} is not divisible by num_heads {self.num_heads}")
 
     def block_plans(self) -> tuple[BlockPlan, ...]:
-        """One plan per block, in order. A stage's first block still uses the window of the stage before it."""
+        """One plan per block, in order. A stage's first block still has the window of the stage before it."""
         plans: list[BlockPlan] = []
         for stage, depth in enumerate(self.stages):
             width = 2**stage
@@ -189,7 +189,7 @@ class Hiera(nn.Module):
         self.config = config
         self.plans = plans
         self.channel_list = [plan.dim_out for plan in reversed(plans) if plan.ends_stage]
-        # The image's sides must be a multiple of this: every pooling halves exactly, and windows tile the map.
+        # The image's sides are multiples of this: every pooling halves exactly, and windows tile the map.
         self.size_multiple = PATCH_STRIDE * math.lcm(POOL_STRIDE**config.q_pool, side)
         self.patch_embed = PatchEmbed(config.embed_dim)
         self.pos_embed = nn.Parameter(

@@ -1,0 +1,83 @@
+"""Which preset a set of tensors fits, and in what it differs; from names and shapes alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+
+import torch
+
+from sam2s_ros.network.presets import PRESETS
+from sam2s_ros.network.sam2 import Sam2Network
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+LISTED = 10
+SAM_2_0_LACKS = frozenset({"no_obj_embed_spatial", "obj_ptr_tpos_proj.weight", "obj_ptr_tpos_proj.bias"})
+"""What SAM 2.1 added to SAM 2.0's state dict (source: SAM 2's `configs/sam2/` beside `configs/sam2.1/`)."""
+
+
+@cache
+def preset_shapes(preset: str) -> Shapes:
+    """Names and shapes of a preset's state dict; nothing is allocated for it.
+
+    Raises ValueError for an unknown preset.
+    """
+    if preset not in PRESETS:
+        raise ValueError(f"unknown preset {preset!r}; choose one of {', '.join(sorted(PRESETS))}")
+    with torch.device("meta"):
+        network = Sam2Network(PRESETS[preset])
+    return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+
+
+def fitting_preset(shapes: Shapes, preferred: str | None = None) -> str | None:
+    """The preset that has exactly these names and shapes, or None; `preferred` decides between several."""
+    fitting = [preset for preset in PRESETS if preset_shapes(preset) == shapes]
+    if preferred in fitting:
+        return preferred
+    return fitting[0] if fitting else None
+
+
+def list_misfits(found: Shapes, expected: Shapes) -> str:
+    """What does not fit, at most `LISTED` names a kind, and the likely fix; empty when everything fits."""
+    missing = sorted(expected.keys() - found.keys())
+    unexpected = sorted(found.keys() - expected.keys())
+    misshaped = [
+        f"{name} {list(found[name])} instead of {list(expected[name])}"
+        for name in sorted(found.keys() & expected.keys())
+        if found[name] != expected[name]
+    ]
+    lines = [
+        f"  {kind} {len(names)} of {total}: {_first(names)}"
+        for kind, names, total in (
+            ("missing", missing, len(expected)),
+            ("unexpected", unexpected, len(found)),
+            ("wrong shape", misshaped, len(expected)),
+        )
+        if names
+    ]
+    return "\n".join([*lines, f"  {likely_fix(found)}"]) if lines else ""
+
+
+def likely_fix(found: Shapes) -> str:
+    """One sentence on what these tensors are."""
+    preset = fitting_preset(found)
+    if preset is not None:
+        return f"These are the weights of preset {preset}; ask for that preset."
+    matches = {name: _shared(found, preset_shapes(name)) for name in PRESETS}
+    closest = max(matches, key=lambda name: matches[name] / len(preset_shapes(name)))
+    expected = preset_shapes(closest)
+    if expected.keys() - found.keys() == SAM_2_0_LACKS:
+        return f"This looks like SAM 2.0's version of {closest}; only SAM 2.1 is supported, take its file."
+    if matches[closest] < len(expected) // 2:
+        return "These are not weights of a SAM 2.1 network in its official naming."
+    return f"The closest preset is {closest}: {matches[closest]} of its {len(expected)} tensors fit."
+
+
+def _shared(found: Shapes, expected: Shapes) -> int:
+    return sum(found.get(name) == shape for name, shape in expected.items())
+
+
+def _first(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:LISTED])
+    return f"{shown} and {len(names) - LISTED} more" if len(names) > LISTED else shown
