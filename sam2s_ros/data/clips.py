@@ -1,0 +1,143 @@
+"""Training clips: the type, the sources and their mixture."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sam2s_ros.data.backgrounds import TissueLibrary, load_tissue_library
+from sam2s_ros.data.motion import frame_times
+from sam2s_ros.data.scene import Scene, SceneStyle, random_scene, target_weights
+
+ByteArray = NDArray[np.uint8]
+BoolArray = NDArray[np.bool_]
+
+MIN_FIRST_AREA = 0.001
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One training sample; objects do not overlap and each is visible in the first frame."""
+
+    frames: ByteArray  # [T, S, S, 3] RGB
+    masks: BoolArray  # [T, K, S, S] visible part of each object
+    class_names: tuple[str, ...]  # [K], "" when unknown
+
+
+class ClipSource(ABC):
+    """Something that clips can be drawn from."""
+
+    @abstractmethod
+    def sample(self, rng: np.random.Generator, length: int, objects: int, size: int) -> Clip:
+        """Draw a clip of `length` frames of `size` x `size` pixels with `objects` objects.
+
+        The clip depends on nothing but the generator's state and the arguments. An object may be listed twice when
+        the scene has fewer than asked for.
+        """
+
+
+def choose_objects(rng: np.random.Generator, weights: NDArray[np.float32], objects: int) -> NDArray[np.int64] | None:
+    """Indices [objects] drawn by weight without repetition as far as possible; None when all weights are 0."""
+    usable = np.flatnonzero(weights > 0)
+    if len(usable) == 0:
+        return None
+    share = weights[usable] / weights[usable].sum()
+    count = min(objects, len(usable))
+    chosen = rng.choice(usable, count, replace=False, p=share)
+    extra = rng.choice(usable, objects - count, p=share)
+    return np.concatenate([chosen, extra]).astype(np.int64)
+
+
+class SurgicalSource(ClipSource):
+    """Synthetic surgery: instruments, tissue bodies and distractors over moving tissue."""
+
+    def __init__(self, library: TissueLibrary, style: SceneStyle | None = None) -> None:
+        self._library = library
+        self._style = style or SceneStyle()
+
+    def sample(self, rng: np.random.Generator, length: int, objects: int, size: int) -> Clip:
+        while True:
+            times = frame_times(rng, length)
+            aspect = float(rng.choice([1.0, 1.25, 1.33, 1.5, 1.78], p=[0.15, 0.35, 0.15, 0.1, 0.25]))
+            scene = random_scene(rng, self._library, (size, size), aspect, float(times[-1]), self._style)
+            first = scene.render(0.0)
+            areas = [float(scene.object_mask(first[1], i).mean()) for i in range(len(scene.bodies))]
+            chosen = choose_objects(rng, target_weights(scene, areas, self._style), objects)
+            if chosen is not None:
+                return _film(scene, times, chosen, first)
+
+
+def _film(scene: Scene, times: NDArray[np.float32], chosen: NDArray[np.int64], first: tuple[ByteArray, ByteArray]) -> Clip:
+    """Render a scene at the given times; `first` is its rendering at the first of them."""
+    renders = [first, *(scene.render(float(time)) for time in times[1:])]
+    masks = np.stack([[scene.object_mask(labels, int(body)) for body in chosen] for _, labels in renders])
+    names = tuple(scene.bodies[int(body)].name for body in chosen)
+    return Clip(np.stack([frame for frame, _ in renders]), masks, names)
+
+
+class MixtureSource(ClipSource):
+    """Picks one of several sources for each sample."""
+
+    def __init__(self, sources: Sequence[tuple[ClipSource, float]]) -> None:
+        if not sources or sum(weight for _, weight in sources) <= 0:
+            raise ValueError("a mixture needs at least one source of positive weight")
+        self._sources = [source for source, _ in sources]
+        weights = np.array([weight for _, weight in sources], np.float64)
+        self._shares = weights / weights.sum()
+
+    def sample(self, rng: np.random.Generator, length: int, objects: int, size: int) -> Clip:
+        index = int(rng.choice(len(self._sources), p=self._shares))
+        return self._sources[index].sample(rng, length, objects, size)
+
+
+DEFAULT_WEIGHTS: dict[str, float] = {"surgical": 0.55, "vocalfolds": 0.16, "davis": 0.09, "still_motion": 0.2}
+
+
+def make_mixture(
+    data_root: Path | None,
+    size: int,
+    weights: Mapping[str, float] | None = None,
+    exclude: Collection[str] = (),
+) -> ClipSource:
+    """Mixture of the named sources.
+
+    data_root: folder that holds `train/`; None leaves procedural surgery only. size: side of the clips that will be
+    asked for; real frames are cached at a little more. weights: share of each source of DEFAULT_WEIGHTS (also
+    "procedural": surgery over procedural tissue only). exclude: sources left out. ValueError on an unknown name.
+    """
+    from sam2s_ros.data.real_clips import davis_source, vocalfolds_source
+    from sam2s_ros.data.still_motion import still_source
+
+    shares = dict(DEFAULT_WEIGHTS if weights is None else weights)
+    unknown = sorted((set(shares) | set(exclude)) - {*DEFAULT_WEIGHTS, "procedural"})
+    if unknown:
+        raise ValueError(f"unknown clip sources {unknown}; known are {[*DEFAULT_WEIGHTS, 'procedural']}")
+    shares = {name: share for name, share in shares.items() if share > 0 and name not in exclude}
+    if data_root is None:
+        shares = {"procedural": 1.0}
+    sources: list[tuple[ClipSource, float]] = []
+    for name, share in shares.items():
+        source: ClipSource
+        if name == "procedural":
+            source = SurgicalSource(load_tissue_library(None))
+        elif name == "surgical":
+            source = SurgicalSource(load_tissue_library(data_root))
+        elif name == "vocalfolds":
+            source = vocalfolds_source(Path(str(data_root)), size)
+        elif name == "davis":
+            source = davis_source(Path(str(data_root)), size)
+        else:
+            source = still_source(Path(str(data_root)), size)
+        sources.append((source, share))
+    return MixtureSource(sources)
+
+
+def resize_square(picture: ByteArray, size: int) -> ByteArray:
+    """Squash a picture to size x size as the tracker does (area averaging)."""
+    return cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
