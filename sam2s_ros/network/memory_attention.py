@@ -13,16 +13,17 @@ from sam2s_ros.network.position import axial_rotation, rotate
 class RotaryAttention(Attention):
     """Attention with axial rotary positions; keys may repeat the grid and end in tokens without position."""
 
-    def rotary(self, q: Tensor, k: Tensor, v: Tensor, rotation: Tensor, bias: Tensor | None = None) -> Tensor:
-        """q [B or 1, L, dim], k and v [B, R * L + E, kv_dim], rotation [L, D / 2] complex -> [B, L, dim].
+    def rotary(
+        self, q: Tensor, k: Tensor, v: Tensor, rotation: Tensor, bias: Tensor | None = None, grids: int = 1
+    ) -> Tensor:
+        """q [B or 1, L, dim], k and v [B, grids * L + E, kv_dim], rotation [L, D / 2] complex -> [B, L, dim].
 
-        The first R * L keys are R grids of the queries' size, the last E keys (object pointers) are not rotated.
-        `bias` [B, 1, 1, R * L + E] is added to the scores.
+        The first keys are `grids` maps of the queries' size, the last E (object pointers) are not rotated.
+        `bias` [B, 1, 1, grids * L + E] is added to the scores.
         """
         query = rotate(self.split_heads(self.q_proj(q)), rotation)
         key = self.split_heads(self.k_proj(k))
         value = self.split_heads(self.v_proj(v))
-        grids = key.shape[2] // rotation.shape[0]
         positioned = grids * rotation.shape[0]
         repeated = rotation if grids == 1 else rotation.repeat(grids, 1)
         turned = rotate(key[:, :, :positioned], repeated)
@@ -46,10 +47,12 @@ class MemoryAttentionLayer(nn.Module):
         self.norm2 = nn.LayerNorm(dim)
         self.norm3 = nn.LayerNorm(dim)
 
-    def forward(self, x: Tensor, keys: Tensor, values: Tensor, rotation: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(
+        self, x: Tensor, keys: Tensor, values: Tensor, rotation: Tensor, bias: Tensor | None, grids: int
+    ) -> Tensor:
         y = self.norm1(x)
         x = x + self.self_attn.rotary(y, y, y, rotation)
-        x = x + self.cross_attn_image.rotary(self.norm2(x), keys, values, rotation, bias)
+        x = x + self.cross_attn_image.rotary(self.norm2(x), keys, values, rotation, bias, grids)
         return x + self.linear2(F.relu(self.linear1(self.norm3(x))))
 
 
@@ -68,7 +71,13 @@ class MemoryAttention(nn.Module):
         self.register_buffer("rotation", rotation, persistent=False)
 
     def forward(
-        self, features: Tensor, position: Tensor, memory: Tensor, memory_position: Tensor, bias: Tensor | None
+        self,
+        features: Tensor,
+        position: Tensor,
+        memory: Tensor,
+        memory_position: Tensor,
+        bias: Tensor | None,
+        grids: int,
     ) -> Tensor:
         """Condition features on memory.
 
@@ -78,6 +87,7 @@ class MemoryAttention(nn.Module):
             memory: [N, K, Cm] memory tokens: whole grids first, object pointers last.
             memory_position: [N, K, Cm] added to the keys, not to the values.
             bias: [N, 1, 1, K] added to the scores, very negative where a token is not valid; None: all valid.
+            grids: how many spatial entries the memory begins with, L tokens each.
 
         Returns:
             [N, L, C].
@@ -85,5 +95,5 @@ class MemoryAttention(nn.Module):
         x = features + 0.1 * position
         keys = memory + memory_position
         for layer in self.layers:
-            x = layer(x, keys, memory, self.rotation, bias)
+            x = layer(x, keys, memory, self.rotation, bias, grids)
         return self.norm(x)

@@ -141,7 +141,7 @@ class Sam2Network(nn.Module):
         positions = torch.cat((position, pointer_position), dim=1)
         bias = self._memory_bias(memory, memory_valid, pointers, pointer_valid, area, split)
         features = f2.flatten(2).transpose(1, 2)
-        attended = self.memory_attention(features, self.feature_position, tokens, positions, bias)
+        attended = self.memory_attention(features, self.feature_position, tokens, positions, bias, grids=m)
         return attended.transpose(1, 2).unflatten(2, (self.config.feature_size, self.config.feature_size))
 
     @staticmethod
