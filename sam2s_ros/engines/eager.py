@@ -1,0 +1,280 @@
+"""The reference engine: the network's own PyTorch modules, run eagerly in float32 on the CPU."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sam2s_ros.engines.base import (
+    DROPPED_LOGIT,
+    DecodeResult,
+    Engine,
+    EngineCapacity,
+    EngineDescription,
+    MemoryRead,
+    PromptBatch,
+)
+from sam2s_ros.engines.preprocess import Normaliser, resize_to_square
+from sam2s_ros.network.checkpoint import weights_sha256
+from sam2s_ros.network.sam2 import Decoded, ImageFeatures, Sam2Network
+
+PREVIOUS_MASK_LIMIT = 32.0
+"""Previous logits are clamped to +- this before they prompt (source: SAM 2 `add_new_points_or_box`)."""
+
+
+class EagerEngine(Engine):
+    """Runs `network` as it is. `threads` > 0 sets PyTorch's threads for the whole process."""
+
+    @torch.inference_mode()
+    def __init__(
+        self,
+        network: Sam2Network,
+        capacity: EngineCapacity,
+        threads: int = 0,
+        reason: str = "asked for by name",
+    ) -> None:
+        config = network.config
+        if (capacity.recent_slots, capacity.recent_pointers) != (
+            config.num_maskmem - 1,
+            config.max_pointers - 1,
+        ):
+            raise ValueError(
+                f"engine capacity: {config.name} reads {config.num_maskmem - 1} recent frames and "
+                f"{config.max_pointers - 1} recent pointers, not {capacity.recent_slots} and "
+                f"{capacity.recent_pointers}"
+            )
+        if threads < 0:
+            raise ValueError(f"threads is {threads}; use 0 for the default or a positive number")
+        if threads:
+            torch.set_num_threads(threads)
+        self.capacity = capacity
+        self.image_size = config.image_size
+        self.mask_size = config.mask_size
+        self._network = network.eval()
+        self._reason = reason
+        self._sha256 = weights_sha256(network.state_dict())
+        self._normalise = Normaliser(config.image_mean, config.image_std)
+        self._allocate()
+
+    def _allocate(self) -> None:
+        config, capacity = self._network.config, self.capacity
+        rows, side, size = capacity.max_objects, config.feature_size, config.image_size
+        area, c, cm = side * side, config.hidden_dim, config.memory_dim
+        self._image = torch.zeros(1, 3, size, size)
+        self._features = [
+            ImageFeatures(
+                torch.zeros(1, c // 8, 4 * side, 4 * side),
+                torch.zeros(1, c // 4, 2 * side, 2 * side),
+                torch.zeros(1, c, side, side),
+            )
+            for _ in range(capacity.frame_slots)
+        ]
+        self._encoded = [False] * capacity.frame_slots
+        self._memory = torch.zeros(rows * capacity.memory_slots, area, cm)
+        self._pointers = torch.zeros(rows * capacity.pointer_slots, c)
+        self._logits = torch.zeros(rows * capacity.frame_slots, 1, config.mask_size, config.mask_size)
+        self._conditioned = torch.zeros(rows, c, side, side)
+        self._high_res = torch.zeros(rows, 1, size, size)
+        self._pointer = torch.zeros(rows, c)
+        self._object_score = torch.zeros(rows, 1)
+
+    @torch.inference_mode()
+    def encode(self, frame_rgb: NDArray[np.uint8], frame_slot: int) -> None:
+        self._normalise(resize_to_square(frame_rgb, self.image_size), self._image.numpy()[0])
+        new = self._network.encode_image(self._image)
+        kept = self._features[frame_slot]
+        for target, source in ((kept.f0, new.f0), (kept.f1, new.f1), (kept.f2, new.f2)):
+            target.copy_(source)
+        self._encoded[frame_slot] = True
+
+    @torch.inference_mode()
+    def attend(self, rows: NDArray[np.int64], frame_slot: int, read: MemoryRead | None) -> None:
+        f2 = self._frame(frame_slot).f2
+        index = torch.from_numpy(rows)
+        if read is None:
+            self._conditioned[index] = self._network.without_memory(f2).expand(len(rows), -1, -1, -1)
+            return
+        read = without_empty_columns(read)
+        memory = _gather(self._memory, rows, read.slots, self.capacity.memory_slots)
+        pointers = _gather(self._pointers, rows, read.pointer_slots, self.capacity.pointer_slots)
+        self._conditioned[index] = self._network.attend_memory(
+            f2,
+            memory,
+            torch.from_numpy(read.temporal_index),
+            _validity(read.valid),
+            pointers,
+            torch.from_numpy(read.pointer_distance),
+            _validity(read.pointer_valid),
+        )
+
+    @torch.inference_mode()
+    def decode(self, rows: NDArray[np.int64], frame_slot: int, prompt: PromptBatch) -> DecodeResult:
+        frame = self._frame(frame_slot)
+        decoded = self._network.decode(
+            self._conditioned[torch.from_numpy(rows)],
+            frame.f0,
+            frame.f1,
+            None if prompt.points is None else torch.from_numpy(prompt.points),
+            None if prompt.labels is None else torch.from_numpy(prompt.labels),
+            self._previous_mask(rows, prompt.previous_mask_slot),
+            prompt.multimask,
+        )
+        return self._store(rows, frame_slot, decoded)
+
+    @torch.inference_mode()
+    def decode_mask(
+        self, rows: NDArray[np.int64], frame_slot: int, masks: NDArray[np.float32]
+    ) -> DecodeResult:
+        frame = self._frame(frame_slot)
+        decoded = self._network.mask_as_output(frame.f2, frame.f0, frame.f1, torch.from_numpy(masks)[:, None])
+        return self._store(rows, frame_slot, decoded)
+
+    @torch.inference_mode()
+    def memorise(
+        self,
+        rows: NDArray[np.int64],
+        frame_slot: int,
+        memory_slots: NDArray[np.int64],
+        pointer_slots: NDArray[np.int64],
+        keep: NDArray[np.bool_] | None = None,
+        from_points: bool = False,
+    ) -> None:
+        if keep is not None:
+            self._drop(rows, frame_slot, keep)
+        index = torch.from_numpy(rows)
+        memory = self._network.encode_memory(
+            self._frame(frame_slot).f2, self._high_res[index], self._object_score[index], from_points
+        )
+        self._memory[index * self.capacity.memory_slots + torch.from_numpy(memory_slots)] = memory
+        slots = index * self.capacity.pointer_slots + torch.from_numpy(pointer_slots)
+        self._pointers[slots] = self._pointer[index]
+
+    def _drop(self, rows: NDArray[np.int64], frame_slot: int, keep: NDArray[np.bool_]) -> None:
+        """Turn what `keep` leaves out into background, in the stored logits and at full resolution."""
+        changed = ~keep.all(axis=(1, 2))
+        if not changed.any():
+            return
+        slots = torch.from_numpy(self._logit_slots(rows[changed], frame_slot))
+        logits = self._logits[slots]
+        logits = torch.where(
+            torch.from_numpy(keep[changed])[:, None], logits, logits.clamp(max=DROPPED_LOGIT)
+        )
+        self._logits[slots] = logits
+        self._high_res[torch.from_numpy(rows[changed])] = self._network.upsample(logits)
+
+    @torch.inference_mode()
+    def warm_up(self) -> None:
+        rows = np.arange(self.capacity.max_objects, dtype=np.int64)
+        zeros = np.zeros_like(rows)
+        self.encode(np.zeros((self.image_size, self.image_size, 3), dtype=np.uint8), 0)
+        self.attend(rows, 0, _full_read(self.capacity))
+        self.decode(rows, 0, PromptBatch())
+        self.memorise(rows, 0, zeros, zeros)
+        self._allocate()
+
+    def describe(self) -> EngineDescription:
+        return EngineDescription(
+            name="eager",
+            model=self._network.config.name,
+            precision="fp32",
+            device="cpu",
+            version=f"torch {torch.__version__}",
+            threads=torch.get_num_threads(),
+            image_size=self.image_size,
+            weights_sha256=self._sha256,
+            reason=self._reason,
+        )
+
+    def export_state(self, rows: NDArray[np.int64]) -> dict[str, np.ndarray]:
+        return {name: bank[rows].numpy().copy() for name, bank in self._banks().items()}
+
+    @torch.inference_mode()
+    def import_state(self, rows: NDArray[np.int64], state: dict[str, np.ndarray]) -> None:
+        banks = self._banks()
+        if state.keys() != banks.keys():
+            raise ValueError(f"engine state holds {sorted(state)}, expected {sorted(banks)}")
+        for name, bank in banks.items():
+            expected = (len(rows), *bank.shape[1:])
+            if state[name].shape != expected or state[name].dtype != np.float32:
+                found = f"{state[name].dtype} {state[name].shape}"
+                raise ValueError(f"engine state: {name} is {found}, this engine needs float32 {expected}")
+        for name, bank in banks.items():
+            bank[torch.from_numpy(rows)] = torch.from_numpy(state[name])
+
+    def free(self) -> None:
+        self.__dict__.clear()
+
+    def _banks(self) -> dict[str, Tensor]:
+        return {
+            "memory": self._memory.view(
+                self.capacity.max_objects, self.capacity.memory_slots, *self._memory.shape[1:]
+            ),
+            "pointers": self._pointers.view(self.capacity.max_objects, self.capacity.pointer_slots, -1),
+        }
+
+    def _frame(self, frame_slot: int) -> ImageFeatures:
+        if not self._encoded[frame_slot]:
+            raise RuntimeError(f"frame slot {frame_slot} holds no features: encode a frame into it first")
+        return self._features[frame_slot]
+
+    def _logit_slots(self, rows: NDArray[np.int64], frame_slot: int) -> NDArray[np.int64]:
+        return np.asarray(rows * self.capacity.frame_slots + frame_slot)
+
+    def _previous_mask(self, rows: NDArray[np.int64], frame_slot: int | None) -> Tensor | None:
+        if frame_slot is None:
+            return None
+        slots = torch.from_numpy(self._logit_slots(rows, frame_slot))
+        return self._logits[slots].clamp_(-PREVIOUS_MASK_LIMIT, PREVIOUS_MASK_LIMIT)
+
+    def _store(self, rows: NDArray[np.int64], frame_slot: int, decoded: Decoded) -> DecodeResult:
+        index = torch.from_numpy(rows)
+        self._logits[torch.from_numpy(self._logit_slots(rows, frame_slot))] = decoded.logits
+        self._high_res[index] = decoded.high_res
+        self._pointer[index] = decoded.pointer
+        self._object_score[index] = decoded.object_score
+        return DecodeResult(
+            logits=decoded.logits[:, 0].numpy(),
+            iou=decoded.iou.numpy(),
+            object_score=decoded.object_score[:, 0].numpy(),
+        )
+
+
+def without_empty_columns(read: MemoryRead) -> MemoryRead:
+    """The same read without the columns that are valid for no object; the first of each kind always stays."""
+    memory = np.asarray(read.valid.any(axis=0))
+    pointers = np.asarray(read.pointer_valid.any(axis=0))
+    memory[0] = pointers[0] = True
+    return MemoryRead(
+        slots=read.slots[:, memory],
+        kind=read.kind[:, memory],
+        temporal_index=read.temporal_index[:, memory],
+        valid=read.valid[:, memory],
+        pointer_slots=read.pointer_slots[:, pointers],
+        pointer_distance=read.pointer_distance[:, pointers],
+        pointer_valid=read.pointer_valid[:, pointers],
+    )
+
+
+def _gather(bank: Tensor, rows: NDArray[np.int64], slots: NDArray[np.int64], per_row: int) -> Tensor:
+    """Slots [N, M] of the rows out of a bank [rows * per_row, ...] -> [N, M, ...]."""
+    flat = torch.from_numpy((rows[:, None] * per_row + slots).ravel())
+    return bank.index_select(0, flat).unflatten(0, slots.shape)
+
+
+def _validity(valid: NDArray[np.bool_]) -> Tensor | None:
+    return None if valid.all() else torch.from_numpy(valid)
+
+
+def _full_read(capacity: EngineCapacity) -> MemoryRead:
+    rows, memory, pointers = capacity.max_objects, capacity.memory_reads, capacity.pointer_reads
+    return MemoryRead(
+        slots=np.zeros((rows, memory), dtype=np.int64),
+        kind=np.zeros((rows, memory), dtype=np.int8),
+        temporal_index=np.zeros((rows, memory), dtype=np.int64),
+        valid=np.ones((rows, memory), dtype=np.bool_),
+        pointer_slots=np.zeros((rows, pointers), dtype=np.int64),
+        pointer_distance=np.ones((rows, pointers), dtype=np.float32),
+        pointer_valid=np.ones((rows, pointers), dtype=np.bool_),
+    )

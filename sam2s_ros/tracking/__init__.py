@@ -1,0 +1,34 @@
+"""Tracking: prompts, memory bookkeeping, the streaming tracker and mask geometry. No ROS here."""
+
+from __future__ import annotations
+
+from sam2s_ros.tracking.config import TrackerConfig
+from sam2s_ros.tracking.errors import (
+    FrameError,
+    ImageSizeChangedError,
+    PromptError,
+    TooManyObjectsError,
+    UnknownObjectError,
+    UnknownStampError,
+)
+from sam2s_ros.tracking.geometry import MaskGeometry
+from sam2s_ros.tracking.loader import load_tracker
+from sam2s_ros.tracking.result import FrameResult, TrackedObjectInfo
+from sam2s_ros.tracking.states import TrackState
+from sam2s_ros.tracking.tracker import StreamingTracker
+
+__all__ = [
+    "FrameError",
+    "FrameResult",
+    "ImageSizeChangedError",
+    "MaskGeometry",
+    "PromptError",
+    "StreamingTracker",
+    "TooManyObjectsError",
+    "TrackState",
+    "TrackedObjectInfo",
+    "TrackerConfig",
+    "UnknownObjectError",
+    "UnknownStampError",
+    "load_tracker",
+]

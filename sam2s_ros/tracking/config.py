@@ -1,0 +1,73 @@
+"""Settings of a tracker, built once and passed down whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sam2s_ros.engines.base import EngineCapacity
+
+PREVIOUS_MASK_PROMPTS = ("off", "mask", "box", "centre")
+MAX_PROMPT_POINTS = 32
+"""Points of one prompt, a box counting as two; clicks on the same frame add up to at most this many."""
+
+
+@dataclass(frozen=True)
+class TrackerConfig:
+    """How a `StreamingTracker` behaves. `TrackerConfig.sam2()` is SAM 2's own behaviour, to compare with."""
+
+    max_objects: int = 8
+    """Objects tracked at a time."""
+    max_conditioning: int = 4
+    """Prompted frames remembered per object: the first for ever, the others replaced oldest first."""
+    num_long_term: int = 0
+    """Long-term memory entries per object (DiveMem); 0 is SAM 2's memory."""
+    kept_frames: int = 16
+    """Recent frames whose features are kept, to which a late prompt may refer."""
+    previous_mask_prompt: str = "off"
+    """What of an object's last mask prompts its next frame: "off" (SAM 2), "mask", "box" or "centre"."""
+    drop_stray_components: bool = True
+    """Drop components of a mask that do not belong to the object before the mask is shown and memorised."""
+    stray_distance: float = 0.06
+    """How far from the previous mask a component may lie and still belong to it; fraction of the image's
+    side."""
+    uncertain_iou: float = 0.6
+    """Predicted IoU below which an object in view is UNCERTAIN."""
+    lost_after_s: float = 2.0
+    """Seconds out of view after which an object is LOST instead of OCCLUDED."""
+    frame_interval_s: float = 0.04
+    """Assumed time between frames that come without a stamp."""
+
+    def __post_init__(self) -> None:
+        for name in ("max_objects", "max_conditioning", "kept_frames"):
+            self._require(getattr(self, name) >= 1, name, "at least 1")
+        self._require(self.num_long_term >= 0, "num_long_term", "0 or more")
+        self._require(
+            0 <= self.stray_distance <= 1, "stray_distance", "a fraction of the image's side, 0 to 1"
+        )
+        self._require(0 <= self.uncertain_iou <= 1, "uncertain_iou", "within 0 and 1")
+        self._require(self.lost_after_s >= 0, "lost_after_s", "0 or more")
+        self._require(self.frame_interval_s > 0, "frame_interval_s", "more than 0")
+        choices = ", ".join(PREVIOUS_MASK_PROMPTS)
+        self._require(
+            self.previous_mask_prompt in PREVIOUS_MASK_PROMPTS, "previous_mask_prompt", f"one of {choices}"
+        )
+
+    def _require(self, fits: bool, name: str, what: str) -> None:
+        if not fits:
+            raise ValueError(f"tracker config: {name} is {getattr(self, name)!r}; it must be {what}")
+
+    @classmethod
+    def sam2(cls, max_objects: int = 8) -> TrackerConfig:
+        """Exactly SAM 2's streaming behaviour: no previous-mask prompt, no mask clean-up."""
+        return cls(max_objects=max_objects, previous_mask_prompt="off", drop_stray_components=False)
+
+    def engine_capacity(self, recent_slots: int = 6, recent_pointers: int = 15) -> EngineCapacity:
+        """What an engine must allocate for this tracker, for a network that reads so many recent frames."""
+        return EngineCapacity(
+            max_objects=self.max_objects,
+            conditioning_slots=self.max_conditioning,
+            long_term_slots=self.num_long_term,
+            recent_slots=recent_slots,
+            recent_pointers=recent_pointers,
+            frame_slots=self.kept_frames,
+        )

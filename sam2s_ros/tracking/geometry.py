@@ -1,0 +1,122 @@
+"""Measures of a mask that a robot can use: where it is, where it points, where it ends.
+
+Coordinates are image pixels, whole numbers being pixel centres. What cannot be told is NaN, never 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sam2s_ros.tracking.masks import Window
+
+TIP_DEPTH_PX = 1.0
+"""The tip is the mean of the contour within this distance of the outermost point along the axis."""
+MIN_ELONGATION = 1.05
+"""Ratio of the principal standard deviations below which a mask has no axis."""
+
+
+@dataclass(frozen=True)
+class MaskGeometry:
+    """Measures of N masks, float32, all NaN for an empty mask.
+
+    centroid [N, 2] x, y; box [N, 4] x0, y0, x1, y1, centres of the outermost pixels; area [N] in px; axis
+    [N, 2] unit vector along the mask, towards the tip (NaN for a mask about as wide as long); tip [N, 2] x,
+    y, the end of the mask along its axis that lies away from where it enters the image.
+    """
+
+    centroid: NDArray[np.float32]
+    tip: NDArray[np.float32]
+    axis: NDArray[np.float32]
+    box: NDArray[np.float32]
+    area: NDArray[np.float32]
+
+    @classmethod
+    def unknown(cls, count: int) -> MaskGeometry:
+        """All NaN."""
+        shapes = {
+            "centroid": (count, 2),
+            "tip": (count, 2),
+            "axis": (count, 2),
+            "box": (count, 4),
+            "area": (count,),
+        }
+        return cls(
+            **{field.name: np.full(shapes[field.name], np.nan, dtype=np.float32) for field in fields(cls)}
+        )
+
+
+def measure(masks: NDArray[np.bool_], windows: Sequence[Window]) -> MaskGeometry:
+    """Geometry of masks bool [N, H, W], each empty outside of its window."""
+    geometry = MaskGeometry.unknown(len(masks))
+    for index, (mask, (y0, y1, x0, x1)) in enumerate(zip(masks, windows, strict=True)):
+        crop = np.ascontiguousarray(mask[y0:y1, x0:x1]).view(np.uint8)
+        if crop.size and crop.any():
+            _measure_one(geometry, index, crop, np.array([x0, y0], dtype=np.float64), mask.shape)
+    return geometry
+
+
+def _measure_one(
+    geometry: MaskGeometry,
+    index: int,
+    crop: NDArray[np.uint8],
+    origin: NDArray[np.float64],
+    image_size: tuple[int, ...],
+) -> None:
+    moments = cv2.moments(crop, binaryImage=True)
+    area = moments["m00"]
+    centroid = np.array([moments["m10"], moments["m01"]]) / area + origin
+    x, y, width, height = cv2.boundingRect(crop)
+    geometry.area[index] = area
+    geometry.centroid[index] = centroid
+    geometry.box[index] = [*(origin + (x, y)), *(origin + (x + width - 1, y + height - 1))]
+    axis = principal_axis(moments["mu20"] / area, moments["mu11"] / area, moments["mu02"] / area)
+    if axis is None:
+        return
+    outline = _outline(crop) + origin
+    axis = point_away_from_entry(outline, centroid, axis, image_size)
+    reach = outline @ axis
+    geometry.axis[index] = axis
+    geometry.tip[index] = outline[reach >= reach.max() - TIP_DEPTH_PX].mean(axis=0)
+
+
+def principal_axis(variance_x: float, covariance: float, variance_y: float) -> NDArray[np.float64] | None:
+    """Unit vector of the larger variance; None where the two hardly differ. A pixel's own extent counts
+    too."""
+    pixel = 1.0 / 12.0
+    values, vectors = np.linalg.eigh([[variance_x + pixel, covariance], [covariance, variance_y + pixel]])
+    if values[1] < MIN_ELONGATION**2 * values[0]:
+        return None
+    return np.asarray(vectors[:, 1])
+
+
+def point_away_from_entry(
+    outline: NDArray[np.float64],
+    centroid: NDArray[np.float64],
+    axis: NDArray[np.float64],
+    image_size: tuple[int, ...],
+) -> NDArray[np.float64]:
+    """The axis turned so that it points from where the object enters the image towards its free end.
+
+    Where the outline touches the border, it enters there. Where it does not touch, the end nearer to the
+    border counts as the entry, as for an endoscope's round image.
+    """
+    bounds = np.array([image_size[1] - 1, image_size[0] - 1])
+    to_border = np.minimum(outline, bounds - outline).min(axis=1)
+    touching = to_border <= 0
+    if touching.any():
+        forward = (centroid - outline[touching].mean(axis=0)) @ axis
+    else:
+        reach = outline @ axis
+        forward = to_border[np.argmax(reach)] - to_border[np.argmin(reach)]
+    return axis if forward >= 0 else -axis
+
+
+def _outline(crop: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Outer contour pixels of all components, [K, 2] x, y."""
+    contours, _ = cv2.findContours(crop, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    return np.concatenate([np.asarray(contour)[:, 0] for contour in contours]).astype(np.float64)

@@ -1,0 +1,70 @@
+"""The recent frames whose features the engine still has, found by their stamps."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from sam2s_ros.tracking.errors import PromptError, UnknownStampError
+
+
+@dataclass(frozen=True)
+class KeptFrame:
+    """One frame of the stream: its number since the tracker was made, its engine slot, its image stamp."""
+
+    index: int
+    slot: int
+    stamp_ns: int
+
+
+class KeptFrames:
+    """A ring of the last `slots` frames. Numbers go on over `clear`, so they never repeat."""
+
+    def __init__(self, slots: int) -> None:
+        self._slots = slots
+        self._next_index = 0
+        self._frames: deque[KeptFrame] = deque()
+
+    def open_next(self, stamp_ns: int) -> KeptFrame:
+        """The frame to be encoded next; the oldest is let go of first when all slots are taken."""
+        if len(self._frames) == self._slots:
+            self._frames.popleft()
+        return KeptFrame(self._next_index, self._next_index % self._slots, stamp_ns)
+
+    def keep(self, frame: KeptFrame) -> None:
+        """The opened frame is encoded."""
+        self._frames.append(frame)
+        self._next_index = frame.index + 1
+
+    def clear(self) -> None:
+        """Forget all kept frames."""
+        self._frames.clear()
+
+    @property
+    def newest(self) -> KeptFrame | None:
+        """None before the first frame."""
+        return self._frames[-1] if self._frames else None
+
+    def stamps_ns(self) -> list[int]:
+        """Stamps of the kept frames, oldest first."""
+        return [frame.stamp_ns for frame in self._frames]
+
+    def find(self, stamp_ns: int) -> KeptFrame:
+        """The newest kept frame of this stamp. UnknownStampError, giving the kept range, when there is
+        none."""
+        if not self._frames:
+            raise PromptError(
+                f"no frame with stamp {stamp_ns} ns: no frame has been tracked yet; step() one first"
+            )
+        for frame in reversed(self._frames):
+            if frame.stamp_ns == stamp_ns:
+                return frame
+        stamps = self.stamps_ns()
+        raise UnknownStampError(
+            f"no kept frame has stamp {stamp_ns} ns; the {len(stamps)} kept frames span "
+            f"{min(stamps)} .. {max(stamps)} ns. Name the exact stamp of one of them, or the newest"
+        )
+
+    def following(self, frame: KeptFrame) -> list[KeptFrame]:
+        """The kept frames after this one, oldest first."""
+        return [later for later in self._frames if later.index > frame.index]

@@ -1,0 +1,153 @@
+"""The bookkeeping of SAM 2's memory: which slot of which object holds which frame.
+
+The engine owns the tensors; here are only their frame numbers, one int64 per slot, so the bank's content
+can be printed. Objects start at different frames and age on their own, hence every array is per object.
+Slots of one row: first the conditioning frames, then the long-term frames, then a ring in which frame t
+always has place t modulo the ring's length. Nothing is shifted, and a frame prompted anew leaves a hole in
+the ring, as in SAM 2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sam2s_ros.engines.base import EngineCapacity, MemoryKind, MemoryRead
+
+EMPTY = -1
+"""Frame number of a slot that holds nothing."""
+
+
+@dataclass(frozen=True)
+class MemorySlots:
+    """Where N objects write one frame: int64 [N] memory slots and pointer slots of the rows."""
+
+    memory: NDArray[np.int64]
+    pointer: NDArray[np.int64]
+
+
+class MemoryBank:
+    """Frame numbers of all memory and pointer slots, [max_objects, slots], `EMPTY` where nothing is held.
+
+    Source of the rules: SAM 2 `_prepare_memory_conditioned_features`, with stride 1.
+    """
+
+    def __init__(self, capacity: EngineCapacity) -> None:
+        self._capacity = capacity
+        self.frames = np.full((capacity.max_objects, capacity.memory_slots), EMPTY, dtype=np.int64)
+        self.pointer_frames = np.full((capacity.max_objects, capacity.pointer_slots), EMPTY, dtype=np.int64)
+        self._recent_start = capacity.conditioning_slots + capacity.long_term_slots
+        self._recent_steps = np.arange(1, capacity.recent_slots + 1)
+        self._pointer_steps = np.arange(1, capacity.recent_pointers + 1)
+        fixed = [MemoryKind.CONDITIONING] * capacity.conditioning_slots
+        fixed += [MemoryKind.LONG_TERM] * capacity.long_term_slots
+        self._kinds = np.array(fixed + [MemoryKind.RECENT] * capacity.recent_slots, dtype=np.int8)
+        conditioning_index = capacity.recent_slots  # the last row of the temporal embedding
+        fixed_index = np.full(self._recent_start, conditioning_index)
+        self._temporal_index = np.concatenate((fixed_index, self._recent_steps - 1)).astype(np.int64)
+
+    def clear(self, row: int) -> None:
+        """Forget everything of one object."""
+        self.frames[row] = EMPTY
+        self.pointer_frames[row] = EMPTY
+
+    def conditioning_frames(self, row: int) -> list[int]:
+        """Frames at which the object was prompted and that are still remembered, in slot order."""
+        held = self.frames[row, : self._capacity.conditioning_slots]
+        return [int(frame) for frame in held if frame != EMPTY]
+
+    def read(self, rows: NDArray[np.int64], frame: int) -> MemoryRead:
+        """What each object reads for `frame`: all its conditioning frames but this one, and those just
+        before it.
+
+        Pointers of conditioning frames that lie later than `frame` are left out, their memory is not.
+        """
+        held = self.frames[rows]
+        fixed = held[:, : self._recent_start]
+        recent = frame - self._recent_steps
+        recent_slots = self._ring(recent)
+        valid = np.concatenate(
+            ((fixed != EMPTY) & (fixed != frame), (held[:, recent_slots] == recent) & (recent >= 0)), axis=1
+        )
+        slots = np.broadcast_to(np.concatenate((np.arange(self._recent_start), recent_slots)), valid.shape)
+        pointer_slots, distance, pointer_valid = self._read_pointers(rows, frame)
+        return MemoryRead(
+            slots=np.where(valid, slots, 0),
+            kind=np.broadcast_to(self._kinds, valid.shape).copy(),
+            temporal_index=np.broadcast_to(self._temporal_index, valid.shape).copy(),
+            valid=valid,
+            pointer_slots=pointer_slots,
+            pointer_distance=distance,
+            pointer_valid=pointer_valid,
+        )
+
+    def _read_pointers(
+        self, rows: NDArray[np.int64], frame: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.bool_]]:
+        held = self.pointer_frames[rows]
+        conditioning = held[:, : self._capacity.conditioning_slots]
+        recent = frame - self._pointer_steps
+        recent_slots = self._pointer_ring(recent)
+        valid = np.concatenate(
+            (
+                (conditioning != EMPTY) & (conditioning < frame),
+                (held[:, recent_slots] == recent) & (recent >= 0),
+            ),
+            axis=1,
+        )
+        slots = np.broadcast_to(
+            np.concatenate((np.arange(self._capacity.conditioning_slots), recent_slots)), valid.shape
+        )
+        steps = np.broadcast_to(self._pointer_steps, (len(rows), len(self._pointer_steps)))
+        distance = np.concatenate((frame - conditioning, steps), axis=1)
+        return np.where(valid, slots, 0), np.where(valid, distance, 1).astype(np.float32), valid
+
+    def has_memory(self, read: MemoryRead) -> bool:
+        """Whether every object of the read has something to read."""
+        return bool(read.valid.any(axis=1).all())
+
+    def recent_slots(self, rows: NDArray[np.int64], frame: int) -> MemorySlots:
+        """Where the tracked frame goes in each row's ring."""
+        steps = np.full(len(rows), frame, dtype=np.int64)
+        return MemorySlots(self._ring(steps), self._pointer_ring(steps))
+
+    def record_recent(self, rows: NDArray[np.int64], frame: int, slots: MemorySlots) -> None:
+        """The engine has written the tracked frame."""
+        self.frames[rows, slots.memory] = frame
+        self.pointer_frames[rows, slots.pointer] = frame
+
+    def conditioning_slots(self, row: int, frame: int) -> MemorySlots:
+        """Where a prompted frame goes: its own slot if it has one, a free one, or that of the oldest but
+        the first."""
+        held = self.frames[row, : self._capacity.conditioning_slots]
+        same, free = np.flatnonzero(held == frame), np.flatnonzero(held == EMPTY)
+        if len(same):
+            slot = int(same[0])
+        elif len(free):
+            slot = int(free[0])
+        else:
+            slot = 1 + int(np.argmin(held[1:])) if len(held) > 1 else 0
+        chosen = np.array([slot], dtype=np.int64)
+        return MemorySlots(chosen, chosen)
+
+    def record_conditioning(self, row: int, frame: int, slots: MemorySlots) -> None:
+        """The engine has written the prompted frame; the frame's tracked entry is no longer read."""
+        ring = self.recent_slots(np.array([row]), frame)
+        for frames, place in (
+            (self.frames, int(ring.memory[0])),
+            (self.pointer_frames, int(ring.pointer[0])),
+        ):
+            if frames[row, place] == frame:
+                frames[row, place] = EMPTY
+        self.frames[row, slots.memory] = frame
+        self.pointer_frames[row, slots.pointer] = frame
+
+    def _ring(self, frames: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.asarray(self._recent_start + frames % self._capacity.recent_ring, dtype=np.int64)
+
+    def _pointer_ring(self, frames: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.asarray(
+            self._capacity.conditioning_slots + frames % self._capacity.pointer_ring, dtype=np.int64
+        )

@@ -1,0 +1,120 @@
+"""Which objects there are, which engine row each has, and what was seen of them on the kept frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sam2s_ros.engines.base import DecodeResult, EngineCapacity
+from sam2s_ros.tracking.errors import TooManyObjectsError, UnknownObjectError
+from sam2s_ros.tracking.kept_frames import KeptFrame
+from sam2s_ros.tracking.prompts import Prompt
+
+NEVER = -1
+"""Stamp of something that has not happened; frame number of a slot without an observation."""
+
+
+@dataclass
+class ObjectRecord:
+    """One object: what does not change from frame to frame, and its latest prompt."""
+
+    id: int
+    name: str
+    row: int
+    first: KeptFrame
+    last_seen_ns: int = NEVER
+    prompt: Prompt | None = None
+    prompt_frame: int = NEVER
+
+
+class ObjectTable:
+    """Objects by id (from 1, never used twice) and their observations, [max_objects, frame_slots, ...]."""
+
+    def __init__(self, capacity: EngineCapacity, mask_size: int) -> None:
+        self._max_objects = capacity.max_objects
+        self._next_id = 1
+        self._records: dict[int, ObjectRecord] = {}
+        slots = (capacity.max_objects, capacity.frame_slots)
+        self._observed = np.full(slots, NEVER, dtype=np.int64)
+        self._logits = np.zeros((*slots, mask_size, mask_size), dtype=np.float32)
+        self._iou = np.zeros(slots, dtype=np.float32)
+        self._score = np.zeros(slots, dtype=np.float32)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    @property
+    def records(self) -> list[ObjectRecord]:
+        """All objects, by ascending id."""
+        return list(self._records.values())
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """Engine rows of all objects, by ascending id."""
+        return np.array([record.row for record in self._records.values()], dtype=np.int64)
+
+    def require_room(self) -> None:
+        """TooManyObjectsError when no row is free."""
+        if len(self._records) >= self._max_objects:
+            raise TooManyObjectsError(
+                f"all {self._max_objects} objects are in use (ids {', '.join(map(str, self._records))}); "
+                "remove one, or raise max_objects"
+            )
+
+    def add(self, name: str, first: KeptFrame) -> ObjectRecord:
+        """A new object with the lowest free row. TooManyObjectsError when there is none."""
+        self.require_room()
+        row = min(set(range(self._max_objects)) - {record.row for record in self._records.values()})
+        record = ObjectRecord(self._next_id, name, row, first)
+        self._next_id += 1
+        self._records[record.id] = record
+        self._observed[row] = NEVER
+        return record
+
+    def get(self, object_id: int) -> ObjectRecord:
+        """UnknownObjectError when there is no such object."""
+        if object_id not in self._records:
+            known = ", ".join(map(str, self._records)) or "none"
+            raise UnknownObjectError(f"no object has id {object_id}; the tracked ids are: {known}")
+        return self._records[object_id]
+
+    def remove(self, object_id: int) -> ObjectRecord:
+        """UnknownObjectError when there is no such object."""
+        record = self.get(object_id)
+        del self._records[object_id]
+        return record
+
+    def withdraw(self, record: ObjectRecord) -> None:
+        """Undo the latest `add`, its id included."""
+        del self._records[record.id]
+        self._next_id = record.id
+
+    def clear(self) -> None:
+        """Remove all objects; ids go on."""
+        self._records.clear()
+
+    def observe(self, rows: NDArray[np.int64], frame: KeptFrame, seen: DecodeResult) -> None:
+        """Record what a frame showed of the rows, replacing what it showed before."""
+        self._observed[rows, frame.slot] = frame.index
+        self._logits[rows, frame.slot] = seen.logits
+        self._iou[rows, frame.slot] = seen.iou
+        self._score[rows, frame.slot] = seen.object_score
+        self.note_seen(rows, frame)
+
+    def note_seen(self, rows: NDArray[np.int64], frame: KeptFrame) -> None:
+        """Date the last sight of those rows that the frame's observation shows in view."""
+        for record in self._records.values():
+            if record.row in rows and self._score[record.row, frame.slot] > 0:
+                record.last_seen_ns = frame.stamp_ns
+
+    def was_observed(self, rows: NDArray[np.int64], frame: KeptFrame) -> NDArray[np.bool_]:
+        """bool [N]: which rows have an observation of the frame."""
+        return np.asarray(self._observed[rows, frame.slot] == frame.index)
+
+    def observation(self, rows: NDArray[np.int64], frame: KeptFrame) -> DecodeResult:
+        """A copy of what a frame showed of the rows; nothing (logits 0) where it was not observed."""
+        logits = self._logits[rows, frame.slot]
+        logits[~self.was_observed(rows, frame)] = 0
+        return DecodeResult(logits, self._iou[rows, frame.slot], self._score[rows, frame.slot])

@@ -1,0 +1,123 @@
+"""One frame of some objects through the engine: either tracked, or prompted.
+
+Source: SAM 2 `track_step` and `SAM2VideoPredictor`, batched over objects.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sam2s_ros.engines.base import DROPPED_LOGIT, DecodeResult, Engine
+from sam2s_ros.tracking.automatic_prompt import NO_PROMPT, automatic_prompts
+from sam2s_ros.tracking.components import keep_own_components_batch
+from sam2s_ros.tracking.config import TrackerConfig
+from sam2s_ros.tracking.kept_frames import KeptFrame
+from sam2s_ros.tracking.memory_bank import MemoryBank
+from sam2s_ros.tracking.object_table import ObjectRecord, ObjectTable
+from sam2s_ros.tracking.prompts import Prompt, to_model_mask, to_prompt_batch
+from sam2s_ros.tracking.stopwatch import Stopwatch
+
+
+class Propagator:
+    """Moves rows of the table from frame to frame. The features of the frame must be in the engine."""
+
+    def __init__(self, engine: Engine, config: TrackerConfig, bank: MemoryBank, table: ObjectTable) -> None:
+        self._engine = engine
+        self._config = config
+        self._bank = bank
+        self._table = table
+        self._stray_distance = round(config.stray_distance * engine.mask_size)
+
+    def track(
+        self, rows: NDArray[np.int64], frame: KeptFrame, previous: KeptFrame | None, watch: Stopwatch
+    ) -> None:
+        """Find the rows' objects on a frame from their memory, and add the frame to it."""
+        before = None if previous is None else self._table.observation(rows, previous).logits > 0
+        with watch.stage("attend"):
+            self._engine.attend(rows, frame.slot, self._bank.read(rows, frame.index))
+        with watch.stage("decode"):
+            seen = self._decode(rows, frame, before, previous)
+        with watch.stage("memorise"):
+            seen, keep = self._drop_strays(seen, before)
+            slots = self._bank.recent_slots(rows, frame.index)
+            self._engine.memorise(rows, frame.slot, slots.memory, slots.pointer, keep)
+            self._bank.record_recent(rows, frame.index, slots)
+        self._table.observe(rows, frame, seen)
+
+    def prompt(
+        self, record: ObjectRecord, frame: KeptFrame, prompt: Prompt, image_size: tuple[int, int]
+    ) -> None:
+        """Find one object on a frame from a prompt; the frame becomes a conditioning frame of its memory."""
+        rows = np.array([record.row], dtype=np.int64)
+        if record.prompt_frame == frame.index:
+            prompt = prompt.following(record.prompt)
+        seen = self._answer(rows, frame, prompt, image_size)
+        slots = self._bank.conditioning_slots(record.row, frame.index)
+        self._engine.memorise(rows, frame.slot, slots.memory, slots.pointer, from_points=prompt.mask is None)
+        self._bank.record_conditioning(record.row, frame.index, slots)
+        self._table.observe(rows, frame, seen)
+        record.prompt, record.prompt_frame = prompt, frame.index
+
+    def catch_up(
+        self, record: ObjectRecord, frame: KeptFrame, following: list[KeptFrame], watch: Stopwatch
+    ) -> None:
+        """Track one object, alone, from a frame through those that follow. What was prompted there stays,
+        as in SAM 2."""
+        rows = np.array([record.row], dtype=np.int64)
+        prompted = set(self._bank.conditioning_frames(record.row))
+        for previous, later in zip([frame, *following], following, strict=False):
+            if later.index in prompted:
+                self._table.note_seen(rows, later)
+            else:
+                self.track(rows, later, previous, watch)
+
+    def _answer(
+        self, rows: NDArray[np.int64], frame: KeptFrame, prompt: Prompt, image_size: tuple[int, int]
+    ) -> DecodeResult:
+        """A mask is the answer itself; clicks correct what the frame showed before, if anything."""
+        engine = self._engine
+        if prompt.mask is not None:
+            return engine.decode_mask(rows, frame.slot, to_model_mask(prompt.mask, engine.image_size)[None])
+        read = self._bank.read(rows, frame.index)
+        engine.attend(rows, frame.slot, read if self._bank.has_memory(read) else None)
+        previous = frame.slot if self._table.was_observed(rows, frame).all() else None
+        return engine.decode(
+            rows, frame.slot, to_prompt_batch(prompt, image_size, engine.image_size, previous)
+        )
+
+    def _decode(
+        self,
+        rows: NDArray[np.int64],
+        frame: KeptFrame,
+        before: NDArray[np.bool_] | None,
+        previous: KeptFrame | None,
+    ) -> DecodeResult:
+        """Masks of all rows, with the previous mask as prompt where the settings say so."""
+        mode = self._config.previous_mask_prompt
+        if mode == "off" or before is None or previous is None:
+            return self._engine.decode(rows, frame.slot, NO_PROMPT)
+        groups = automatic_prompts(mode, before, previous.slot, self._engine.image_size)
+        seen = [self._engine.decode(rows[chosen], frame.slot, batch) for chosen, batch in groups]
+        order = np.argsort(np.concatenate([chosen for chosen, _ in groups]))
+        return DecodeResult(
+            logits=np.concatenate([one.logits for one in seen])[order],
+            iou=np.concatenate([one.iou for one in seen])[order],
+            object_score=np.concatenate([one.object_score for one in seen])[order],
+        )
+
+    def _drop_strays(
+        self, seen: DecodeResult, before: NDArray[np.bool_] | None
+    ) -> tuple[DecodeResult, NDArray[np.bool_] | None]:
+        """The result without stray components, and where the engine shall keep the mask (None:
+        everywhere)."""
+        if not self._config.drop_stray_components:
+            return seen, None
+        masks = seen.logits > 0
+        keep = keep_own_components_batch(
+            masks, np.zeros_like(masks) if before is None else before, self._stray_distance
+        )
+        if keep is None:
+            return seen, None
+        logits = np.where(keep, seen.logits, np.minimum(seen.logits, np.float32(DROPPED_LOGIT)))
+        return DecodeResult(logits, seen.iou, seen.object_score), keep

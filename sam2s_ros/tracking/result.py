@@ -1,0 +1,92 @@
+"""What the tracker says of one frame."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sam2s_ros.tracking.errors import UnknownObjectError
+from sam2s_ros.tracking.geometry import MaskGeometry
+from sam2s_ros.tracking.states import TrackState
+
+
+@dataclass(frozen=True)
+class FrameResult:
+    """N objects by ascending id. The arrays belong to the receiver: the tracker does not touch them again.
+
+    An object that is out of view has an empty mask and NaN geometry. On the frame of a mask prompt the mask
+    is the given one, exactly. `needs_reset` is empty, or says why the tracker refuses to go on; all objects
+    are LOST then.
+    """
+
+    stamp_ns: int
+    frame_index: int
+    """Number of the frame since the tracker was made."""
+    image_size: tuple[int, int]
+    """height, width in pixels."""
+    ids: NDArray[np.uint32]
+    names: tuple[str, ...]
+    masks: NDArray[np.bool_]
+    """[N, H, W]; objects may overlap."""
+    logits: NDArray[np.float32]
+    """[N, mask_size, mask_size]."""
+    presence: NDArray[np.float32]
+    """[N] probability that the object is in view."""
+    iou: NDArray[np.float32]
+    """[N] predicted IoU of the mask."""
+    states: tuple[TrackState, ...]
+    geometry: MaskGeometry
+    last_seen_ns: NDArray[np.int64]
+    """[N] stamp of the last frame that showed the object; -1 when none did."""
+    age_s: NDArray[np.float64]
+    """[N] seconds since then; NaN when it never was seen."""
+    timings_ms: Mapping[str, float]
+    """Stages of the step: encode, attend, decode, memorise, masks, geometry, total."""
+    needs_reset: str = ""
+
+    def index_of(self, object_id: int) -> int:
+        """Position of an object in the arrays. UnknownObjectError when it is not there."""
+        found = np.flatnonzero(self.ids == object_id)
+        if len(found) == 0:
+            raise UnknownObjectError(f"no object has id {object_id}; the result has ids {self.ids.tolist()}")
+        return int(found[0])
+
+    def without(self, object_id: int) -> FrameResult:
+        """The same result less one object. UnknownObjectError when it is not there."""
+        index = self.index_of(object_id)
+
+        def names_or_states(values: tuple[Any, ...]) -> tuple[Any, ...]:
+            return values[:index] + values[index + 1 :]
+
+        arrays = ("ids", "masks", "logits", "presence", "iou", "last_seen_ns", "age_s")
+        return replace(
+            self,
+            names=names_or_states(self.names),
+            states=names_or_states(self.states),
+            geometry=MaskGeometry(
+                **{
+                    field.name: np.delete(getattr(self.geometry, field.name), index, 0)
+                    for field in fields(MaskGeometry)
+                }
+            ),
+            **{name: np.delete(getattr(self, name), index, axis=0) for name in arrays},
+        )
+
+
+@dataclass(frozen=True)
+class TrackedObjectInfo:
+    """One line of the list of objects."""
+
+    id: int
+    name: str
+    state: TrackState
+    added_stamp_ns: int
+    """Stamp of the frame on which it was first prompted."""
+    last_seen_ns: int
+    """-1 when it never was."""
+    conditioning_frames: int
+    """How many prompted frames its memory holds."""

@@ -1,0 +1,342 @@
+"""The streaming tracker: frames in one after another, objects added, corrected and removed at any of them.
+
+A frame's walk: `step` -> features (engine) -> memory read (`memory_bank`) -> masks and memory write
+(`propagation`) -> masks at image size (`masks`) -> geometry -> `FrameResult`. Nothing grows with the number
+of frames.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sam2s_ros.engines.base import Engine
+from sam2s_ros.tracking.config import TrackerConfig
+from sam2s_ros.tracking.errors import FrameError, ImageSizeChangedError, PromptError
+from sam2s_ros.tracking.geometry import MaskGeometry, measure
+from sam2s_ros.tracking.kept_frames import KeptFrame, KeptFrames
+from sam2s_ros.tracking.masks import MaskUpsampler, Window
+from sam2s_ros.tracking.memory_bank import MemoryBank
+from sam2s_ros.tracking.object_table import NEVER, ObjectRecord, ObjectTable
+from sam2s_ros.tracking.prompts import Prompt, read_prompt, require_positive
+from sam2s_ros.tracking.propagation import Propagator
+from sam2s_ros.tracking.result import FrameResult, TrackedObjectInfo
+from sam2s_ros.tracking.states import TrackState, judge_states
+from sam2s_ros.tracking.stopwatch import Stopwatch
+
+ABSENT_LOGIT = -1024.0
+"""Mask logit of an object that is not in view, as the network gives it."""
+
+
+class StreamingTracker:
+    """Tracks up to `config.max_objects` objects through one stream of images of one size.
+
+    Coordinates are pixels of the image, whole numbers being pixel centres. Stamps are any int64
+    nanoseconds; frames that come without one count on from the last by `config.frame_interval_s`. The same
+    calls give the same results. Not thread-safe: one caller at a time.
+    """
+
+    def __init__(self, engine: Engine, config: TrackerConfig | None = None) -> None:
+        self.config = config or TrackerConfig()
+        self.engine = engine
+        expected = self.config.engine_capacity(engine.capacity.recent_slots, engine.capacity.recent_pointers)
+        if engine.capacity != expected:
+            raise ValueError(f"the engine was made for {engine.capacity}, the tracker needs {expected}")
+        self.last_result: FrameResult | None = None
+        self._frames = KeptFrames(self.config.kept_frames)
+        self._table = ObjectTable(engine.capacity, engine.mask_size)
+        self._bank = MemoryBank(engine.capacity)
+        self._propagator = Propagator(engine, self.config, self._bank, self._table)
+        self._newest_image = np.zeros((0, 0, 3), dtype=np.uint8)
+        self._upsampler = MaskUpsampler(engine.mask_size, (1, 1))
+        self._needs_reset = ""
+        self._last_stamp_ns: int | None = None
+
+    def step(self, frame_rgb: NDArray[np.uint8], stamp_ns: int | None = None) -> FrameResult:
+        """Advance by one frame: uint8 [H, W, 3] RGB.
+
+        Should the image size have changed while objects are tracked, nothing is tracked: the result has all
+        objects LOST and says so in `needs_reset`, from this frame until `reset`.
+
+        Raises:
+            FrameError: not such an image.
+        """
+        watch = Stopwatch()
+        size = check_frame(frame_rgb)
+        stamp_ns = self._last_stamp_ns = self._next_stamp() if stamp_ns is None else int(stamp_ns)
+        self._notice_size(size)
+        if self._needs_reset:
+            self.last_result = self._lost_result(size, stamp_ns, watch)
+            return self.last_result
+        previous = self._frames.newest
+        frame = self._encode(frame_rgb, stamp_ns, watch)
+        if len(self._table):
+            self._propagator.track(self._table.rows, frame, previous, watch)
+        self.last_result = self._report(frame, watch)
+        return self.last_result
+
+    def add_object(
+        self,
+        frame_rgb: NDArray[np.uint8] | None,
+        mask: ArrayLike | None = None,
+        points: ArrayLike | None = None,
+        labels: ArrayLike | None = None,
+        box: ArrayLike | None = None,
+        name: str = "",
+        stamp_ns: int | None = None,
+    ) -> int:
+        """Start to track an object prompted by a mask, or by points and/or a box; gives its id.
+
+        Which frame is meant: with `frame_rgb` None the kept frame of `stamp_ns`, or the newest without a
+        stamp. A `frame_rgb` equal to the newest image means that one; one whose stamp names an older kept
+        frame, that; any other is first stepped through like a frame of the stream. An object added on an
+        older frame is brought to now through the kept frames, alone: the others do not notice.
+        `last_result` then shows it.
+
+        Args:
+            mask: bool or uint8 [H, W]. points: [K, 2] x, y. labels: [K], 1 on the object, 0 off it.
+            box: x0, y0, x1, y1.
+
+        Raises:
+            PromptError, TooManyObjectsError, UnknownStampError, ImageSizeChangedError, FrameError: the input is
+                refused and nothing was changed.
+        """
+        self._table.require_room()
+        prompt = read_prompt(self._prompted_size(frame_rgb), mask, points, labels, box)
+        require_positive(prompt)
+        frame = self._meant_frame(frame_rgb, stamp_ns)
+        record = self._table.add(name, frame)
+        self._bank.clear(record.row)
+        try:
+            self._prompt_and_catch_up(record, frame, prompt)
+        except BaseException:
+            self._table.withdraw(record)
+            raise
+        return record.id
+
+    def refine_object(
+        self,
+        object_id: int,
+        frame_rgb: NDArray[np.uint8] | None = None,
+        mask: ArrayLike | None = None,
+        points: ArrayLike | None = None,
+        labels: ArrayLike | None = None,
+        box: ArrayLike | None = None,
+        stamp_ns: int | None = None,
+    ) -> None:
+        """Correct an object on a frame, chosen as in `add_object`, which its memory then keeps as prompted.
+
+        Clicks correct the mask that the frame had, and add to clicks given before on the same frame. What
+        followed on kept frames is tracked again, for this object alone.
+
+        Raises:
+            UnknownObjectError: no such object.
+            PromptError: also for a frame older than the object; and the other errors of `add_object`.
+        """
+        record = self._table.get(object_id)
+        prompt = read_prompt(self._prompted_size(frame_rgb), mask, points, labels, box)
+        frame = self._meant_frame(frame_rgb, stamp_ns, since=record.first.index)
+        self._prompt_and_catch_up(record, frame, prompt)
+
+    def remove_object(self, object_id: int) -> None:
+        """Stop tracking an object; its id is not used again. UnknownObjectError when there is no such
+        object."""
+        self._bank.clear(self._table.remove(object_id).row)
+        if self._needs_reset and not len(self._table):
+            self.reset()
+        elif self.last_result is not None:
+            self.last_result = self.last_result.without(object_id)
+
+    def reset(self) -> None:
+        """Forget all objects and frames; the next frame may have any size. Ids and frame numbers go on."""
+        for record in self._table.records:
+            self._bank.clear(record.row)
+        self._table.clear()
+        self._frames.clear()
+        self._newest_image = np.zeros((0, 0, 3), dtype=np.uint8)
+        self._needs_reset = ""
+        self.last_result = None
+
+    def objects(self) -> list[TrackedObjectInfo]:
+        """All objects by ascending id, as of the newest frame."""
+        states = self.last_result.states if self.last_result is not None else ()
+        return [
+            TrackedObjectInfo(
+                id=record.id,
+                name=record.name,
+                state=state,
+                added_stamp_ns=record.first.stamp_ns,
+                last_seen_ns=record.last_seen_ns,
+                conditioning_frames=len(self._bank.conditioning_frames(record.row)),
+            )
+            for record, state in zip(self._table.records, states, strict=True)
+        ]
+
+    def kept_stamps_ns(self) -> list[int]:
+        """Stamps of the frames that a prompt may refer to, oldest first."""
+        return self._frames.stamps_ns()
+
+    def _encode(self, frame_rgb: NDArray[np.uint8], stamp_ns: int, watch: Stopwatch) -> KeptFrame:
+        frame = self._frames.open_next(stamp_ns)
+        with watch.stage("encode"):
+            self.engine.encode(frame_rgb, frame.slot)
+        if self._newest_image.shape != frame_rgb.shape:
+            self._newest_image = np.empty_like(frame_rgb, order="C")
+        np.copyto(self._newest_image, frame_rgb)
+        self._frames.keep(frame)
+        return frame
+
+    def _next_stamp(self) -> int:
+        last = self._last_stamp_ns
+        return 0 if last is None else last + round(1e9 * self.config.frame_interval_s)
+
+    def _notice_size(self, size: tuple[int, int]) -> None:
+        """A new size is taken over while nothing is tracked, and otherwise asks for a reset."""
+        if self._needs_reset or size == self._upsampler.image_size:
+            return
+        if len(self._table):
+            self._needs_reset = size_change_message(self._upsampler.image_size, size)
+            return
+        self._frames.clear()
+        self._upsampler = MaskUpsampler(self.engine.mask_size, size)
+
+    def _prompted_size(self, frame_rgb: NDArray[np.uint8] | None) -> tuple[int, int]:
+        """The size of the image to be prompted. Refuses what cannot be prompted at all."""
+        if self._needs_reset:
+            raise ImageSizeChangedError(self._needs_reset)
+        tracked = self._upsampler.image_size
+        if frame_rgb is None:
+            if self._frames.newest is None:
+                raise PromptError("no frame has been tracked yet; give frame_rgb, or step() a frame first")
+            return tracked
+        size = check_frame(frame_rgb)
+        if len(self._table) and size != tracked:
+            raise ImageSizeChangedError(size_change_message(tracked, size))
+        return size
+
+    def _meant_frame(
+        self, frame_rgb: NDArray[np.uint8] | None, stamp_ns: int | None, since: int = 0
+    ) -> KeptFrame:
+        """The kept frame that a prompt is for, none before number `since`; a new image is stepped through
+        first."""
+        newest = self._frames.newest
+        if newest is None or (frame_rgb is not None and self._is_new_image(frame_rgb, stamp_ns, newest)):
+            assert frame_rgb is not None  # _prompted_size saw to it
+            self.step(frame_rgb, stamp_ns)
+            newest, stamp_ns = self._frames.newest, None
+        assert newest is not None
+        frame = newest if stamp_ns is None else self._frames.find(stamp_ns)
+        if frame.index < since:
+            raise PromptError(
+                f"the object was added on a later frame than the one stamped {frame.stamp_ns} ns; "
+                "refine it on the frame on which it was added, or after"
+            )
+        return frame
+
+    def _is_new_image(self, frame_rgb: NDArray[np.uint8], stamp_ns: int | None, newest: KeptFrame) -> bool:
+        if stamp_ns is not None and stamp_ns != newest.stamp_ns:
+            return stamp_ns not in self._frames.stamps_ns()
+        return not np.array_equal(frame_rgb, self._newest_image)
+
+    def _prompt_and_catch_up(self, record: ObjectRecord, frame: KeptFrame, prompt: Prompt) -> None:
+        """Prompt one object on a kept frame and track it, alone, from there to the newest frame."""
+        watch = Stopwatch()
+        with watch.stage("prompt"):
+            self._propagator.prompt(record, frame, prompt, self._upsampler.image_size)
+        self._propagator.catch_up(record, frame, self._frames.following(frame), watch)
+        newest = self._frames.newest
+        assert newest is not None
+        self.last_result = self._report(newest, watch)
+
+    def _report(self, frame: KeptFrame, watch: Stopwatch) -> FrameResult:
+        """All objects as the newest frame shows them."""
+        records, rows = self._table.records, self._table.rows
+        seen = self._table.observation(rows, frame)
+        with watch.stage("masks"):
+            masks, windows = self._upsampler(seen.logits)
+            put_given_masks(masks, windows, records, frame)
+        with watch.stage("geometry"):
+            geometry = measure(masks, windows)
+        last_seen = np.array([record.last_seen_ns for record in records], dtype=np.int64)
+        age_s = ages_s(last_seen, frame.stamp_ns)
+        return FrameResult(
+            stamp_ns=frame.stamp_ns,
+            frame_index=frame.index,
+            image_size=self._upsampler.image_size,
+            ids=np.array([record.id for record in records], dtype=np.uint32),
+            names=tuple(record.name for record in records),
+            masks=masks,
+            logits=seen.logits,
+            presence=(1 / (1 + np.exp(-seen.object_score))).astype(np.float32),
+            iou=seen.iou,
+            states=judge_states(
+                seen.object_score > 0, ~np.isnan(geometry.area), seen.iou, age_s, self.config
+            ),
+            geometry=geometry,
+            last_seen_ns=last_seen,
+            age_s=age_s,
+            timings_ms=watch.timings_ms(),
+        )
+
+    def _lost_result(self, size: tuple[int, int], stamp_ns: int, watch: Stopwatch) -> FrameResult:
+        """No masks, all objects LOST, for an image that cannot be tracked on."""
+        records, count, side = self._table.records, len(self._table), self.engine.mask_size
+        newest = self._frames.newest
+        last_seen = np.array([record.last_seen_ns for record in records], dtype=np.int64)
+        return FrameResult(
+            stamp_ns=stamp_ns,
+            frame_index=NEVER if newest is None else newest.index,
+            image_size=size,
+            ids=np.array([record.id for record in records], dtype=np.uint32),
+            names=tuple(record.name for record in records),
+            masks=np.zeros((count, *size), dtype=np.bool_),
+            logits=np.full((count, side, side), ABSENT_LOGIT, dtype=np.float32),
+            presence=np.full(count, np.nan, dtype=np.float32),
+            iou=np.full(count, np.nan, dtype=np.float32),
+            states=(TrackState.LOST,) * count,
+            geometry=MaskGeometry.unknown(count),
+            last_seen_ns=last_seen,
+            age_s=ages_s(last_seen, stamp_ns),
+            timings_ms=watch.timings_ms(),
+            needs_reset=self._needs_reset,
+        )
+
+
+def check_frame(frame_rgb: NDArray[np.uint8]) -> tuple[int, int]:
+    """Height and width of a frame. FrameError when it is not uint8 [H, W, 3] with pixels."""
+    if not isinstance(frame_rgb, np.ndarray):
+        raise FrameError(
+            f"the frame is a {type(frame_rgb).__name__}; give a numpy array uint8 [H, W, 3], RGB"
+        )
+    if frame_rgb.ndim != 3 or frame_rgb.shape[2] != 3:
+        raise FrameError(f"the frame has shape {frame_rgb.shape}; give [H, W, 3], RGB")
+    if frame_rgb.dtype != np.uint8:
+        raise FrameError(f"the frame has dtype {frame_rgb.dtype}; give uint8, 0 to 255")
+    if frame_rgb.size == 0:
+        raise FrameError(f"the frame has shape {frame_rgb.shape}, so no pixels; skip such images")
+    return int(frame_rgb.shape[0]), int(frame_rgb.shape[1])
+
+
+def size_change_message(tracked: tuple[int, int], new: tuple[int, int]) -> str:
+    """What `ImageSizeChangedError` and `FrameResult.needs_reset` say; sizes are height, width."""
+    return (
+        f"the image size changed from {tracked[1]} x {tracked[0]} to {new[1]} x {new[0]} while objects were "
+        "tracked, so they are lost; reset the tracker and add them again"
+    )
+
+
+def put_given_masks(
+    masks: NDArray[np.bool_], windows: list[Window], records: list[ObjectRecord], frame: KeptFrame
+) -> None:
+    """Replace the mask of every object that a mask prompted on this very frame by that mask, exactly."""
+    for index, record in enumerate(records):
+        if record.prompt_frame != frame.index or record.prompt is None or record.prompt.mask is None:
+            continue
+        masks[index] = record.prompt.mask
+        windows[index] = (0, masks.shape[1], 0, masks.shape[2])
+
+
+def ages_s(last_seen_ns: NDArray[np.int64], stamp_ns: int) -> NDArray[np.float64]:
+    """Seconds from each last sight to a stamp; NaN where there was none, 0 where the stamps went back."""
+    age = np.maximum(stamp_ns - last_seen_ns, 0) / 1e9
+    return np.where(last_seen_ns == NEVER, np.nan, age)
