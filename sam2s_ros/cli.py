@@ -17,7 +17,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bench": ("sam2s_ros.nodes.bench", "measure tracker steps per second and the rate of images through DDS"),
     "convert": ("sam2s_ros.network.convert", "turn a SAM 2 checkpoint into safetensors"),
     "demo": ("sam2s_ros.nodes.demo", "replay the bundled bag through the tracker node and score it"),
-    "evaluate": ("sam2s_ros.evaluation.evaluate", "score the tracker and its baselines on a bag or an image folder"),
+    "evaluate": ("sam2s_ros.evaluation.command", "score the tracker and its baselines on a bag or an image folder"),
+    "make-bag": ("sam2s_ros.evaluation.make_bag", "make an MCAP bag with ground truth from an image folder"),
     "train": ("sam2s_ros.training.train", "train weights from one configuration file"),
 }
 """Subcommand -> (module, one line for `sam2s --help`)."""

@@ -1,0 +1,107 @@
+"""`sam2s evaluate`: J&F of a model on recorded video with ground truth, with the baselines beside it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from sam2s_ros.evaluation.bags import LABEL_TOPIC, BagSequence, is_bag
+from sam2s_ros.evaluation.baselines import BASELINES
+from sam2s_ros.evaluation.evaluate import evaluate_sequence
+from sam2s_ros.evaluation.interface import MaskTracker
+from sam2s_ros.evaluation.overlay import OverlayVideo
+from sam2s_ros.evaluation.prompts import PROMPTS
+from sam2s_ros.evaluation.report import score_document, score_table
+from sam2s_ros.evaluation.scoring import SequenceScore
+from sam2s_ros.evaluation.sequences import DEFAULT_RATE_HZ, Sequence, find_folder_sequences
+
+HELP = "score a model on a bag or image folder with ground truth, beside the baselines"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `sam2s evaluate`."""
+    parser.add_argument("source", type=Path, nargs="+", help="bags, data set folders or image folders")
+    parser.add_argument("--labels", type=Path, help="folder of label images, for a plain image folder")
+    parser.add_argument("--image-topic", help="image topic of a bag (default: its only one)")
+    parser.add_argument("--label-topic", default=LABEL_TOPIC, help="ground-truth topic of a bag")
+    parser.add_argument(
+        "--model", default="nano", help="preset or weights file; 'none' scores the baselines only"
+    )
+    parser.add_argument("--engine", default="auto", help="engine that runs the model")
+    parser.add_argument(
+        "--prompt", choices=PROMPTS, default="mask", help="how each object is shown to the model"
+    )
+    parser.add_argument("--objects", help="label values or names, comma-separated (default: all)")
+    parser.add_argument("--no-baselines", action="store_true", help="score the model only")
+    parser.add_argument("--out", type=Path, help="JSON file for everything measured")
+    parser.add_argument(
+        "--overlay", type=Path, help="MP4 of the model's masks; one per sequence if there are more"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Evaluate, print the table, write the files asked for."""
+    sequences = [found for source in arguments.source for found in find_sequences(source, arguments)]
+    objects = _parse_objects(arguments.objects) if arguments.objects else None
+    scores: dict[str, list[SequenceScore]] = {}
+    if arguments.model != "none":
+        make_tracker = _model_maker(arguments.model, arguments.engine)
+        scores[arguments.model] = [
+            _evaluate_with_overlay(make_tracker, sequence, arguments, objects, len(sequences) > 1)
+            for sequence in sequences
+        ]
+    if arguments.model == "none" or not arguments.no_baselines:
+        for name, make_baseline in BASELINES.items():
+            scores[name] = [
+                evaluate_sequence(make_baseline, sequence, "mask", objects) for sequence in sequences
+            ]
+    print(f"J&F (%), prompt: {arguments.prompt} (baselines: mask); prompted and last frame not scored")
+    print(score_table(scores))
+    if arguments.out:
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        facts = {"model": arguments.model, "engine": arguments.engine, "prompt": arguments.prompt}
+        arguments.out.write_text(json.dumps(score_document(scores, **facts), indent=2) + "\n")
+    return 0
+
+
+def find_sequences(source: Path, arguments: argparse.Namespace) -> list[Sequence]:
+    """The sequences with ground truth that a path stands for: one for a bag, all below a folder."""
+    if not source.exists():
+        raise FileNotFoundError(f"there is no bag or folder {source}")
+    if is_bag(source):
+        return [BagSequence(source, arguments.image_topic, arguments.label_topic)]
+    return list(find_folder_sequences(source, arguments.labels))
+
+
+def _model_maker(model: str, engine: str) -> Callable[[], MaskTracker]:
+    import sam2s_ros  # the model is loaded for `evaluate` only, not to list the commands
+
+    def make_tracker() -> MaskTracker:
+        return sam2s_ros.load_tracker(model=model, engine=engine)
+
+    return make_tracker
+
+
+def _evaluate_with_overlay(
+    make_tracker: Callable[[], MaskTracker],
+    sequence: Sequence,
+    arguments: argparse.Namespace,
+    objects: list[int | str] | None,
+    several: bool,
+) -> SequenceScore:
+    with ExitStack() as stack:
+        observer = None
+        if arguments.overlay:
+            path = arguments.overlay
+            if several:
+                path = path.with_name(f"{path.stem}_{sequence.name.replace('/', '_')}{path.suffix}")
+            observer = stack.enter_context(OverlayVideo(path, DEFAULT_RATE_HZ)).write
+        return evaluate_sequence(make_tracker, sequence, arguments.prompt, objects, observer)
+
+
+def _parse_objects(text: str) -> list[int | str]:
+    items = [item.strip() for item in text.split(",")]
+    return [int(item) if item.isdigit() else item for item in items]

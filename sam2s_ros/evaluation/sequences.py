@@ -1,0 +1,163 @@
+"""Frames with ground truth from image folders: DAVIS, the vocal folds data set, or any folder with its label
+images.
+
+A label image is single-channel or paletted and holds one object per value; 0 is no object.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from sam2s_ros.data.readers import VOCALFOLDS_CLASSES, read_rgb
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"})
+DEFAULT_RATE_HZ = 10.0
+
+
+@dataclass(frozen=True)
+class LabelledFrame:
+    """One frame: RGB uint8 [H, W, 3], and labels uint8 [H, W] where it has ground truth."""
+
+    stamp_ns: int
+    image: NDArray[np.uint8]
+    labels: NDArray[np.uint8] | None
+
+
+class Sequence(Protocol):
+    """Frames in temporal order, read anew at each call of `frames`; label values name objects."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def label_names(self) -> Mapping[int, str]: ...
+
+    def frames(self) -> Iterator[LabelledFrame]: ...
+
+
+@dataclass(frozen=True)
+class ImageFolderSequence:
+    """Images of one folder in the order of the number in their names, with label images of the same number.
+
+    A frame's stamp is its number / `rate_hz`. Frames without a label image are tracked and not scored.
+    """
+
+    name: str
+    images: Path
+    labels: Path | None
+    label_names: Mapping[int, str] = field(default_factory=dict)
+    rate_hz: float = DEFAULT_RATE_HZ
+
+    def paths(self) -> list[tuple[int, Path, Path | None]]:
+        """(frame number, image, label image or None) of each frame, in order.
+
+        Raises:
+            FileNotFoundError: a folder is missing or holds no image.
+            ValueError: a file name has no number, or two have the same.
+        """
+        images = _numbered_files(self.images, IMAGE_SUFFIXES)
+        labels = _numbered_files(self.labels, frozenset({".png"})) if self.labels else {}
+        return [(number, path, labels.get(number)) for number, path in images.items()]
+
+    def frames(self) -> Iterator[LabelledFrame]:
+        """Each frame in order; raises ValueError for unreadable images and for labels of another size."""
+        for number, image_path, label_path in self.paths():
+            image = read_rgb(image_path)
+            labels = read_labels(label_path) if label_path else None
+            if labels is not None and labels.shape != image.shape[:2]:
+                raise ValueError(
+                    f"{label_path} is {labels.shape} and {image_path} is {image.shape[:2]} pixels"
+                )
+            yield LabelledFrame(round(number * 1_000_000_000 / self.rate_hz), image, labels)
+
+
+def find_folder_sequences(
+    path: Path, labels: Path | None = None, rate_hz: float = DEFAULT_RATE_HZ
+) -> list[ImageFolderSequence]:
+    """The sequences under a folder, in the order of their names.
+
+    Known layouts: a data set root or any folder below its image tree, for `img` beside `annot` (vocal folds)
+    and `JPEGImages` beside `Annotations` (DAVIS); or one folder of images, with its label folder given.
+
+    Raises:
+        FileNotFoundError: no folder with images is there, or none whose label folder exists.
+    """
+    if labels is not None:
+        return [ImageFolderSequence(path.name, path, labels, rate_hz=rate_hz)]
+    for image_tree, label_tree, names in (
+        ("img", "annot", VOCALFOLDS_CLASSES),
+        ("JPEGImages", "Annotations", None),
+    ):
+        found = _sequences_in_layout(path, image_tree, label_tree, names, rate_hz)
+        if found:
+            return found
+    raise FileNotFoundError(
+        f"no sequence with ground truth under {path}: expected img/ beside annot/, "
+        "JPEGImages/ beside Annotations/, or a folder of images with --labels for its label images"
+    )
+
+
+def read_labels(path: Path) -> NDArray[np.uint8]:
+    """A label image as uint8 [H, W]; a paletted PNG gives its indices.
+
+    Raises:
+        ValueError: the image has colours instead of one value per pixel.
+    """
+    with Image.open(path) as image:
+        labels = np.asarray(image)
+    if labels.ndim == 3 and (labels[..., :3] == labels[..., :1]).all():
+        labels = labels[..., 0]
+    if labels.ndim != 2 or labels.dtype not in (np.uint8, np.bool_):
+        raise ValueError(f"{path} is no label image: 8 bits and one channel (or a palette) are needed")
+    return labels.astype(np.uint8)
+
+
+def _sequences_in_layout(
+    path: Path, image_tree: str, label_tree: str, names: Mapping[int, str] | None, rate_hz: float
+) -> list[ImageFolderSequence]:
+    """Leaf folders with images at or below `path`, where the parallel folder in the label tree exists."""
+    parts = path.resolve().parts
+    if image_tree in parts:
+        depth = len(parts) - 1 - parts[::-1].index(image_tree)
+        root, start = Path(*parts[:depth]), path.resolve()
+    else:
+        root, start = path.resolve(), path.resolve() / image_tree
+    found = []
+    for folder in [start, *sorted(start.rglob("*"))] if start.is_dir() else []:
+        below = folder.relative_to(root / image_tree)
+        labels = root / label_tree / below
+        if (
+            folder.is_dir()
+            and labels.is_dir()
+            and any(file.suffix.lower() in IMAGE_SUFFIXES for file in folder.iterdir())
+        ):
+            name = below.as_posix()
+            found.append(ImageFolderSequence(name, folder, labels, names or {255: folder.name}, rate_hz))
+    return found
+
+
+def _numbered_files(folder: Path, suffixes: frozenset[str]) -> dict[int, Path]:
+    """Files of the folder by the last number in their names, in increasing order."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is not a folder")
+    files: dict[int, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() not in suffixes:
+            continue
+        numbers = re.findall(r"\d+", path.stem)
+        if not numbers:
+            raise ValueError(f"{path} has no frame number in its name")
+        other = files.setdefault(int(numbers[-1]), path)
+        if other is not path:
+            raise ValueError(f"{other} and {path} have the same frame number")
+    if not files:
+        raise FileNotFoundError(f"{folder} holds no image")
+    return dict(sorted(files.items()))
