@@ -8,12 +8,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from sam2s_ros.data.motion import Camera, CoarseGrid, Deformation, FloatArray, apply_homography
+from sam2s_ros.data.arrays import ByteArray, FloatArray
+from sam2s_ros.data.motion import Camera, CoarseGrid, Deformation, apply_homography
 from sam2s_ros.data.textures import tissue_plate
-
-ByteArray = NDArray[np.uint8]
 
 STILL_HEIGHT = 400
 PLATE_POOL = 600
@@ -85,10 +83,14 @@ def load_tissue_library(data_root: Path | None) -> TissueLibrary:
     if data_root is None:
         return TissueLibrary(procedural_share=1.0)
     train = Path(data_root) / "train"
-    laryngeal = [p for s in (6, 7, 8) for p in sorted((train / f"vocalfolds/img/patient2/seq{s}").glob("*.jpg"))]
+    laryngeal = [
+        p for s in (6, 7, 8) for p in sorted((train / f"vocalfolds/img/patient2/seq{s}").glob("*.jpg"))
+    ]
     clean = sorted((train / "laparoscopy/no_instrument").glob("*.jpg"))
     if not clean:
-        raise FileNotFoundError(f"{train / 'laparoscopy/no_instrument'} holds no *.jpg; point data_root at the data")
+        raise FileNotFoundError(
+            f"{train / 'laparoscopy/no_instrument'} holds no *.jpg; point data_root at the data"
+        )
     return TissueLibrary(
         clean=tuple(load_stills(clean)),
         occupied=tuple(load_stills(sorted((train / "laparoscopy/with_instrument").glob("*.jpg")))),
@@ -96,7 +98,7 @@ def load_tissue_library(data_root: Path | None) -> TissueLibrary:
     )
 
 
-def colour_shift(rng: np.random.Generator, strength: float = 1.0) -> NDArray[np.float64]:
+def colour_shift(rng: np.random.Generator, strength: float = 1.0) -> FloatArray:
     """Random hue, saturation, brightness and contrast as an affine colour map [3, 4] for `cv2.transform`.
 
     Sometimes pale or nearly grey, as tissue outside the body is.
@@ -145,7 +147,12 @@ def random_plate(rng: np.random.Generator, picture: ByteArray, aspect: float) ->
 
 
 def plate_maps(
-    plate: Plate, camera: Camera, deformation: Deformation, grid: CoarseGrid, time: float, pull: FloatArray | None = None
+    plate: Plate,
+    camera: Camera,
+    deformation: Deformation,
+    grid: CoarseGrid,
+    time: float,
+    pull: FloatArray | None = None,
 ) -> tuple[FloatArray, FloatArray]:
     """Maps (x, y) for `cv2.remap` that show the plate as the camera sees it at a time.
 

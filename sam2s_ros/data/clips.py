@@ -11,12 +11,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from sam2s_ros.data.arrays import BoolArray, ByteArray, FloatArray
 from sam2s_ros.data.backgrounds import TissueLibrary, load_tissue_library
 from sam2s_ros.data.motion import frame_times
 from sam2s_ros.data.scene import Scene, SceneStyle, random_scene, target_weights
-
-ByteArray = NDArray[np.uint8]
-BoolArray = NDArray[np.bool_]
 
 MIN_FIRST_AREA = 0.001
 
@@ -42,7 +40,7 @@ class ClipSource(ABC):
         """
 
 
-def choose_objects(rng: np.random.Generator, weights: NDArray[np.float32], objects: int) -> NDArray[np.int64] | None:
+def choose_objects(rng: np.random.Generator, weights: FloatArray, objects: int) -> NDArray[np.int64] | None:
     """Indices [objects] drawn by weight without repetition as far as possible; None when all weights are 0."""
     usable = np.flatnonzero(weights > 0)
     if len(usable) == 0:
@@ -67,13 +65,15 @@ class SurgicalSource(ClipSource):
             aspect = float(rng.choice([1.0, 1.25, 1.33, 1.5, 1.78], p=[0.15, 0.35, 0.15, 0.1, 0.25]))
             scene = random_scene(rng, self._library, (size, size), aspect, float(times[-1]), self._style)
             first = scene.render(0.0)
-            areas = [float(scene.object_mask(first[1], i).mean()) for i in range(len(scene.bodies))]
+            areas = scene.visible_shares(first[1])
             chosen = choose_objects(rng, target_weights(scene, areas, self._style), objects)
             if chosen is not None:
                 return _film(scene, times, chosen, first)
 
 
-def _film(scene: Scene, times: NDArray[np.float32], chosen: NDArray[np.int64], first: tuple[ByteArray, ByteArray]) -> Clip:
+def _film(
+    scene: Scene, times: FloatArray, chosen: NDArray[np.int64], first: tuple[ByteArray, ByteArray]
+) -> Clip:
     """Render a scene at the given times; `first` is its rendering at the first of them."""
     renders = [first, *(scene.render(float(time)) for time in times[1:])]
     masks = np.stack([[scene.object_mask(labels, int(body)) for body in chosen] for _, labels in renders])

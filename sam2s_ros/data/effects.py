@@ -9,9 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sam2s_ros.data.motion import FloatArray, Trajectory, constant_trajectory, random_trajectory
-
-ByteArray = NDArray[np.uint8]
+from sam2s_ros.data.arrays import BoolArray, ByteArray, FloatArray
+from sam2s_ros.data.motion import Trajectory, constant_trajectory, random_trajectory
 
 
 @lru_cache(maxsize=8)
@@ -39,7 +38,7 @@ class CameraEffects:
     """Camera effects of one video; every random choice is made once, drifts follow `drift`."""
 
     gain: FloatArray  # [height, width] static light falloff
-    circle: NDArray[np.bool_] | None  # [height, width] True inside the visible circle
+    circle: BoolArray | None  # [height, width] True inside the visible circle
     drift: Trajectory  # [5]: log brightness, log red, log blue, log gamma, smoke
     fog: float  # 0..1
     smoke: float  # 0..1
@@ -70,14 +69,18 @@ class CameraEffects:
         if self.circle is not None:
             result *= self.circle[..., None]
         if self.jpeg_quality:
-            result = cv2.imdecode(cv2.imencode(".jpg", result, [cv2.IMWRITE_JPEG_QUALITY, self.jpeg_quality])[1], 1)
+            result = cv2.imdecode(
+                cv2.imencode(".jpg", result, [cv2.IMWRITE_JPEG_QUALITY, self.jpeg_quality])[1], 1
+            )
         return result
 
     def _add_smoke(self, image: FloatArray, time: float, amount: float) -> FloatArray:
         height, width = image.shape[:2]
         shift = (int(time * 23 + self.seed) % 96, int(time * 11) % 96)
         cloud = np.roll(_cloud(self.smoke_cloud), shift, axis=(0, 1))
-        cloud = cv2.resize(cv2.GaussianBlur(cloud, (0, 0), 2.0), (width, height), interpolation=cv2.INTER_LINEAR)
+        cloud = cv2.resize(
+            cv2.GaussianBlur(cloud, (0, 0), 2.0), (width, height), interpolation=cv2.INTER_LINEAR
+        )
         return image + (amount * cloud)[..., None] * (205.0 - image)
 
     def _add_noise(self, image: ByteArray, time: float) -> ByteArray:
@@ -95,7 +98,9 @@ def _tone_table(brightness: float, red: float, blue: float, gamma: float) -> Byt
     return np.clip(level[:, None] * gains * 255.0, 0, 255).astype(np.uint8)[None]
 
 
-def random_effects(rng: np.random.Generator, duration: float, size: tuple[int, int], strength: float = 1.0) -> CameraEffects:
+def random_effects(
+    rng: np.random.Generator, duration: float, size: tuple[int, int], strength: float = 1.0
+) -> CameraEffects:
     """Effects for a video of frames `size` = (height, width); `strength` 0 leaves frames nearly untouched."""
     height, width = size
     y, x = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
@@ -106,7 +111,11 @@ def random_effects(rng: np.random.Generator, duration: float, size: tuple[int, i
     circle = None
     if rng.random() < 0.16:
         off = rng.normal(0, 0.05, 2)
-        radius = rng.uniform(0.9, 1.25, 2) if rng.random() < 0.5 else np.array([rng.uniform(0.75, 1.0), rng.uniform(1.0, 1.3)])
+        radius = (
+            rng.uniform(0.9, 1.25, 2)
+            if rng.random() < 0.5
+            else np.array([rng.uniform(0.75, 1.0), rng.uniform(1.0, 1.3)])
+        )
         circle = ((x - off[0]) / radius[0]) ** 2 + ((y - off[1]) / radius[1]) ** 2 < 1.0
     scale = np.array([0.12, 0.06, 0.06, 0.14, 0.3], np.float32) * strength
 
@@ -115,7 +124,11 @@ def random_effects(rng: np.random.Generator, duration: float, size: tuple[int, i
 
     first = scale * rng.normal(0, 1, 5).astype(np.float32)
     still = rng.random() < 0.4
-    drift = constant_trajectory(first) if still else random_trajectory(rng, duration, first, sampler, (0.3, 2.0), 0.2, 0.1 * scale)
+    drift = (
+        constant_trajectory(first)
+        if still
+        else random_trajectory(rng, duration, first, sampler, (0.3, 2.0), 0.2, 0.1 * scale)
+    )
     return CameraEffects(
         gain=gain,
         circle=circle,

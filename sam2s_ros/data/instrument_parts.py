@@ -9,11 +9,9 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from sam2s_ros.data.arrays import FloatArray
 from sam2s_ros.data.sprites import Metal, Sprite, make_sprite, metal_part, random_metal
-
-FloatArray = NDArray[np.float32]
 
 SHAFT_LENGTH = 18.0
 SHAFT_DENSITY = (14.0, 44.0)  # pixels per diameter along and across
@@ -77,9 +75,19 @@ def _shaft_base(rng: np.random.Generator, robotic: bool) -> tuple[FloatArray, fl
     if material == 2:  # brushed steel
         return rng.uniform(95, 180) + rng.normal(0, 5, 3), 0.85, rng.uniform(50, 150), rng.uniform(0.06, 0.3)
     if material == 3:  # blue plastic
-        return np.array([40, 75, 140]) * rng.uniform(0.5, 1.4), 0.7, rng.uniform(10, 90), rng.uniform(0.1, 0.3)
+        return (
+            np.array([40, 75, 140]) * rng.uniform(0.5, 1.4),
+            0.7,
+            rng.uniform(10, 90),
+            rng.uniform(0.1, 0.3),
+        )
     if material == 4:  # white or ivory plastic
-        return np.array([215, 208, 190]) * rng.uniform(0.7, 1.1), 0.6, rng.uniform(0, 50), rng.uniform(0.1, 0.4)
+        return (
+            np.array([215, 208, 190]) * rng.uniform(0.7, 1.1),
+            0.6,
+            rng.uniform(0, 50),
+            rng.uniform(0.1, 0.4),
+        )
     hue = np.array([[60, 110, 70], [140, 90, 40], [110, 60, 100], [150, 140, 60]])[rng.integers(4)]
     return hue * rng.uniform(0.6, 1.2), 0.7, rng.uniform(10, 80), rng.uniform(0.1, 0.3)
 
@@ -102,7 +110,9 @@ def shaft_sprite(rng: np.random.Generator, robotic: bool) -> Sprite:
     tint = 1.0 + rng.normal(0, 0.04, 3)
     albedo = np.broadcast_to(np.asarray(base, np.float32), (height, width, 3)).copy()
     _decorate_shaft(rng, albedo)
-    along = np.interp(np.arange(width), np.linspace(0, width, 7), rng.uniform(0.65, 1.25, 7)).astype(np.float32)
+    along = np.interp(np.arange(width), np.linspace(0, width, 7), rng.uniform(0.65, 1.25, 7)).astype(
+        np.float32
+    )
     colour = albedo * profile[:, None, None] * along[None, :, None]
     sparkle = np.interp(np.arange(width), np.linspace(0, width, 9), rng.uniform(0.1, 1.2, 9))
     colour = colour + (glint[:, None] * sparkle[None])[..., None] * tint
@@ -132,7 +142,9 @@ def _decorate_shaft(rng: np.random.Generator, albedo: FloatArray) -> None:
     if rng.random() < 0.3:  # lettering along the shaft, drawn at equal scale and then squeezed
         letters = "".join(rng.choice(list("ABCDEHILMNORSTU0123456789 "), int(rng.integers(3, 10))))
         strip = np.zeros((height, int(4 * height)), np.uint8)
-        cv2.putText(strip, letters, (4, height // 2 + 8), cv2.FONT_HERSHEY_SIMPLEX, rng.uniform(0.5, 1.0), 255, 2)
+        cv2.putText(
+            strip, letters, (4, height // 2 + 8), cv2.FONT_HERSHEY_SIMPLEX, rng.uniform(0.5, 1.0), 255, 2
+        )
         strip = cv2.resize(strip, (int(4 * dense * 1.1), height), interpolation=cv2.INTER_AREA)
         if rng.random() < 0.5:
             strip = strip[:, ::-1]
@@ -161,12 +173,22 @@ def _robotic_wrist(rng: np.random.Generator, metal: Metal) -> tuple[tuple[Sprite
         end = width * float(rng.uniform(0.7, 1.0))
         dots = [(length * float(rng.uniform(0.75, 0.95)), 0.0, float(rng.uniform(0.06, 0.2)))]
         if rng.random() < 0.5:
-            dots.append((float(rng.uniform(0.1, 0.4)) * length, float(rng.normal(0, 0.15)), float(rng.uniform(0.04, 0.12))))
+            dots.append(
+                (
+                    float(rng.uniform(0.1, 0.4)) * length,
+                    float(rng.normal(0, 0.15)),
+                    float(rng.uniform(0.04, 0.12)),
+                )
+            )
         holes = []
         if rng.random() < 0.45:  # the slot between the clevis arms
             inner = length * float(rng.uniform(0.3, 0.6))
             half = width * float(rng.uniform(0.06, 0.2))
-            holes.append(np.array([[inner, -half], [length + 0.05, -half], [length + 0.05, half], [inner, half]], np.float32))
+            holes.append(
+                np.array(
+                    [[inner, -half], [length + 0.05, -half], [length + 0.05, half], [inner, half]], np.float32
+                )
+            )
             dots = dots[1:]
         grooves = []
         for _ in range(int(rng.integers(0, 4))):
@@ -190,7 +212,9 @@ def _robotic_wrist(rng: np.random.Generator, metal: Metal) -> tuple[tuple[Sprite
     return tuple(sprites), tuple(lengths)
 
 
-def _plain_wrist(rng: np.random.Generator, metal: Metal, kind: str) -> tuple[tuple[Sprite, ...], tuple[float, ...]]:
+def _plain_wrist(
+    rng: np.random.Generator, metal: Metal, kind: str
+) -> tuple[tuple[Sprite, ...], tuple[float, ...]]:
     """A short metal neck of a straight laparoscopic instrument, or nothing."""
     if kind == "suction" or rng.random() < 0.25:
         return (), ()
@@ -209,9 +233,24 @@ def _jaws(rng: np.random.Generator, kind: str, metal: Metal) -> tuple[tuple[Spri
         "needle driver": (rng.uniform(0.8, 1.7), rng.uniform(0.28, 0.45), rng.uniform(0.18, 0.32), 0.0),
         "grasper": (rng.uniform(1.2, 2.4), rng.uniform(0.25, 0.45), rng.uniform(0.15, 0.35), 0.0),
         "fenestrated grasper": (rng.uniform(1.5, 2.8), rng.uniform(0.35, 0.5), rng.uniform(0.25, 0.45), 0.0),
-        "maryland": (rng.uniform(1.4, 2.4), rng.uniform(0.25, 0.4), rng.uniform(0.08, 0.15), rng.uniform(0.1, 0.5)),
-        "scissors": (rng.uniform(1.3, 2.4), rng.uniform(0.2, 0.4), rng.uniform(0.04, 0.12), rng.uniform(0.0, 0.4)),
-        "bipolar": (rng.uniform(1.4, 2.4), rng.uniform(0.2, 0.4), rng.uniform(0.1, 0.25), rng.uniform(0.0, 0.2)),
+        "maryland": (
+            rng.uniform(1.4, 2.4),
+            rng.uniform(0.25, 0.4),
+            rng.uniform(0.08, 0.15),
+            rng.uniform(0.1, 0.5),
+        ),
+        "scissors": (
+            rng.uniform(1.3, 2.4),
+            rng.uniform(0.2, 0.4),
+            rng.uniform(0.04, 0.12),
+            rng.uniform(0.0, 0.4),
+        ),
+        "bipolar": (
+            rng.uniform(1.4, 2.4),
+            rng.uniform(0.2, 0.4),
+            rng.uniform(0.1, 0.25),
+            rng.uniform(0.0, 0.2),
+        ),
         "clip applier": (rng.uniform(1.0, 1.8), rng.uniform(0.2, 0.35), rng.uniform(0.2, 0.35), 0.0),
         "stapler": (rng.uniform(3.0, 5.5), rng.uniform(0.45, 0.55), rng.uniform(0.3, 0.5), 0.0),
     }[kind]
@@ -221,10 +260,14 @@ def _jaws(rng: np.random.Generator, kind: str, metal: Metal) -> tuple[tuple[Spri
     toothed = kind in ("grasper", "fenestrated grasper", "needle driver") and rng.random() < 0.6
     window = (rng.uniform(0.3, 0.45), rng.uniform(0.75, 0.9)) if kind == "fenestrated grasper" else None
     for side in (1.0, -1.0):
-        outline, holes, grooves = _jaw_outline(rng, float(length), float(base), float(tip), bend, toothed, window)
+        outline, holes, grooves = _jaw_outline(
+            rng, float(length), float(base), float(tip), bend, toothed, window
+        )
         mirror = np.array([1.0, side], np.float32)
         if side < 0:
-            outline, holes, grooves = _jaw_outline(rng, float(length), float(base), float(tip), -bend, toothed, window)
+            outline, holes, grooves = _jaw_outline(
+                rng, float(length), float(base), float(tip), -bend, toothed, window
+            )
         dots = [(0.0, 0.0, float(rng.uniform(0.05, 0.14)))]
         sprites.append(
             metal_part(
@@ -274,7 +317,8 @@ def _rigid_tip(rng: np.random.Generator, kind: str, metal: Metal) -> tuple[tuple
         reach, thick, drop = rng.uniform(0.8, 2.0), rng.uniform(0.12, 0.25), rng.uniform(0.4, 0.9)
         h = thick / 2
         outline = np.array(
-            [[-0.1, -h], [reach, -h], [reach, drop], [reach - thick, drop], [reach - thick, h], [-0.1, h]], np.float32
+            [[-0.1, -h], [reach, -h], [reach, drop], [reach - thick, drop], [reach - thick, h], [-0.1, h]],
+            np.float32,
         )
     elif kind == "spatula":
         reach, h = rng.uniform(1.0, 2.4), rng.uniform(0.12, 0.35)

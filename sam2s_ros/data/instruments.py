@@ -7,13 +7,11 @@ from functools import lru_cache
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from sam2s_ros.data.arrays import FloatArray
 from sam2s_ros.data.instrument_parts import SHAFT_LENGTH, InstrumentDesign, random_design
 from sam2s_ros.data.motion import Trajectory, random_trajectory
 from sam2s_ros.data.sprites import Layer, Sprite, empty_layer, paint_sprite
-
-FloatArray = NDArray[np.float32]
 
 DESIGN_POOL = 700
 # Components of an instrument's path.
@@ -63,7 +61,6 @@ class Instrument:
     shadow: tuple[float, float, float, float] | None  # offset x, y, blur (world units), darkness
     blur_s: float  # exposure time
     interlaced: bool
-    exit_depth: float = 0.0
     name: str = "instrument"
 
     def pose(self, time: float) -> Pose:
@@ -88,12 +85,16 @@ class Instrument:
         at, heading = pose.base, float(np.arctan2(pose.direction[1], pose.direction[0]))
         parts: list[tuple[Sprite, FloatArray]] = []
         in_plane, out_of_plane = np.cos(pose.roll), np.sin(pose.roll)
-        for index, (sprite, length) in enumerate(zip(self.design.wrist, self.design.wrist_lengths, strict=True)):
+        for index, (sprite, length) in enumerate(
+            zip(self.design.wrist, self.design.wrist_lengths, strict=True)
+        ):
             bend = pose.pitch if index > 0 else 0.0
             heading += bend * in_plane
             squeeze = float(np.cos(bend * out_of_plane))
             parts.append((sprite, _place(sprite, at, heading, pose.diameter, squeeze, 1.0)))
-            at = at + pose.diameter * length * squeeze * np.array([np.cos(heading), np.sin(heading)], np.float32)
+            at = at + pose.diameter * length * squeeze * np.array(
+                [np.cos(heading), np.sin(heading)], np.float32
+            )
         heading += pose.yaw * out_of_plane
         squeeze = float(np.cos(0.8 * pose.yaw * in_plane))
         jaw_roll = np.cos(pose.roll * 0.7)
@@ -159,6 +160,7 @@ def random_instrument(
     entry: float | None = None,
     diameter: float | None = None,
     pace: float = 1.0,
+    leaving: float = 0.2,
 ) -> Instrument:
     """An instrument whose tip is well inside the image at time 0 and then works, rests, leaves or returns.
 
@@ -166,10 +168,12 @@ def random_instrument(
     """
     centre = np.array([aspect / 2, 0.5], np.float32)
     angle = float(rng.uniform(0, 2 * np.pi)) if entry is None else entry
-    pivot = centre + float(rng.uniform(0.85, 1.7)) * np.array([np.cos(angle) * aspect**0.5, np.sin(angle)], np.float32)
+    pivot = centre + float(rng.uniform(0.85, 1.7)) * np.array(
+        [np.cos(angle) * aspect**0.5, np.sin(angle)], np.float32
+    )
     width = float(np.exp(rng.uniform(np.log(0.045), np.log(0.21)))) if diameter is None else diameter
     reach = float(rng.uniform(0.05, 0.3))
-    leaves = rng.random() < 0.2
+    leaves = rng.random() < leaving
 
     def sampler(generator: np.random.Generator, previous: FloatArray) -> FloatArray:
         value = previous.copy()
@@ -192,7 +196,9 @@ def random_instrument(
     first[OPENING] = rng.choice([0.0, rng.random()], p=[0.4, 0.6])
     wobble = np.array([0.004, 0.004, 0.01, 0.03, 0.05, 0.05, 0.02], np.float32) * float(rng.uniform(0, 2))
     slowest = float(rng.uniform(0.5, 2.0)) / pace
-    path = random_trajectory(rng, duration, first, sampler, (0.25 / pace, slowest), float(rng.uniform(0, 0.6)), wobble)
+    path = random_trajectory(
+        rng, duration, first, sampler, (0.25 / pace, slowest), float(rng.uniform(0, 0.6)), wobble
+    )
     return Instrument(
         design=design,
         path=path,
@@ -207,4 +213,9 @@ def random_instrument(
 
 def _random_shadow(rng: np.random.Generator, width: float) -> tuple[float, float, float, float]:
     offset = rng.normal(0.0, 0.6 * width + 0.01, 2)
-    return float(offset[0]), float(offset[1]), float(rng.uniform(0.15, 0.8)) * width, float(rng.uniform(0.2, 0.8))
+    return (
+        float(offset[0]),
+        float(offset[1]),
+        float(rng.uniform(0.15, 0.8)) * width,
+        float(rng.uniform(0.2, 0.8)),
+    )

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float32]
+from sam2s_ros.data.arrays import FloatArray
+
 Sampler = Callable[[np.random.Generator, FloatArray], FloatArray]
 
 
@@ -82,13 +82,15 @@ class Camera:
 
     path: Trajectory  # [6]: shift x, shift y, log zoom, rotation, perspective x, perspective y
 
-    def matrix(self, time: float, centre: tuple[float, float]) -> NDArray[np.float64]:
+    def matrix(self, time: float, centre: tuple[float, float]) -> FloatArray:
         """Homography [3, 3] from image world coordinates to tissue world coordinates."""
         shift_x, shift_y, log_zoom, angle, tilt_x, tilt_y = (float(v) for v in self.path.at(time))
         scale = np.exp(-log_zoom)
         cos, sin = scale * np.cos(angle), scale * np.sin(angle)
         to_centre = np.array([[1, 0, -centre[0]], [0, 1, -centre[1]], [0, 0, 1.0]])
-        move = np.array([[cos, -sin, centre[0] + shift_x], [sin, cos, centre[1] + shift_y], [tilt_x, tilt_y, 1.0]])
+        move = np.array(
+            [[cos, -sin, centre[0] + shift_x], [sin, cos, centre[1] + shift_y], [tilt_x, tilt_y, 1.0]]
+        )
         return move @ to_centre
 
 
@@ -121,7 +123,12 @@ class Deformation:
 def random_deformation(rng: np.random.Generator, strength: float, waves: int = 4) -> Deformation:
     """Deformation whose amplitude is up to about `strength` * 0.03 world units."""
     wave = rng.normal(0.0, 5.0, (waves, 2))
-    amplitude = 0.03 * strength * rng.normal(0.0, 0.6, (waves, 2)) / (0.5 + np.linalg.norm(wave, axis=1) / 6.0)[:, None]
+    amplitude = (
+        0.03
+        * strength
+        * rng.normal(0.0, 0.6, (waves, 2))
+        / (0.5 + np.linalg.norm(wave, axis=1) / 6.0)[:, None]
+    )
     return Deformation(
         wave=wave.astype(np.float32),
         direction=amplitude.astype(np.float32),
@@ -155,7 +162,7 @@ class CoarseGrid:
         return np.ascontiguousarray(fine[..., 0]), np.ascontiguousarray(fine[..., 1])
 
 
-def apply_homography(matrix: NDArray[np.float64], points: FloatArray) -> FloatArray:
+def apply_homography(matrix: FloatArray, points: FloatArray) -> FloatArray:
     """Map points [..., 2] by a homography [3, 3]."""
     flat = points.reshape(-1, 1, 2).astype(np.float32)
     return cv2.perspectiveTransform(flat, matrix.astype(np.float64)).reshape(points.shape)

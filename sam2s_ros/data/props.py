@@ -6,13 +6,11 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from sam2s_ros.data.arrays import ByteArray, FloatArray
 from sam2s_ros.data.instruments import View, motion_kernel
-from sam2s_ros.data.motion import FloatArray, Trajectory, random_trajectory
+from sam2s_ros.data.motion import Trajectory, random_trajectory
 from sam2s_ros.data.sprites import Layer, empty_layer
-
-ByteArray = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -38,9 +36,15 @@ class Blob:
         order = np.arange(2, 2 + len(self.harmonics), dtype=np.float32)
         phase = angle[:, None] * order
         swing = self.harmonics[:, 2] * np.sin(self.harmonics[:, 3] * time)
-        radius = 1.0 + np.cos(phase) @ (self.harmonics[:, 0] + swing) + np.sin(phase) @ (self.harmonics[:, 1] - swing)
+        radius = (
+            1.0
+            + np.cos(phase) @ (self.harmonics[:, 0] + swing)
+            + np.sin(phase) @ (self.harmonics[:, 1] - swing)
+        )
         radius = np.clip(radius, 0.2, 2.0) * self.radius * np.exp(log_scale)
-        local = np.stack([np.cos(angle) * radius * self.stretch, np.sin(angle) * radius / self.stretch], axis=1)
+        local = np.stack(
+            [np.cos(angle) * radius * self.stretch, np.sin(angle) * radius / self.stretch], axis=1
+        )
         cos, sin = np.cos(turn), np.sin(turn)
         return (local @ np.array([[cos, sin], [-sin, cos]]) + [x, y]).astype(np.float32)
 
@@ -85,7 +89,9 @@ def _blurred(mask: ByteArray, sigma: float) -> FloatArray:
     step = max(1, int(sigma / 2.0))
     height, width = mask.shape
     small = cv2.resize(mask, (max(1, width // step), max(1, height // step)), interpolation=cv2.INTER_AREA)
-    small = cv2.GaussianBlur(small.astype(np.float32), (0, 0), max(sigma / step, 0.4), borderType=cv2.BORDER_CONSTANT)
+    small = cv2.GaussianBlur(
+        small.astype(np.float32), (0, 0), max(sigma / step, 0.4), borderType=cv2.BORDER_CONSTANT
+    )
     return cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR) / 255.0
 
 
@@ -102,7 +108,9 @@ def random_blob(
     rng: np.random.Generator, duration: float, aspect: float, texture: ByteArray, name: str = "tissue"
 ) -> Blob:
     """A tissue body, dark cavity or gauze (by `name`) lying in the image."""
-    first = np.array([rng.uniform(0.1, 0.9) * aspect, rng.uniform(0.1, 0.9), 0.0, rng.uniform(0, 6.3)], np.float32)
+    first = np.array(
+        [rng.uniform(0.1, 0.9) * aspect, rng.uniform(0.1, 0.9), 0.0, rng.uniform(0, 6.3)], np.float32
+    )
     count = 6
     falloff = 1.0 / np.arange(2, 2 + count, dtype=np.float32)
     harmonics = np.stack(
@@ -133,7 +141,11 @@ def gauze_texture(rng: np.random.Generator, size: int = 256) -> ByteArray:
     """Woven white cloth, sometimes soaked with blood, uint8 RGB [size, size, 3]."""
     ticks = np.arange(size, dtype=np.float32)
     period = float(rng.uniform(4, 12))
-    weave = 0.5 + 0.25 * np.sin(ticks[None] * 2 * np.pi / period) + 0.25 * np.sin(ticks[:, None] * 2 * np.pi / period)
+    weave = (
+        0.5
+        + 0.25 * np.sin(ticks[None] * 2 * np.pi / period)
+        + 0.25 * np.sin(ticks[:, None] * 2 * np.pi / period)
+    )
     base = np.array([232, 228, 220], np.float32) * rng.uniform(0.7, 1.05)
     image = base * (0.75 + 0.25 * weave[..., None])
     stain = cv2.resize(rng.random((6, 6), dtype=np.float32), (size, size), interpolation=cv2.INTER_CUBIC)
@@ -178,13 +190,29 @@ class Strand:
         steps = 4 if width > 4 else 1
         for step in range(1, steps + 1):
             tone = self.colour * (0.55 + 0.45 * step / steps)
-            cv2.polylines(colour, [local], False, tone.tolist(), max(1, round(width * (1 - step / (steps + 1)))), cv2.LINE_8, 4)
+            cv2.polylines(
+                colour,
+                [local],
+                False,
+                tone.tolist(),
+                max(1, round(width * (1 - step / (steps + 1)))),
+                cv2.LINE_8,
+                4,
+            )
         if self.rings > 0 and width > 5:
             for a, b in zip(local[:-1:1], local[1::1], strict=True):
                 across = (b - a)[0][::-1] * np.array([-1, 1])
                 across = across / max(float(np.hypot(*across)), 1e-6) * width * 8
                 ends = np.round(np.stack([a[0] - across, a[0] + across])).astype(np.int32).reshape(-1, 1, 2)
-                cv2.polylines(colour, [ends], False, (self.colour * (1 - self.rings)).tolist(), max(1, int(width / 8)), cv2.LINE_AA, 4)
+                cv2.polylines(
+                    colour,
+                    [ends],
+                    False,
+                    (self.colour * (1 - self.rings)).tolist(),
+                    max(1, int(width / 8)),
+                    cv2.LINE_AA,
+                    4,
+                )
         if self.gloss > 0:
             shine = np.clip(self.colour + 255 * self.gloss, 0, 255).tolist()
             offset = local - np.array([round(width * 3), round(width * 3)], np.int32)
@@ -193,15 +221,25 @@ class Strand:
             colour = cv2.GaussianBlur(colour, (0, 0), width / 14)
         layer.rgba[..., 3] = mask
         layer.rgba[..., :3] = colour * (layer.rgba[..., 3:4] / 255.0)
-        motion = view.pixels((self.path.at(time + self.blur_s) - self.path.at(time)).reshape(4, 2).mean(axis=0))
+        motion = view.pixels(
+            (self.path.at(time + self.blur_s) - self.path.at(time)).reshape(4, 2).mean(axis=0)
+        )
         if float(np.hypot(motion[0], motion[1])) > 1.2:
             layer.rgba = cv2.filter2D(layer.rgba, -1, motion_kernel(motion, False))
         return layer
 
 
 _STRANDS: dict[str, tuple[tuple[float, float], tuple[tuple[int, int, int], ...], float]] = {
-    "tube": ((0.03, 0.16), ((200, 195, 180), (120, 130, 140), (70, 75, 85), (220, 190, 90), (90, 120, 160)), 1.2),
-    "thread": ((0.003, 0.009), ((90, 50, 130), (230, 225, 215), (40, 40, 50), (60, 90, 160), (200, 180, 110)), 0.6),
+    "tube": (
+        (0.03, 0.16),
+        ((200, 195, 180), (120, 130, 140), (70, 75, 85), (220, 190, 90), (90, 120, 160)),
+        1.2,
+    ),
+    "thread": (
+        (0.003, 0.009),
+        ((90, 50, 130), (230, 225, 215), (40, 40, 50), (60, 90, 160), (200, 180, 110)),
+        0.6,
+    ),
     "needle": ((0.006, 0.014), ((190, 190, 195), (140, 140, 150)), 0.16),
 }
 
@@ -213,7 +251,11 @@ def random_strand(rng: np.random.Generator, duration: float, aspect: float, name
     heading = rng.uniform(0, 2 * np.pi)
     if name == "tube":
         start = start - np.array([np.cos(heading), np.sin(heading)]) * length * 0.7
-    turns = heading + np.cumsum(rng.normal(0.0, 0.35, 3)) if name != "needle" else heading + np.array([0, 1, 2]) * 0.9
+    turns = (
+        heading + np.cumsum(rng.normal(0.0, 0.35, 3))
+        if name != "needle"
+        else heading + np.array([0, 1, 2]) * 0.9
+    )
     stride = length / 3 * rng.uniform(0.7, 1.3)
     points = [start]
     for turn in turns:
@@ -235,5 +277,7 @@ def random_strand(rng: np.random.Generator, duration: float, aspect: float, name
         gloss=float(rng.uniform(0, 0.6)) if rng.random() < 0.7 else 0.0,
         rings=float(rng.uniform(0.2, 0.7)) if name == "tube" and rng.random() < 0.5 else 0.0,
         blur_s=float(rng.uniform(0, 0.03)),
-        shadow=(0.01, 0.015, max(0.01, width * 0.5), float(rng.uniform(0.1, 0.5))) if rng.random() < 0.5 else None,
+        shadow=(0.01, 0.015, max(0.01, width * 0.5), float(rng.uniform(0.1, 0.5)))
+        if rng.random() < 0.5
+        else None,
     )

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-ByteArray = NDArray[np.uint8]
+from sam2s_ros.data.arrays import ByteArray
 
 VOCALFOLDS_CLASSES: dict[int, str] = {
     1: "vocal folds",
@@ -82,7 +81,9 @@ def _paired(name: str, frames: Path, labels: Path, classes: dict[int, str]) -> L
 def read_vocalfolds_sequence(root: Path, patient: int, sequence: int) -> LabelledSequence:
     """Sequence of the vocalfolds data set; `root` holds `img/` and `annot/`. Labels are its classes 0 to 6."""
     folder = f"patient{patient}/seq{sequence}"
-    return _paired(f"vocalfolds {folder}", Path(root) / "img" / folder, Path(root) / "annot" / folder, VOCALFOLDS_CLASSES)
+    return _paired(
+        f"vocalfolds {folder}", Path(root) / "img" / folder, Path(root) / "annot" / folder, VOCALFOLDS_CLASSES
+    )
 
 
 def read_davis_sequence(root: Path, name: str) -> LabelledSequence:

@@ -9,14 +9,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from sam2s_ros.data.arrays import BoolArray, ByteArray, FloatArray
 from sam2s_ros.data.backgrounds import Plate, colour_shift, look, plate_maps
 from sam2s_ros.data.clips import MIN_FIRST_AREA, Clip, ClipSource, choose_objects
 from sam2s_ros.data.effects import random_effects
-from sam2s_ros.data.motion import CoarseGrid, FloatArray, random_camera, random_deformation
-from sam2s_ros.data.readers import LabelledSequence, davis_names, read_davis_sequence, read_vocalfolds_sequence
-
-ByteArray = NDArray[np.uint8]
-BoolArray = NDArray[np.bool_]
+from sam2s_ros.data.motion import CoarseGrid, random_camera, random_deformation
+from sam2s_ros.data.readers import (
+    LabelledSequence,
+    davis_names,
+    read_davis_sequence,
+    read_vocalfolds_sequence,
+)
 
 VOCALFOLDS_TRAINING = (6, 7, 8)  # sequence 5 is validation
 CLASS_WEIGHTS = {1: 1.0, 2: 0.8, 3: 1.2, 4: 1.0, 5: 2.5, 6: 1.3}
@@ -32,11 +35,17 @@ class CachedSequence:
     weights: dict[int, float]
 
 
-def cache_sequence(sequence: LabelledSequence, size: tuple[int, int], weights: dict[int, float]) -> CachedSequence:
+def cache_sequence(
+    sequence: LabelledSequence, size: tuple[int, int], weights: dict[int, float]
+) -> CachedSequence:
     """Read a sequence into memory in frames of `size` = (height, width)."""
     shape = (size[1], size[0])
-    frames = [cv2.resize(sequence.frame(i), shape, interpolation=cv2.INTER_AREA) for i in range(len(sequence))]
-    labels = [cv2.resize(sequence.labels(i), shape, interpolation=cv2.INTER_NEAREST) for i in range(len(sequence))]
+    frames = [
+        cv2.resize(sequence.frame(i), shape, interpolation=cv2.INTER_AREA) for i in range(len(sequence))
+    ]
+    labels = [
+        cv2.resize(sequence.labels(i), shape, interpolation=cv2.INTER_NEAREST) for i in range(len(sequence))
+    ]
     return CachedSequence(np.stack(frames), np.stack(labels), sequence.classes, weights)
 
 
@@ -72,7 +81,10 @@ def augmented_clip(
 ) -> Clip | None:
     """Clip of the given frames; None when no object is in view of the first frame."""
     height, width = sequence.frames.shape[1:3]
-    flip = (slice(None, None, -1) if rng.random() < 0.12 else slice(None), slice(None, None, -1) if rng.random() < 0.5 else slice(None))
+    flip = (
+        slice(None, None, -1) if rng.random() < 0.12 else slice(None),
+        slice(None, None, -1) if rng.random() < 0.5 else slice(None),
+    )
     aspect = 1.0 if width == height else float(rng.uniform(1.0, width / height))
     fit = min(height, width / aspect)
     scale = fit / float(np.exp(max(0.0, rng.uniform(-0.3, 0.6))))
@@ -93,7 +105,9 @@ def augmented_clip(
     for step, index in enumerate(indices):
         maps = plate_maps(plate, camera, deformation, grid, float(step))
         picture = look(np.ascontiguousarray(sequence.frames[index][flip]), maps)
-        frames.append(effects.apply(picture if colours is None else cv2.transform(picture, colours), float(step)))
+        frames.append(
+            effects.apply(picture if colours is None else cv2.transform(picture, colours), float(step))
+        )
         labels = np.ascontiguousarray(sequence.labels[index][flip])
         masks.append(np.stack([_seen(labels, int(value), maps, effects.circle) for value in chosen]))
     return Clip(np.stack(frames), np.stack(masks), tuple(sequence.classes.get(int(v), "") for v in chosen))

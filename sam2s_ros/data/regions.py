@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-ByteArray = NDArray[np.uint8]
+from sam2s_ros.data.arrays import ByteArray, FloatArray
 
 _CACHE: dict[tuple[int, tuple[int, ...], int], ByteArray] = {}
 
@@ -39,7 +39,9 @@ def _segment(picture: ByteArray, variant: int, regions: int) -> ByteArray:
 
 def _grid_markers(shape: tuple[int, ...], rng: np.random.Generator, step: int = 16) -> NDArray[np.int32]:
     markers = np.zeros(shape, np.int32)
-    ys, xs = np.meshgrid(np.arange(step // 2, shape[0], step), np.arange(step // 2, shape[1], step), indexing="ij")
+    ys, xs = np.meshgrid(
+        np.arange(step // 2, shape[0], step), np.arange(step // 2, shape[1], step), indexing="ij"
+    )
     ys = np.clip(ys + rng.integers(-5, 6, ys.shape), 0, shape[0] - 1)
     xs = np.clip(xs + rng.integers(-5, 6, xs.shape), 0, shape[1] - 1)
     for number, (y, x) in enumerate(zip(ys.ravel(), xs.ravel(), strict=True)):
@@ -47,7 +49,7 @@ def _grid_markers(shape: tuple[int, ...], rng: np.random.Generator, step: int = 
     return markers
 
 
-def _merge(labels: NDArray[np.int32], colour: NDArray[np.float32], regions: int) -> ByteArray:
+def _merge(labels: NDArray[np.int32], colour: FloatArray, regions: int) -> ByteArray:
     """Merge neighbouring superpixels until `regions` remain; small ones are merged early."""
     count = int(labels.max()) + 1
     size = np.bincount(labels.ravel(), minlength=count).astype(np.float64)

@@ -7,16 +7,15 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from sam2s_ros.data.arrays import BoolArray, ByteArray, FloatArray
 from sam2s_ros.data.backgrounds import Plate, TissueLibrary, look, plate_maps, random_plate, recolour
 from sam2s_ros.data.effects import CameraEffects, random_effects
 from sam2s_ros.data.instruments import DESIGN_POOL, Instrument, View, pooled_design, random_instrument
-from sam2s_ros.data.motion import Camera, CoarseGrid, Deformation, FloatArray, random_camera, random_deformation
+from sam2s_ros.data.motion import Camera, CoarseGrid, Deformation, random_camera, random_deformation
 from sam2s_ros.data.props import Blob, Strand, gauze_texture, random_blob, random_strand
-from sam2s_ros.data.sprites import Layer
+from sam2s_ros.data.sprites import Layer, lay_over, scale_in_place
 
-ByteArray = NDArray[np.uint8]
 Body = Instrument | Blob | Strand
 
 
@@ -52,7 +51,7 @@ class Scene:
     def render(self, time: float) -> tuple[ByteArray, ByteArray]:
         """Frame uint8 RGB [height, width, 3] and labels uint8 [render height, render width] at a time."""
         maps = plate_maps(self.plate, self.camera, self.deformation, self.grid, time, self._pull(time))
-        canvas = look(self.plate.picture, maps).astype(np.float32)
+        canvas = open_canvas(look(self.plate.picture, maps))
         labels = np.zeros(self.view.size, np.uint8)
         for index, body in enumerate(self.bodies):
             layer = body.layer(time, self.view)
@@ -64,13 +63,13 @@ class Scene:
             if body.shadow is not None:
                 cast_shadow(canvas, layer, body.shadow, self.view)
             composite(canvas, labels, layer, index + 1)
-        frame = np.clip(canvas, 0, 255).astype(np.uint8)
+        frame = close_canvas(canvas)
         if self.output != self.view.size:
             shrink = cv2.INTER_AREA if self.output[0] <= self.view.size[0] else cv2.INTER_LINEAR
             frame = cv2.resize(frame, (self.output[1], self.output[0]), interpolation=shrink)
         return self.effects.apply(frame, time), labels
 
-    def object_mask(self, labels: ByteArray, body: int) -> NDArray[np.bool_]:
+    def object_mask(self, labels: ByteArray, body: int) -> BoolArray:
         """Visible mask bool [height, width] of a body at the output's resolution."""
         mask = np.where(labels == body + 1, np.uint8(255), np.uint8(0))
         if self.output != self.view.size:
@@ -78,6 +77,14 @@ class Scene:
             mask = cv2.resize(mask, (self.output[1], self.output[0]), interpolation=shrink)
         visible = mask > 127
         return visible if self.effects.circle is None else visible & self.effects.circle
+
+    def visible_shares(self, labels: ByteArray) -> FloatArray:
+        """Visible share of the frame [bodies] of each body."""
+        small = cv2.resize(labels, (self.output[1], self.output[0]), interpolation=cv2.INTER_NEAREST)
+        if self.effects.circle is not None:
+            small = small * self.effects.circle
+        counts = np.bincount(small.ravel(), minlength=len(self.bodies) + 1)
+        return counts[1 : len(self.bodies) + 1] / small.size
 
     def _pull(self, time: float) -> FloatArray:
         """Displacement of the tissue around instrument tips, on the coarse grid [g, g, 2]."""
@@ -103,42 +110,58 @@ class Scene:
         tip = pose.base + pose.direction * (length + immersion.radius - amount * immersion.depth * length)
         centre = self.view.pixels(tip) - [layer.x, layer.y]
         angle = np.linspace(0, 2 * np.pi, 40, endpoint=False)
-        wave = 1.0 + 0.12 * np.sin(3 * angle + immersion.start) + 0.08 * np.sin(5 * angle + 2 * immersion.start)
+        wave = (
+            1.0 + 0.12 * np.sin(3 * angle + immersion.start) + 0.08 * np.sin(5 * angle + 2 * immersion.start)
+        )
         ring = np.stack([np.cos(angle), np.sin(angle)], axis=1) * wave[:, None] * immersion.radius
         points = np.round((centre + self.view.pixels(ring.astype(np.float32))) * 16).astype(np.int32)
         cover = np.zeros(layer.rgba.shape[:2], np.float32)
         cv2.fillPoly(cover, [points.reshape(-1, 1, 2)], 1.0, cv2.LINE_AA, 4)
         cover = cv2.GaussianBlur(cover, (0, 0), 0.004 * self.view.size[0] + 0.5)
-        layer.rgba *= 1.0 - cover[..., None]
+        scale_in_place(layer.rgba, 1.0 - cover)
 
 
-def cast_shadow(canvas: FloatArray, layer: Layer, shadow: tuple[float, float, float, float], view: View) -> None:
-    """Darken the canvas [h, w, 3] where the layer, shifted and blurred, keeps the light away."""
+def open_canvas(picture: ByteArray) -> FloatArray:
+    """Canvas float32 [h, w, 4] that starts as a picture uint8 RGB [h, w, 3]."""
+    return cv2.cvtColor(picture, cv2.COLOR_RGB2RGBA).astype(np.float32)
+
+
+def close_canvas(canvas: FloatArray) -> ByteArray:
+    """The canvas as uint8 RGB [h, w, 3]."""
+    return cv2.cvtColor(cv2.convertScaleAbs(canvas), cv2.COLOR_RGBA2RGB)
+
+
+def cast_shadow(
+    canvas: FloatArray, layer: Layer, shadow: tuple[float, float, float, float], view: View
+) -> None:
+    """Darken the canvas [h, w, 4] where the layer, shifted and blurred, keeps the light away."""
     offset_x, offset_y, blur, darkness = shadow
     height, width = view.size
     step = 4
-    small = np.zeros((height // step + 1, width // step + 1), np.float32)
+    sigma = max(0.5, blur * height / step)
+    margin = int(2.5 * sigma) + 1
     alpha = layer.rgba[..., 3]
-    reduced = cv2.resize(alpha, (max(1, alpha.shape[1] // step), max(1, alpha.shape[0] // step)), interpolation=cv2.INTER_AREA)
-    shift_x = layer.x // step + round(offset_x * width / view.aspect / step)
-    shift_y = layer.y // step + round(offset_y * height / step)
-    y0, x0 = max(0, shift_y), max(0, shift_x)
-    y1, x1 = min(small.shape[0], shift_y + reduced.shape[0]), min(small.shape[1], shift_x + reduced.shape[1])
-    if y1 <= y0 or x1 <= x0:
+    reduced = cv2.resize(
+        alpha, (alpha.shape[1] // step + 1, alpha.shape[0] // step + 1), interpolation=cv2.INTER_AREA
+    )
+    reduced = cv2.copyMakeBorder(reduced, margin, margin, margin, margin, cv2.BORDER_CONSTANT, value=0)
+    reduced = cv2.GaussianBlur(reduced, (0, 0), sigma)
+    left = layer.x + round(offset_x * width / view.aspect) - margin * step
+    top = layer.y + round(offset_y * height) - margin * step
+    full = (reduced.shape[1] * step, reduced.shape[0] * step)
+    x0, y0, x1, y1 = max(0, left), max(0, top), min(width, left + full[0]), min(height, top + full[1])
+    if x1 <= x0 or y1 <= y0:
         return
-    small[y0:y1, x0:x1] = reduced[y0 - shift_y : y1 - shift_y, x0 - shift_x : x1 - shift_x]
-    small = cv2.GaussianBlur(small, (0, 0), max(0.5, blur * height / step)) * (-darkness / 255.0)
-    gain = cv2.resize(small, (small.shape[1] * step, small.shape[0] * step), interpolation=cv2.INTER_LINEAR)
-    canvas *= 1.0 + gain[:height, :width, None]
+    gain = cv2.resize(1.0 - reduced * (darkness / 255.0), full, interpolation=cv2.INTER_LINEAR)
+    scale_in_place(
+        canvas[y0:y1, x0:x1], np.ascontiguousarray(gain[y0 - top : y1 - top, x0 - left : x1 - left])
+    )
 
 
 def composite(canvas: FloatArray, labels: ByteArray, layer: Layer, label: int) -> None:
-    """Lay a layer over the canvas [h, w, 3] and mark its opaque pixels in labels [h, w]."""
-    alpha = layer.rgba[..., 3:4]
-    patch = canvas[layer.rows, layer.columns]
-    patch *= 1.0 - alpha * (1.0 / 255.0)
-    patch += layer.rgba[..., :3]
-    labels[layer.rows, layer.columns][alpha[..., 0] > 127.0] = label
+    """Lay a layer over the canvas [h, w, 4] and mark its opaque pixels in labels [h, w]."""
+    lay_over(canvas[layer.rows, layer.columns], layer.rgba)
+    labels[layer.rows, layer.columns][layer.rgba[..., 3] > 127.0] = label
 
 
 @dataclass(frozen=True)
@@ -149,9 +172,14 @@ class SceneStyle:
     tissue_bodies: float = 0.45
     strands: float = 0.3
     look_alikes: float = 0.5
-    tissue_targets: float = 0.5  # chance that a tissue body, rather than an instrument, is offered as a target
+    tissue_targets: float = (
+        0.5  # chance that a tissue body, rather than an instrument, is offered as a target
+    )
     supersampling: float = 1.25
     plain: bool = False  # no props, mild effects: for demonstrations
+    leaving: float = 0.2  # chance that an instrument leaves the image now and then
+    first_design: int = 0  # designs are drawn from `designs` numbers from here on
+    designs: int = DESIGN_POOL
 
 
 def random_scene(
@@ -191,19 +219,21 @@ def random_scene(
     )
 
 
-def _random_instruments(rng: np.random.Generator, aspect: float, duration: float, style: SceneStyle) -> list[Instrument]:
+def _random_instruments(
+    rng: np.random.Generator, aspect: float, duration: float, style: SceneStyle
+) -> list[Instrument]:
     count = 1 + int(rng.choice(len(style.instruments), p=style.instruments))
-    design = pooled_design(int(rng.integers(DESIGN_POOL)))
+    design = pooled_design(style.first_design + int(rng.integers(style.designs)))
     base_width = float(np.exp(rng.uniform(np.log(0.045), np.log(0.21))))
     pace = float(np.exp(rng.normal(-0.2, 0.5)))
     angle = rng.uniform(0, 2 * np.pi)
     result = []
     for index in range(count):
         if index > 0 and rng.random() > style.look_alikes:
-            design = pooled_design(int(rng.integers(DESIGN_POOL)))
+            design = pooled_design(style.first_design + int(rng.integers(style.designs)))
         entry = float(angle + index * rng.uniform(0.6, 2.6))
         width = base_width * float(np.exp(rng.normal(0, 0.12)))
-        result.append(random_instrument(rng, duration, aspect, design, entry, width, pace))
+        result.append(random_instrument(rng, duration, aspect, design, entry, width, pace, style.leaving))
     return result
 
 
@@ -229,10 +259,12 @@ def _occluder(rng: np.random.Generator, library: TissueLibrary, aspect: float, d
     return random_blob(rng, duration, aspect, recolour(rng, library.pick(rng)), "tissue")
 
 
-def target_weights(scene: Scene, areas: Sequence[float], style: SceneStyle) -> FloatArray:
+def target_weights(scene: Scene, areas: Sequence[float] | FloatArray, style: SceneStyle) -> FloatArray:
     """Weights [bodies] for choosing targets among bodies with visible area fractions `areas` in the first frame."""
     weights = np.zeros(len(scene.bodies), np.float32)
     for index, (body, area) in enumerate(zip(scene.bodies, areas, strict=True)):
         enough = area >= 0.0015 and area < 0.7
-        weights[index] = float(enough) * (1.0 if isinstance(body, Instrument) else 0.35 * style.tissue_targets)
+        weights[index] = float(enough) * (
+            1.0 if isinstance(body, Instrument) else 0.35 * style.tissue_targets
+        )
     return weights

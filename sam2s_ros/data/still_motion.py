@@ -9,18 +9,24 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sam2s_ros.data.backgrounds import TissueLibrary, load_tissue_library, look, plate_maps, random_plate, recolour
+from sam2s_ros.data.arrays import BoolArray, ByteArray, FloatArray
+from sam2s_ros.data.backgrounds import (
+    TissueLibrary,
+    load_tissue_library,
+    look,
+    plate_maps,
+    random_plate,
+    recolour,
+)
 from sam2s_ros.data.clips import MIN_FIRST_AREA, Clip, ClipSource, choose_objects
 from sam2s_ros.data.effects import random_effects
 from sam2s_ros.data.instruments import View
-from sam2s_ros.data.motion import CoarseGrid, FloatArray, Trajectory, frame_times, random_camera, random_deformation
+from sam2s_ros.data.motion import CoarseGrid, Trajectory, frame_times, random_camera, random_deformation
 from sam2s_ros.data.props import Blob, random_blob
 from sam2s_ros.data.real_clips import CachedSequence, davis_sequences, vocalfolds_sequences
 from sam2s_ros.data.regions import segment_regions
-from sam2s_ros.data.scene import cast_shadow, composite
+from sam2s_ros.data.scene import cast_shadow, close_canvas, composite, open_canvas
 from sam2s_ros.data.sprites import Layer, Sprite, empty_layer, make_sprite, paint_sprite
-
-ByteArray = NDArray[np.uint8]
 
 _BODY_LABELS = 100  # labels of pasted bodies start here; labels of the picture's own regions lie below
 
@@ -47,7 +53,7 @@ class CutOut:
         return layer
 
 
-def cut_out(frame: ByteArray, mask: NDArray[np.bool_]) -> Sprite | None:
+def cut_out(frame: ByteArray, mask: BoolArray) -> Sprite | None:
     """Sprite of the masked part of a frame; None when it is too small."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if mask.mean() < 0.004 or len(rows) < 12 or len(columns) < 12:
@@ -80,7 +86,9 @@ class StillSource(ClipSource):
         duration = float(times[-1])
         picture, regions, names = self._picture(rng)
         aspect = float(rng.uniform(1.0, 1.6))
-        plate = random_plate(rng, np.concatenate([recolour(rng, picture), regions[..., None]], axis=-1), aspect)
+        plate = random_plate(
+            rng, np.concatenate([recolour(rng, picture), regions[..., None]], axis=-1), aspect
+        )
         labels_plate = np.ascontiguousarray(plate.picture[..., 3])
         plate = replace(plate, picture=np.ascontiguousarray(plate.picture[..., :3]))
         camera = random_camera(rng, duration, float(rng.uniform(0.2, 1.6)))
@@ -93,8 +101,10 @@ class StillSource(ClipSource):
         chosen: NDArray[np.int64] | None = None
         for time in (float(t) for t in times):
             maps = plate_maps(plate, camera, deformation, grid, time)
-            canvas = look(plate.picture, maps).astype(np.float32)
-            labels = cv2.remap(labels_plate, maps[0], maps[1], cv2.INTER_NEAREST, borderMode=cv2.BORDER_REFLECT_101)
+            canvas = open_canvas(look(plate.picture, maps))
+            labels = cv2.remap(
+                labels_plate, maps[0], maps[1], cv2.INTER_NEAREST, borderMode=cv2.BORDER_REFLECT_101
+            )
             for number, body in enumerate(bodies):
                 layer = body.layer(time, view)
                 if layer is None:
@@ -108,7 +118,7 @@ class StillSource(ClipSource):
                 chosen = choose_objects(rng, _weights(labels, len(names) > 0), objects)
                 if chosen is None:
                     return None
-            frames.append(effects.apply(np.clip(canvas, 0, 255).astype(np.uint8), time))
+            frames.append(effects.apply(close_canvas(canvas), time))
             label_maps.append(labels)
         assert chosen is not None
         masks = np.stack([[labels == value for value in chosen] for labels in label_maps])
@@ -120,7 +130,9 @@ class StillSource(ClipSource):
             sequence = self._labelled[int(rng.integers(len(self._labelled)))]
             index = int(rng.integers(len(sequence.frames)))
             return sequence.frames[index], sequence.labels[index], sequence.classes
-        picture = self._stills[int(rng.integers(len(self._stills)))] if self._stills else self._library.pick(rng)
+        picture = (
+            self._stills[int(rng.integers(len(self._stills)))] if self._stills else self._library.pick(rng)
+        )
         return picture, segment_regions(picture, int(rng.integers(3))), {}
 
     def _bodies(self, rng: np.random.Generator, duration: float, aspect: float) -> list[CutOut | Blob]:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float32]
-ByteArray = NDArray[np.uint8]
+from sam2s_ros.data.arrays import ByteArray, FloatArray
 
 # RGB anchors; each plate mixes two to four of them.
 TISSUE_COLOURS: dict[str, tuple[int, int, int]] = {
@@ -50,7 +48,9 @@ def _palette(rng: np.random.Generator, count: int) -> FloatArray:
     names = list(TISSUE_COLOURS)
     chosen = rng.choice(len(names), count, replace=False)
     colours = np.array([TISSUE_COLOURS[names[i]] for i in chosen], np.float32)
-    return np.clip(colours * rng.uniform(0.75, 1.15) + rng.normal(0.0, 10.0, colours.shape), 5, 250).astype(np.float32)
+    return np.clip(colours * rng.uniform(0.75, 1.15) + rng.normal(0.0, 10.0, colours.shape), 5, 250).astype(
+        np.float32
+    )
 
 
 def _lobules(rng: np.random.Generator, size: tuple[int, int], count: int) -> FloatArray:
@@ -78,10 +78,14 @@ def _vessels(rng: np.random.Generator, image: FloatArray, count: int) -> FloatAr
         steps = int(rng.integers(8, 26))
         headings = heading + np.cumsum(rng.normal(0.0, 0.25, steps))
         stride = rng.uniform(6, 14)
-        points = np.stack([x + np.cumsum(np.cos(headings)) * stride, y + np.cumsum(np.sin(headings)) * stride], axis=1)
+        points = np.stack(
+            [x + np.cumsum(np.cos(headings)) * stride, y + np.cumsum(np.sin(headings)) * stride], axis=1
+        )
         pixels = np.round(points * 8).astype(np.int32)
         strength = int(rng.uniform(60, 220))
-        cv2.polylines(layer, [pixels.reshape(-1, 1, 2)], False, strength, max(1, round(thickness)), cv2.LINE_AA, 3)
+        cv2.polylines(
+            layer, [pixels.reshape(-1, 1, 2)], False, strength, max(1, round(thickness)), cv2.LINE_AA, 3
+        )
         if thickness > 1.6 and len(stack) < 60:
             for _ in range(int(rng.integers(1, 4))):
                 at = int(rng.integers(1, steps))
@@ -93,7 +97,9 @@ def _vessels(rng: np.random.Generator, image: FloatArray, count: int) -> FloatAr
     return image * (1.0 - alpha) + tone * alpha
 
 
-def _relief(height_map: FloatArray, rng: np.random.Generator, strength: float) -> tuple[FloatArray, FloatArray]:
+def _relief(
+    height_map: FloatArray, rng: np.random.Generator, strength: float
+) -> tuple[FloatArray, FloatArray]:
     """Shading [height, width] around 1 and wet highlights 0..1 of a height map lit from near the camera."""
     dx = cv2.Sobel(height_map, cv2.CV_32F, 1, 0, ksize=3) * strength
     dy = cv2.Sobel(height_map, cv2.CV_32F, 0, 1, ksize=3) * strength
