@@ -1,0 +1,175 @@
+"""Results of the tracker as messages. The only place that fills in sam2s_msgs fields."""
+
+from __future__ import annotations
+
+import array
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from builtin_interfaces.msg import Time
+from std_msgs.msg import Header
+
+from sam2s_msgs.msg import (
+    BoundingBox2D,
+    LabelEntry,
+    LabelTable,
+    MaskSummary,
+    Point2D,
+    RleMask,
+    StageLatency,
+    TrackedObject,
+    TrackedObjectArray,
+    Vector2D,
+)
+from sam2s_ros.nodes.stream_counter import StreamCounts
+from sam2s_ros.tracking import FrameResult, rle
+
+NAN = math.nan
+_LARGEST_LATENCY_S = 3600.0  # beyond this, the camera's clock and ours are not the same
+
+
+def stamp_to_ns(stamp: Time) -> int:
+    """Nanoseconds of a stamp."""
+    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
+
+
+def ns_to_stamp(ns: int) -> Time:
+    """Stamp of a time in nanoseconds; a negative one, which stands for "never", becomes 0."""
+    ns = max(ns, 0)
+    return Time(sec=ns // 1_000_000_000, nanosec=ns % 1_000_000_000)
+
+
+def latency_s(earlier: Time, later: Time) -> float:
+    """Seconds from one stamp to a later one; NaN if that is negative or absurd, so the clocks differ."""
+    seconds = (stamp_to_ns(later) - stamp_to_ns(earlier)) * 1e-9
+    return seconds if 0.0 <= seconds <= _LARGEST_LATENCY_S else NAN
+
+
+def objects_array(result: FrameResult, header: Header, labels: Mapping[int, int]) -> TrackedObjectArray:
+    """All objects of one tracked frame, without the fields that describe the node (`describe_node`)."""
+    message = TrackedObjectArray(header=header)
+    message.image_height, message.image_width = result.image_size
+    message.objects = [
+        _tracked_object(result, row, labels.get(int(object_id), 0))
+        for row, object_id in enumerate(result.ids)
+    ]
+    return message
+
+
+def stage_latencies(stages_s: Mapping[str, float]) -> list[StageLatency]:
+    """Stages in order of execution, from name -> seconds."""
+    return [StageLatency(stage=stage, duration=float(seconds)) for stage, seconds in stages_s.items()]
+
+
+def set_counts(message: TrackedObjectArray, counts: StreamCounts) -> None:
+    """Copy the stream's counts into the array."""
+    message.frames_received = counts.received
+    message.frames_tracked = counts.tracked
+    message.frames_skipped = counts.skipped
+    message.frames_lost = counts.lost
+
+
+def _tracked_object(result: FrameResult, row: int, label: int) -> TrackedObject:
+    geometry = result.geometry
+    message = TrackedObject()
+    _set_unknown(message)
+    message.id = int(result.ids[row])
+    message.name = result.names[row]
+    message.state = int(result.states[row])
+    message.presence = float(result.presence[row])
+    message.predicted_iou = float(result.iou[row])
+    message.last_seen = ns_to_stamp(int(result.last_seen_ns[row]))
+    message.mask_age = 0.0
+    message.centroid = _point(geometry.centroid[row])
+    message.tip = _point(geometry.tip[row])
+    message.axis = _vector(geometry.axis[row])
+    message.bounding_box = _box(geometry.box[row])
+    message.area = _area(result, row)
+    message.label = label
+    message.mask = rle_message(result.masks[row])
+    return message
+
+
+def _area(result: FrameResult, row: int) -> float:
+    """0 for a mask without any pixel, whose other measures are NaN."""
+    area = float(result.geometry.area[row])
+    return area if math.isfinite(area) else 0.0
+
+
+def _set_unknown(message: TrackedObject) -> None:
+    """Mark as not known what this tracker does not estimate, so that no default 0 is taken for a value."""
+    message.class_score = NAN
+    message.uncertainty = NAN
+    message.axis_angle_variance = NAN
+    message.axis_length = NAN
+    message.boundary_width = NAN
+    message.velocity = Vector2D(x=NAN, y=NAN)
+    for name in ("centroid_covariance", "tip_covariance", "bounding_box_variance", "velocity_covariance"):
+        setattr(message, name, np.full(4, NAN))
+    for name in ("position", "tip_position"):
+        point = getattr(message, name)
+        point.x = point.y = point.z = NAN
+        setattr(message, f"{name}_covariance", np.full(9, NAN))
+
+
+def rle_message(mask: npt.NDArray[np.bool_]) -> RleMask:
+    """A mask bool [H, W] as run lengths."""
+    height, width = mask.shape
+    return RleMask(height=height, width=width, counts=array.array("I", rle.encode(mask).tobytes()))
+
+
+def mask_summary(result: FrameResult, object_id: int) -> MaskSummary:
+    """What a console needs to judge one object's mask; all unknown if the result does not hold the object."""
+    rows = np.flatnonzero(result.ids == object_id)
+    if rows.size == 0:
+        return unknown_summary()
+    row, geometry = int(rows[0]), result.geometry
+    return MaskSummary(
+        state=int(result.states[row]),
+        presence=float(result.presence[row]),
+        predicted_iou=float(result.iou[row]),
+        area=_area(result, row),
+        centroid=_point(geometry.centroid[row]),
+        bounding_box=_box(geometry.box[row]),
+    )
+
+
+def unknown_summary() -> MaskSummary:
+    """The summary where no mask was made."""
+    unknown = np.full(4, NAN)
+    return MaskSummary(
+        state=TrackedObject.LOST,
+        presence=NAN,
+        predicted_iou=NAN,
+        area=NAN,
+        centroid=_point(unknown),
+        bounding_box=_box(unknown),
+    )
+
+
+def label_table(
+    header: Header, session: str, names: Mapping[int, str], labels: Mapping[int, int]
+) -> LabelTable:
+    """The meaning of the label values: `labels` and `names` are by object id."""
+    entries = [
+        LabelEntry(label=label, id=object_id, name=names.get(object_id, ""))
+        for object_id, label in sorted(labels.items(), key=lambda item: item[1])
+    ]
+    return LabelTable(header=header, session=session, entries=entries)
+
+
+def _point(xy: Sequence[float] | npt.NDArray[Any]) -> Point2D:
+    return Point2D(x=float(xy[0]), y=float(xy[1]))
+
+
+def _vector(xy: Sequence[float] | npt.NDArray[Any]) -> Vector2D:
+    return Vector2D(x=float(xy[0]), y=float(xy[1]))
+
+
+def _box(corners: Sequence[float] | npt.NDArray[Any]) -> BoundingBox2D:
+    return BoundingBox2D(
+        x_min=float(corners[0]), y_min=float(corners[1]), x_max=float(corners[2]), y_max=float(corners[3])
+    )

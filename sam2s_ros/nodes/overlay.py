@@ -1,0 +1,66 @@
+"""The picture for people: masks, outlines and names drawn over the image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+UInt8Array = npt.NDArray[np.uint8]
+_HUE_STEP = 0.381966  # golden section: neighbouring labels get hues far apart
+_TEXT_AREA = 500.0  # image height / this = font scale; 720 lines give 1.4 px strokes
+
+
+def _make_palette() -> UInt8Array:
+    hues = (np.arange(256) * _HUE_STEP % 1.0 * 180).astype(np.uint8)
+    hsv = np.stack([hues, np.full(256, 200, np.uint8), np.full(256, 255, np.uint8)], axis=-1)
+    palette = cv2.cvtColor(hsv[None], cv2.COLOR_HSV2RGB)[0]
+    palette[0] = 0
+    return palette
+
+
+PALETTE_RGB: UInt8Array = _make_palette()
+"""Colour of each label value, uint8 [256, 3]; background is black."""
+
+
+def draw_overlay(
+    image_rgb: UInt8Array,
+    label_image: UInt8Array,
+    captions: Sequence[tuple[int, str]],
+    out: UInt8Array,
+    alpha: float,
+) -> None:
+    """Draw into `out` uint8 [H, W, 3]: the image, each label's area tinted by `alpha`, outline and caption.
+
+    `captions` holds (label value, text); a label that is not in view gets its caption in a list at the top
+    left.
+    """
+    tinted = cv2.addWeighted(image_rgb, 1.0 - alpha, _colours(label_image), alpha, 0.0)
+    np.copyto(out, image_rgb)
+    cv2.copyTo(tinted, label_image, out)
+    scale = max(0.4, image_rgb.shape[0] / _TEXT_AREA / 2)
+    absent = 0
+    for label, text in captions:
+        colour = tuple(int(value) for value in PALETTE_RGB[label])
+        area = cv2.inRange(label_image, int(label), int(label))
+        contours, _ = cv2.findContours(area, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+        cv2.drawContours(out, contours, -1, colour, thickness=max(1, round(scale * 2)))
+        if contours:
+            x, y, _, _ = cv2.boundingRect(max(contours, key=len))
+            _put_text(out, text, (x, max(y - 4, int(24 * scale))), scale, colour)
+        else:
+            absent += 1
+            _put_text(out, text, (8, int(28 * scale * absent)), scale, colour)
+
+
+def _colours(label_image: UInt8Array) -> UInt8Array:
+    return cv2.LUT(cv2.merge([label_image] * 3), PALETTE_RGB[None])
+
+
+def _put_text(
+    out: UInt8Array, text: str, origin: tuple[int, int], scale: float, colour: tuple[int, ...]
+) -> None:
+    for thickness, shade in ((3, (0, 0, 0)), (1, colour)):
+        cv2.putText(out, text, origin, cv2.FONT_HERSHEY_SIMPLEX, scale, shade, thickness, cv2.LINE_AA)

@@ -1,0 +1,167 @@
+"""Everything the node publishes: objects first, then what is only made when somebody wants it."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from rclpy.lifecycle import LifecycleNode
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+from sam2s_msgs.msg import LabelTable, TrackedObject, TrackedObjectArray
+from sam2s_ros.engines.base import EngineDescription
+from sam2s_ros.nodes.detections import detections_message, vision_messages
+from sam2s_ros.nodes.image_messages import ImageWriter
+from sam2s_ros.nodes.label_map import LabelMap, paint_labels
+from sam2s_ros.nodes.messages import label_table, latency_s, objects_array, set_counts, stage_latencies
+from sam2s_ros.nodes.overlay import draw_overlay
+from sam2s_ros.nodes.settings import NodeSettings
+from sam2s_ros.nodes.stream_counter import StreamCounter
+from sam2s_ros.tracking import FrameResult, TrackState
+
+RELIABLE = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
+LATCHED = QoSProfile(
+    depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
+)
+PICTURES = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
+
+
+@dataclass(frozen=True)
+class TrackedFrame:
+    """One image and what the tracker made of it: image uint8 [H, W, 3] RGB, stages name -> seconds so far."""
+
+    header: Header
+    image: npt.NDArray[np.uint8]
+    result: FrameResult
+    stages_s: dict[str, float]
+
+
+class ResultPublisher:
+    """Owns the publishers, the label values and the newest array, which heartbeats repeat. Made on configure.
+
+    `publish` and `refresh` are called by the worker alone, `repeat` by any thread.
+    """
+
+    def __init__(
+        self, node: LifecycleNode, settings: NodeSettings, engine: EngineDescription, session: str
+    ) -> None:
+        self._node, self._settings, self._engine, self._session = node, settings, engine, session
+        self._counter = StreamCounter()
+        self._vision = vision_messages()
+        self._objects = node.create_lifecycle_publisher(TrackedObjectArray, "~/objects", RELIABLE)
+        self._labels = node.create_lifecycle_publisher(Image, "~/labels", PICTURES)
+        self._label_table = node.create_lifecycle_publisher(LabelTable, "~/label_table", LATCHED)
+        self._overlay = node.create_lifecycle_publisher(Image, "~/overlay", PICTURES)
+        self._detections = None
+        if self._vision is not None:
+            self._detections = node.create_lifecycle_publisher(
+                self._vision.Detection2DArray, "~/detections", RELIABLE
+            )
+        self._label_map = LabelMap(settings.label_rest_s)
+        self._label_image, self._overlay_image = ImageWriter("mono8", 1), ImageWriter("rgb8", 3)
+        self._newest = self._described(TrackedObjectArray())
+        self._newest_lock = threading.Lock()
+        self._last_publish_s = math.nan
+
+    def start(self, counter: StreamCounter) -> None:
+        """Begin a stream, counted by `counter`: an empty label table says that nothing is tracked yet."""
+        self._counter = counter
+        self._label_table.publish(label_table(self._newest.header, self._session, {}, {}))
+
+    def publish(self, frame: TrackedFrame) -> None:
+        """Publish one tracked frame on every topic that is wanted, the objects first."""
+        begun = time.perf_counter()
+        self.refresh(frame.result, frame.header)
+        filled = time.perf_counter()
+        # how long publishing takes is only known afterwards, so the stage is that of the image before
+        stages = {**frame.stages_s, "fill": filled - begun, "publish": self._last_publish_s}
+        with self._newest_lock:
+            self._newest.stage_latencies = stage_latencies(stages)
+            status = TrackedObjectArray.STALE if frame.result.needs_reset else TrackedObjectArray.OK
+            self._send(status, f"{frame.result.needs_reset} (~/reset)" if frame.result.needs_reset else "")
+        if self._detections is not None and self._detections.get_subscription_count():
+            self._detections.publish(detections_message(self._vision, self._newest))
+        self._publish_pictures(frame)
+        self._last_publish_s = time.perf_counter() - filled
+
+    def refresh(self, result: FrameResult, header: Header | None = None) -> None:
+        """Take a result as the newest without publishing it, but for a change of the label table."""
+        header = self._newest.header if header is None else header
+        if self._label_map.update((int(one) for one in result.ids), time.monotonic()):
+            names = {int(object_id): name for object_id, name in zip(result.ids, result.names, strict=True)}
+            self._label_table.publish(label_table(header, self._session, names, self._label_map.labels()))
+        message = self._described(objects_array(result, header, self._label_map.labels()))
+        with self._newest_lock:
+            message.stage_latencies = self._newest.stage_latencies
+            self._newest = message
+
+    def repeat(self, status: int, reason: str) -> None:
+        """Publish the newest array once more with its old header: a heartbeat, or a failed frame."""
+        with self._newest_lock:
+            self._send(status, reason)
+
+    def label(self, object_id: int) -> int:
+        """The object's value in the label image; 0 if it has none."""
+        return self._label_map.label(object_id)
+
+    def forget(self) -> None:
+        """After a reset and before deactivation: free all label values, latch an empty table."""
+        if self._label_map.update((), time.monotonic()):
+            self._label_table.publish(label_table(self._newest.header, self._session, {}, {}))
+        with self._newest_lock:
+            self._newest = self._described(TrackedObjectArray())
+
+    def destroy(self) -> None:
+        """Undo the constructor."""
+        for publisher in (self._objects, self._labels, self._label_table, self._overlay, self._detections):
+            if publisher is not None:
+                self._node.destroy_lifecycle_publisher(publisher)
+
+    def _send(self, status: int, reason: str) -> None:
+        message = self._newest
+        message.status, message.status_message = status, reason
+        set_counts(message, self._counter.counts())
+        message.published = self._node.get_clock().now().to_msg()
+        if message.image_width:
+            message.latency = latency_s(message.header.stamp, message.published)
+        self._objects.publish(message)
+
+    def _described(self, message: TrackedObjectArray) -> TrackedObjectArray:
+        message.session = self._session
+        message.model, message.model_sha256 = self._engine.model, self._engine.weights_sha256
+        message.engine = f"{self._engine.name} {self._engine.precision} {self._engine.device}"
+        message.latency = math.nan
+        return message
+
+    def _publish_pictures(self, frame: TrackedFrame) -> None:
+        wants_labels = self._settings.labels_always or self._labels.get_subscription_count() > 0
+        wants_overlay = self._overlay.get_subscription_count() > 0
+        if not (wants_labels or wants_overlay):
+            return
+        result = frame.result
+        height, width = result.image_size
+        label_image = self._label_image.pixels(height, width)
+        values = np.array([self._label_map.label(int(one)) for one in result.ids], np.uint8)
+        paint_labels(label_image, result.masks, result.logits, values)
+        if wants_labels:
+            self._label_image.message.header = frame.header
+            self._labels.publish(self._label_image.message)
+        if wants_overlay:
+            self._overlay_image.message.header = frame.header
+            overlay = self._overlay_image.pixels(height, width)
+            draw_overlay(frame.image, label_image, self._captions(), overlay, self._settings.overlay_alpha)
+            self._overlay.publish(self._overlay_image.message)
+
+    def _captions(self) -> list[tuple[int, str]]:
+        return [(item.label, _caption(item)) for item in self._newest.objects if item.label]
+
+
+def _caption(item: TrackedObject) -> str:
+    state = "" if item.state == TrackState.TRACKING else f" {TrackState(item.state).name.lower()}"
+    return f"{item.id} {item.name}{state}"

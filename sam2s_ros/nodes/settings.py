@@ -1,0 +1,157 @@
+"""The tracker node's parameters: one dataclass from which they are declared and into which they are read."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from sam2s_ros.tracking.config import PREVIOUS_MASK_PROMPTS, TrackerConfig
+
+_TRACKER = TrackerConfig()
+
+
+class SettingsError(ValueError):
+    """A parameter with a value that the node cannot use; the text names the parameter and what it may be."""
+
+
+def _parameter(
+    default: Any,
+    description: str,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+    read_only: bool = False,
+) -> Any:
+    metadata = {
+        "description": description,
+        "low": low,
+        "high": high,
+        "choices": choices,
+        "read_only": read_only,
+    }
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class NodeSettings:
+    """What `on_configure` reads, once. Defaults, ranges and descriptions are those of the ROS parameters."""
+
+    autostart: bool = _parameter(
+        False, "Go to active at start-up, for use without a launch file or lifecycle manager.", read_only=True
+    )
+    model: str = _parameter("nano", "Preset with bundled weights (nano), or path of a .safetensors file.")
+    checkpoint: str = _parameter(
+        "", "Weights for the preset 'model' instead of the bundled ones; empty: the bundled ones."
+    )
+    threads: int = _parameter(0, "CPU threads of the engine; 0: all.", 0, 256)
+    engine: str = _parameter("auto", "Engine that runs the model; auto takes the best one that works here.")
+    max_objects: int = _parameter(
+        _TRACKER.max_objects, "Most objects tracked at once; more are refused.", 1, 254
+    )
+    max_conditioning: int = _parameter(
+        _TRACKER.max_conditioning,
+        "Prompted frames kept in an object's memory; the first stays for ever.",
+        1,
+        16,
+    )
+    kept_frames: int = _parameter(
+        _TRACKER.kept_frames, "Newest images on which a prompt may still be placed.", 1, 256
+    )
+    previous_mask_prompt: str = _parameter(
+        _TRACKER.previous_mask_prompt,
+        "Prompt each frame by the object's mask of the frame before: off (as SAM 2), mask, box or centre.",
+        choices=PREVIOUS_MASK_PROMPTS,
+    )
+    drop_stray_components: bool = _parameter(
+        _TRACKER.drop_stray_components,
+        "Drop parts of a mask that are not connected to its largest part before memorising it.",
+    )
+    uncertain_iou: float = _parameter(
+        _TRACKER.uncertain_iou, "Predicted IoU below which a visible object is UNCERTAIN, 0 .. 1.", 0.0, 1.0
+    )
+    lost_after_s: float = _parameter(
+        _TRACKER.lost_after_s, "Time out of view after which an object is LOST, s.", 0.0, 3600.0
+    )
+    image_transport: str = _parameter(
+        "raw",
+        "raw: sensor_msgs/Image on 'image'; compressed: sensor_msgs/CompressedImage on 'image/compressed'.",
+        choices=("raw", "compressed"),
+    )
+    prompts_file: str = _parameter(
+        "",
+        "YAML file of objects to add at the start of the stream; empty: none (config/prompts_example.yaml).",
+    )
+    labels_always: bool = _parameter(False, "Compute ~/labels even while nobody subscribes.")
+    label_rest_s: float = _parameter(
+        10.0,
+        "Time for which the label value of a removed object is not given to another one, s.",
+        0.0,
+        3600.0,
+    )
+    overlay_alpha: float = _parameter(0.4, "Share of the object's colour in ~/overlay, 0 .. 1.", 0.0, 1.0)
+    heartbeat_period_s: float = _parameter(
+        0.2, "Period at which ~/objects is repeated while no image is tracked, s.", 0.02, 10.0
+    )
+    stale_after_s: float = _parameter(
+        0.5, "Time without a tracked image after which the status becomes STALE, s.", 0.02, 60.0
+    )
+    service_timeout_s: float = _parameter(
+        5.0, "Longest time for which a service call waits for the tracker before it is refused, s.", 0.1, 60.0
+    )
+
+    def tracker_config(self) -> TrackerConfig:
+        """The part that the tracker takes."""
+        shared = {item.name for item in dataclasses.fields(TrackerConfig)} & set(self.__dict__)
+        return TrackerConfig(**{name: getattr(self, name) for name in sorted(shared)})
+
+
+def declare_parameters(node: Node) -> None:
+    """Declare every field of NodeSettings as a parameter of the node."""
+    node.declare_parameters(
+        "", [(item.name, item.default, _descriptor(item)) for item in dataclasses.fields(NodeSettings)]
+    )
+
+
+def read_settings(node: Node) -> NodeSettings:
+    """Read the parameters; raises SettingsError for a value that is not among a parameter's choices."""
+    values = {item.name: node.get_parameter(item.name).value for item in dataclasses.fields(NodeSettings)}
+    for item in dataclasses.fields(NodeSettings):
+        check_choice(item.name, values[item.name])
+    return NodeSettings(**values)
+
+
+def check_choice(name: str, value: Any) -> None:
+    """Raise SettingsError if the parameter has choices and the value is none of them."""
+    for item in dataclasses.fields(NodeSettings):
+        choices = item.metadata["choices"]
+        if item.name == name and choices and value not in choices:
+            raise SettingsError(f"parameter {name} is '{value}': use one of {', '.join(choices)}")
+
+
+def settings_in(parameters: list[Parameter]) -> list[str]:
+    """Names of those parameters that are fields of NodeSettings."""
+    names = {item.name for item in dataclasses.fields(NodeSettings)}
+    return [parameter.name for parameter in parameters if parameter.name in names]
+
+
+def _descriptor(item: dataclasses.Field[Any]) -> ParameterDescriptor:
+    metadata = item.metadata
+    descriptor = ParameterDescriptor(description=metadata["description"], read_only=metadata["read_only"])
+    if metadata["choices"]:
+        descriptor.additional_constraints = "one of: " + ", ".join(metadata["choices"])
+    if metadata["low"] is None:
+        return descriptor
+    if isinstance(item.default, int):
+        descriptor.integer_range = [
+            IntegerRange(from_value=metadata["low"], to_value=metadata["high"], step=0)
+        ]
+    else:
+        descriptor.floating_point_range = [
+            FloatingPointRange(from_value=metadata["low"], to_value=metadata["high"], step=0.0)
+        ]
+    return descriptor

@@ -1,0 +1,91 @@
+"""Counts of one image stream, and how many of its images were lost before they reached the node."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+
+_GAPS_FOR_PERIOD = 8  # fewer gaps than this say nothing about a period
+_REGULAR_SHARE = 0.6  # of the recent gaps lie within 30 % of their median where a camera runs at a fixed rate
+_REGULAR_BAND = 0.3
+
+
+@dataclass(frozen=True)
+class StreamCounts:
+    """Images since activation. received = tracked + skipped + unreadable + failed + those in work."""
+
+    received: int = 0
+    tracked: int = 0
+    skipped: int = 0
+    unreadable: int = 0
+    failed: int = 0
+    lost: int = 0
+
+
+class StampGapCounter:
+    """Estimates missing images from gaps between stamps, against the running median period.
+
+    A stream that is not regular (a sparse recording, a paused one) has no period, and nothing is counted in
+    it.
+    """
+
+    def __init__(self, window: int = 60) -> None:
+        self._gaps_ns: deque[int] = deque(maxlen=window)
+        self._last_ns: int | None = None
+        self.missing = 0
+
+    def add(self, stamp_ns: int) -> int:
+        """Take the stamp of one received image; return how many are missing before it."""
+        last, self._last_ns = self._last_ns, stamp_ns
+        if last is None or stamp_ns <= last:
+            return 0
+        gap = stamp_ns - last
+        period = self._period_ns()
+        self._gaps_ns.append(gap)
+        missing = max(0, round(gap / period) - 1) if period > 0 else 0
+        self.missing += missing
+        return missing
+
+    def _period_ns(self) -> float:
+        if len(self._gaps_ns) < _GAPS_FOR_PERIOD:
+            return 0.0
+        gaps = np.array(self._gaps_ns, np.float64)
+        period = float(np.median(gaps))
+        regular = np.abs(gaps - period) <= _REGULAR_BAND * period
+        return period if regular.mean() >= _REGULAR_SHARE else 0.0
+
+
+class StreamCounter:
+    """Thread-safe counts of a stream. `lost` is the larger of two views on the same loss:
+
+    what the middleware reports (samples that never arrived, exact, where the RMW supports it), and the gaps
+    between stamps (also images that were dropped before the middleware).
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._gaps = StampGapCounter()
+        self._counts = {"received": 0, "tracked": 0, "skipped": 0, "unreadable": 0, "failed": 0}
+        self._lost_in_transport = 0
+
+    def add_received(self, stamp_ns: int) -> None:
+        with self._lock:
+            self._counts["received"] += 1
+            self._gaps.add(stamp_ns)
+
+    def add(self, kind: str) -> None:
+        """Count one image as "tracked", "skipped", "unreadable" or "failed"."""
+        with self._lock:
+            self._counts[kind] += 1
+
+    def set_lost_in_transport(self, total: int) -> None:
+        """Take the middleware's own total of lost samples."""
+        with self._lock:
+            self._lost_in_transport = total
+
+    def counts(self) -> StreamCounts:
+        with self._lock:
+            return StreamCounts(**self._counts, lost=max(self._lost_in_transport, self._gaps.missing))

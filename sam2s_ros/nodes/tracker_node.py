@@ -1,0 +1,367 @@
+"""The tracker node: images in, objects out. `ros2 run sam2s_ros tracker`.
+
+The walk of a frame: `image_source` receives the message and offers it to the worker's mailbox of one; the
+worker thread takes the newest and calls `TrackerNode._track`, which turns it into an array
+(`image_messages`), steps the tracker (`sam2s_ros.tracking`) and publishes what it found (`result_publisher`,
+`messages`). Service calls (`prompt_services`) run on the worker's thread too, between two frames.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+import traceback
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import rclpy
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import Clock, ClockType
+from rclpy.exceptions import ParameterException
+from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from rclpy.signals import SignalHandlerOptions
+from rclpy.timer import Timer
+from sensor_msgs.msg import Image
+
+from sam2s_msgs.msg import TrackedObjectArray
+from sam2s_ros.nodes.frame_worker import FrameWorker, WorkerStoppedError
+from sam2s_ros.nodes.image_messages import ImageMessageError, compressed_to_rgb, image_to_rgb
+from sam2s_ros.nodes.image_source import WARNING_PERIOD_S, ImageSource, ReceivedImage
+from sam2s_ros.nodes.messages import latency_s, stamp_to_ns
+from sam2s_ros.nodes.prompt_services import PromptServices
+from sam2s_ros.nodes.prompts import StartPrompt, load_prompts_file
+from sam2s_ros.nodes.result_publisher import ResultPublisher, TrackedFrame
+from sam2s_ros.nodes.settings import (
+    NodeSettings,
+    SettingsError,
+    check_choice,
+    declare_parameters,
+    read_settings,
+    settings_in,
+)
+from sam2s_ros.nodes.stream_counter import StreamCounter
+from sam2s_ros.tracking import FrameResult, StreamingTracker, load_tracker
+
+Answer = TypeVar("Answer")
+EXECUTOR_THREADS = 4  # images, service calls, heartbeat, lifecycle and parameters
+STOP_TIMEOUT_S = 30.0
+
+
+@dataclass
+class Configured:
+    """What exists from configure to cleanup."""
+
+    settings: NodeSettings
+    tracker: StreamingTracker
+    results: ResultPublisher
+    services: PromptServices
+    start_prompts: list[StartPrompt]
+
+
+@dataclass
+class Active:
+    """What exists from activate to deactivate."""
+
+    worker: FrameWorker[ReceivedImage]
+    source: ImageSource
+    heartbeat: Timer
+    start_prompts: list[StartPrompt]
+    last_tracked_s: float | None = None
+    failure: str = ""
+    unreadable: str = ""
+
+
+class TrackerNode(LifecycleNode):
+    """Lifecycle node `tracker`. Model and publishers live from configure to cleanup, stream and objects from
+    activate to deactivate.
+    """
+
+    def __init__(self, **node_options: Any) -> None:
+        super().__init__("tracker", **node_options)
+        declare_parameters(self)
+        self.add_on_set_parameters_callback(self._on_set_parameters)
+        self.counter = StreamCounter()
+        self._configured: Configured | None = None
+        self._active: Active | None = None
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Read the parameters, load the model, warm it up, create publishers and services."""
+        try:
+            settings = read_settings(self)
+            start_prompts = load_prompts_file(settings.prompts_file) if settings.prompts_file else []
+            tracker = load_tracker(
+                settings.model,
+                settings.engine,
+                settings.tracker_config(),
+                settings.checkpoint or None,
+                settings.threads,
+            )
+        except Exception as error:
+            self._log_failure("cannot configure", error)
+            return TransitionCallbackReturn.FAILURE
+        engine = tracker.engine.describe()
+        results = ResultPublisher(self, settings, engine, session=uuid.uuid4().hex)
+        services = PromptServices(self, self, settings.max_objects)
+        self._configured = Configured(settings, tracker, results, services, start_prompts)
+        self.get_logger().info(f"configured: model {engine.model}, engine {engine.name} ({engine.reason})")
+        return super().on_configure(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Undo on_configure: destroy publishers and services, free the model."""
+        self._clean_up()
+        return super().on_cleanup(state)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Start the stream: counters at 0, no objects, then those of the prompts file."""
+        configured = self._configured
+        assert configured is not None  # the state machine sees to it
+        outcome = super().on_activate(state)  # enables the publishers
+        self.counter = StreamCounter()
+        configured.results.start(self.counter)
+        worker: FrameWorker[ReceivedImage] = FrameWorker(self._track, self._on_frame_failed, "tracker")
+        worker.start()
+        self._active = Active(
+            worker=worker,
+            source=ImageSource(self, configured.settings.image_transport, self.counter, self._on_image),
+            heartbeat=self.create_timer(
+                configured.settings.heartbeat_period_s,
+                self._on_heartbeat,
+                callback_group=MutuallyExclusiveCallbackGroup(),
+                clock=Clock(clock_type=ClockType.STEADY_TIME),
+            ),
+            start_prompts=list(configured.start_prompts),
+        )
+        self.get_logger().info(f"active: waiting for images on {self.image_topic()}")
+        return outcome
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Undo on_activate: end the stream, forget its objects, latch an empty label table."""
+        stopped = self._stop_stream()
+        outcome = super().on_deactivate(state)  # disables the publishers
+        return outcome if stopped else TransitionCallbackReturn.ERROR
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Undo everything, from any state."""
+        self.close()
+        return super().on_shutdown(state)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Undo everything, so that the node can be configured anew."""
+        self.close()
+        super().on_error(state)
+        return TransitionCallbackReturn.SUCCESS
+
+    def close(self) -> None:
+        """Undo on_activate and on_configure as far as they were done."""
+        self._stop_stream()
+        self._clean_up()
+
+    def start(self) -> None:
+        """Go to active without a lifecycle manager."""
+        if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+            self.trigger_activate()
+
+    def run_between_frames(self, job: Callable[[StreamingTracker], Answer]) -> Answer:
+        """Run the job on the worker's thread; WorkerStoppedError, WorkerTimeoutError, or what it raises."""
+        configured, active = self._configured, self._active
+        if configured is None or active is None:
+            raise WorkerStoppedError(
+                "the node is not active: activate it first (ros2 lifecycle set /tracker activate)"
+            )
+
+        def run() -> Answer:
+            before = configured.tracker.last_result
+            answer = job(configured.tracker)
+            after = configured.tracker.last_result
+            if after is None:
+                configured.results.forget()
+            elif after is not before:
+                configured.results.refresh(after)
+            return answer
+
+        return active.worker.call(run, configured.settings.service_timeout_s)
+
+    def label(self, object_id: int) -> int:
+        """The object's value in the label image; 0 if it has none."""
+        return self._configured.results.label(object_id) if self._configured else 0
+
+    def image_topic(self) -> str:
+        """Where images are expected."""
+        return self._active.source.topic if self._active else "image"
+
+    def _on_image(self, image: ReceivedImage) -> None:
+        active = self._active
+        if active is not None and active.worker.offer(image):
+            self.counter.add("skipped")
+
+    def _track(self, received: ReceivedImage) -> None:
+        """Take one image from message to published objects. On the worker's thread."""
+        configured, active = self._configured, self._active
+        if configured is None or active is None:
+            return
+        begun = time.monotonic()
+        image = self._read(received, active)
+        if image is None:
+            return
+        converted = time.monotonic()
+        header = received.message.header
+        result = configured.tracker.step(image, stamp_to_ns(header.stamp))
+        result = self._add_start_prompts(configured.tracker, active, result)
+        stages_s = {
+            "transport": latency_s(header.stamp, received.received),
+            "queue": begun - received.received_s,
+            "convert": converted - begun,
+            **{stage: ms * 1e-3 for stage, ms in result.timings_ms.items() if stage != "total"},
+        }
+        self.counter.add("failed" if result.needs_reset else "tracked")
+        configured.results.publish(TrackedFrame(header, image, result, stages_s))
+        active.last_tracked_s, active.failure, active.unreadable = time.monotonic(), "", ""
+        if result.needs_reset:
+            self.get_logger().warning(result.needs_reset, throttle_duration_sec=WARNING_PERIOD_S)
+
+    def _read(self, received: ReceivedImage, active: Active) -> npt.NDArray[np.uint8] | None:
+        """The image as an array; None, counted and warned about, if nobody can read it."""
+        message = received.message
+        try:
+            return image_to_rgb(message) if isinstance(message, Image) else compressed_to_rgb(message)
+        except ImageMessageError as error:
+            self.counter.add("unreadable")
+            active.unreadable = f"{active.source.topic}: {error}"
+            self.get_logger().warning(
+                f"image left out: {active.unreadable}", throttle_duration_sec=WARNING_PERIOD_S
+            )
+            return None
+
+    def _add_start_prompts(
+        self, tracker: StreamingTracker, active: Active, result: FrameResult
+    ) -> FrameResult:
+        """Add the objects of the prompts file that are due on this frame."""
+        due = [one for one in active.start_prompts if one.stamp_ns is None or result.stamp_ns >= one.stamp_ns]
+        if not due:
+            return result
+        active.start_prompts = [one for one in active.start_prompts if one not in due]
+        for one in due:
+            try:
+                object_id = tracker.add_object(None, **one.prompt.arguments(), name=one.name)
+                self.get_logger().info(f"object {object_id} '{one.name}' added from the prompts file")
+            except ValueError as error:
+                self.get_logger().error(f"prompts file: object '{one.name}' not added: {error}")
+        return tracker.last_result or result
+
+    def _on_frame_failed(self, error: Exception) -> None:
+        """The engine raised: say so, stay alive, go on with the next frame."""
+        configured, active = self._configured, self._active
+        if configured is None or active is None or not self.context.ok():
+            return
+        self.counter.add("failed")
+        active.failure = f"the engine failed on the newest image: {type(error).__name__}: {error}"
+        details = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        self.get_logger().error(f"{active.failure}\n{details}", throttle_duration_sec=WARNING_PERIOD_S)
+        configured.results.repeat(TrackedObjectArray.ENGINE_FAILED, active.failure)
+
+    def _on_heartbeat(self) -> None:
+        """Repeat the newest objects with a status that says why nothing new comes."""
+        configured, active = self._configured, self._active
+        if configured is None or active is None:
+            return
+        active.source.warn_if_silent()
+        hint = f"; last image left out: {active.unreadable}" if active.unreadable else ""
+        if active.failure:
+            configured.results.repeat(TrackedObjectArray.ENGINE_FAILED, active.failure)
+        elif active.last_tracked_s is None:
+            reason = f"no image tracked since activation, expected on {active.source.topic}{hint}"
+            configured.results.repeat(TrackedObjectArray.NO_INPUT, reason)
+        elif (age_s := time.monotonic() - active.last_tracked_s) > configured.settings.stale_after_s:
+            configured.results.repeat(TrackedObjectArray.STALE, f"no image tracked for {age_s:.1f} s{hint}")
+
+    def _stop_stream(self) -> bool:
+        configured, active, self._active = self._configured, self._active, None
+        if configured is None or active is None:
+            return True
+        active.source.destroy()
+        self.destroy_timer(active.heartbeat)
+        stopped = active.worker.stop(STOP_TIMEOUT_S)
+        if stopped:
+            configured.tracker.reset()
+            configured.results.forget()
+        else:
+            self.get_logger().error(f"the engine did not finish its frame within {STOP_TIMEOUT_S:g} s")
+        return stopped
+
+    def _clean_up(self) -> None:
+        configured, self._configured = self._configured, None
+        if configured is not None:
+            configured.services.destroy()
+            configured.results.destroy()
+            configured.tracker.engine.free()
+
+    def _on_set_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
+        settings = settings_in(parameters)
+        if self._configured is not None and settings:
+            reason = (
+                f"{', '.join(settings)}: read on configure, so clean the node up first (lifecycle cleanup)"
+            )
+            return SetParametersResult(successful=False, reason=reason)
+        try:
+            for parameter in parameters:
+                check_choice(parameter.name, parameter.value)
+        except SettingsError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)
+
+    def _log_failure(self, what: str, error: Exception) -> None:
+        """A mistake of the user in one line; a mistake of ours with its traceback."""
+        if isinstance(error, (ValueError, OSError)):
+            self.get_logger().error(f"{what}: {error}")
+        else:
+            self.get_logger().error(f"{what}: {traceback.format_exc()}")
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the node until SIGINT, SIGTERM or the context's end; exit status 0, or 2 for wrong parameters."""
+    stop = threading.Event()
+    for signal_number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signal_number, lambda *_: stop.set())
+    rclpy.init(args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        node = TrackerNode()
+    except ParameterException as error:
+        print(f"tracker: {error}", file=sys.stderr)
+        rclpy.shutdown()
+        return 2
+    executor = MultiThreadedExecutor(num_threads=EXECUTOR_THREADS)
+    executor.add_node(node)
+    spinner = threading.Thread(target=_spin, args=(executor, stop), name="executor")
+    spinner.start()
+    if node.get_parameter("autostart").value:
+        node.start()
+    stop.wait()
+    node.close()
+    executor.shutdown()
+    spinner.join()
+    node.destroy_node()
+    if rclpy.ok():
+        rclpy.shutdown()
+    return 0
+
+
+def _spin(executor: MultiThreadedExecutor, stop: threading.Event) -> None:
+    try:
+        executor.spin()
+    except ExternalShutdownException:  # somebody else shut the context down
+        pass
+    finally:
+        stop.set()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
