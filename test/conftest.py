@@ -1,0 +1,44 @@
+"""What all tests share: a ROS environment that stays on this machine, and the real data where it is at hand."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Before anything imports rclpy: no packet leaves this machine, and no log file lands in the home directory.
+os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+os.environ.setdefault("ROS_LOG_DIR", tempfile.mkdtemp(prefix="sam2s_ros_log_"))
+
+
+@pytest.fixture(scope="session")
+def repository_root() -> Path:
+    """The root of the source tree, with package.xml in it."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The real training and test data: $SAM2S_SHARED_DATA, or ../shared/data beside the repository."""
+    path = Path(os.environ.get("SAM2S_SHARED_DATA", ROOT.parent / "shared" / "data"))
+    if not (path / "test").is_dir():
+        pytest.skip(f"no real data at {path}; set SAM2S_SHARED_DATA to the folder with test/ and train/")
+    return path
+
+
+@pytest.fixture
+def ros() -> Iterator[None]:
+    """rclpy, initialised in a ROS domain that no other test on this machine uses (processes started inherit it)."""
+    rclpy = pytest.importorskip("rclpy", reason="rclpy is not installed: make setup")
+    isolator = pytest.importorskip("rmw_test_fixture_implementation", reason="install requirements-dev.txt")
+    with isolator.RMWTestIsolator():
+        rclpy.init()
+        try:
+            yield
+        finally:
+            rclpy.try_shutdown()
