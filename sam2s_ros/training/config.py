@@ -1,0 +1,125 @@
+"""A training run as one frozen value, read from one YAML file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """A stretch of training with clips of one length."""
+
+    steps: int
+    length: int
+    """Frames per clip; 1 trains on single images, prompted by clicks and boxes."""
+    clips: int
+    """Clips per process and step."""
+    objects: int = 2
+    """Objects per clip."""
+
+
+@dataclass(frozen=True)
+class PromptConfig:
+    """How the first frame is prompted (source: SAM 2's fine-tuning recipe) and what follows it."""
+
+    mask: float = 0.5
+    box: float = 0.25
+    """Shares of mask and box prompts; the rest are clicks. Single images get no mask prompt."""
+    max_clicks: int = 4
+    correction: float = 0.15
+    """Share of steps in which one later frame gets a corrective click and becomes a conditioning frame."""
+    previous_mask: float = 0.5
+    """Share of steps in which each frame is also prompted by the previous frame's predicted mask."""
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights of the loss terms. `balanced` learns from scratch; `focal` is SAM 2's 20/1/1/1 for fine-tuning."""
+
+    mask_loss: str = "balanced"
+    mask: float = 2.0
+    dice: float = 3.0
+    iou: float = 0.5
+    presence: float = 0.5
+    size: int = 128
+    """Side in pixels at which masks are compared."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything a run depends on, except where its data lies and where its output goes."""
+
+    preset: str = "nano"
+    init: str = ""
+    """Checkpoint to start from; empty: random weights."""
+    seed: int = 1
+    processes: int = 2
+    threads: int = 1
+    learning_rate: float = 1e-3
+    final_learning_rate: float = 5e-5
+    weight_decay: float = 0.05
+    warmup_steps: int = 200
+    clip_norm: float = 1.0
+    bf16_encoder: bool = False
+    """Train the image encoder in bfloat16 arithmetic (weights stay float32)."""
+    ema: float = 0.998
+    save_every_steps: int = 100
+    validate_every_steps: int = 1000
+    sources: dict[str, float] = field(default_factory=dict)
+    """Weights of the clip sources, by name."""
+    prompts: PromptConfig = PromptConfig()
+    loss: LossConfig = LossConfig()
+    stages: tuple[StageConfig, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.stages:
+            raise ValueError("stages is empty; give at least one {steps, length, clips}")
+        if self.loss.mask_loss not in ("balanced", "focal"):
+            raise ValueError(f"loss.mask_loss {self.loss.mask_loss!r} is neither 'balanced' nor 'focal'")
+
+    @property
+    def total_steps(self) -> int:
+        return sum(stage.steps for stage in self.stages)
+
+    def stage_at(self, step: int) -> StageConfig:
+        """The stage that holds a step (0-based)."""
+        for stage in self.stages:
+            if step < stage.steps:
+                return stage
+            step -= stage.steps
+        return self.stages[-1]
+
+
+def read_train_config(path: str | Path) -> TrainConfig:
+    """Read a YAML file into a `TrainConfig`.
+
+    Raises:
+        ValueError: the file is not a mapping, or names a setting that does not exist.
+    """
+    raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    if not isinstance(raw, dict):
+        raise ValueError(f"{path}: expected a mapping of settings")
+    values = dict(raw)
+    stages = values.pop("stages", [])
+    nested = {"prompts": PromptConfig, "loss": LossConfig}
+    built: dict[str, Any] = {
+        name: _build(kind, values.pop(name, {}), f"{path}: {name}") for name, kind in nested.items()
+    }
+    built["stages"] = tuple(
+        _build(StageConfig, stage, f"{path}: stages[{i}]") for i, stage in enumerate(stages)
+    )
+    return _build(TrainConfig, {**values, **built}, str(path))
+
+
+def _build(kind: type, values: dict[str, Any], where: str) -> Any:
+    known = {f.name for f in fields(kind)}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise ValueError(
+            f"{where}: unknown setting {', '.join(unknown)}; known are {', '.join(sorted(known))}"
+        )
+    return kind(**values)

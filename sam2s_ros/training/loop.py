@@ -1,0 +1,234 @@
+"""The training loop of one process: sample, roll out, average gradients, step, checkpoint."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.nn import functional as F
+
+from sam2s_ros.network import Sam2Network, build_network
+from sam2s_ros.training.config import StageConfig, TrainConfig
+from sam2s_ros.training.losses import hypotheses_loss
+from sam2s_ros.training.rollout import Rollout, RolloutPlan
+
+
+RENDERED_FRAMES = 4
+"""Frames that a scene is rendered for at least."""
+MIN_PROMPTED_AREA = 0.0008
+"""Share of the image that each object covers in a clip's first frame, where it is prompted."""
+
+
+class Clip(Protocol):
+    """frames uint8 [T, S, S, 3] RGB, masks bool [T, K, S, S]."""
+
+    frames: np.ndarray
+    masks: np.ndarray
+
+
+class ClipSource(Protocol):
+    """Where clips come from; the same generator state gives the same clip."""
+
+    def sample(self, rng: np.random.Generator, length: int, objects: int, size: int) -> Any: ...
+
+
+@dataclass
+class Progress:
+    """One line of the log."""
+
+    step: int
+    loss: float
+    iou: float
+    iou_best: float
+    presence: float
+    seconds: float
+
+
+def batch_of(
+    source: ClipSource, stage: StageConfig, size: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Clips of one step -> frames uint8 [B, T, S, S, 3], masks bool [B, T, K, S, S].
+
+    Setting a scene up costs more than another frame of it, so short clips are cut from longer ones.
+    """
+    frames: list[np.ndarray] = []
+    masks: list[np.ndarray] = []
+    while len(frames) < stage.clips:
+        clip = source.sample(rng, max(RENDERED_FRAMES, stage.length), stage.objects, size)
+        for start in range(0, len(clip.frames) - stage.length + 1, stage.length):
+            window = slice(start, start + stage.length)
+            if clip.masks[start].mean(axis=(1, 2)).min() >= MIN_PROMPTED_AREA:
+                frames.append(clip.frames[window])
+                masks.append(clip.masks[window])
+    return np.stack(frames[: stage.clips]), np.stack(masks[: stage.clips])
+
+
+def normalise(frames: np.ndarray, network: Sam2Network) -> Tensor:
+    """uint8 [..., S, S, 3] -> float32 [..., 3, S, S], mean and deviation removed."""
+    images = torch.from_numpy(frames).float().div_(255)
+    images = (images - torch.tensor(network.config.image_mean)) / torch.tensor(network.config.image_std)
+    return images.movedim(-1, -3).contiguous()
+
+
+def clip_loss(
+    network: Sam2Network, frames: np.ndarray, masks: np.ndarray, config: TrainConfig, rng: np.random.Generator
+) -> tuple[Tensor, dict[str, float]]:
+    """Loss and mean log numbers of one batch."""
+    plan = RolloutPlan.draw(config.prompts, frames.shape[1], rng)
+    rollout = Rollout(
+        network, normalise(frames, network), torch.from_numpy(masks), plan, rng, config.bf16_encoder
+    )
+    total = torch.zeros(())
+    logs: list[dict[str, float]] = []
+    size = config.loss.size
+    targets: dict[int, Tensor] = {}
+    for item in rollout.run():
+        if item.frame not in targets:
+            targets[item.frame] = F.adaptive_avg_pool2d(rollout.truth(item.frame), size)
+        assert item.decoded.hypotheses is not None
+        loss, log = hypotheses_loss(item.decoded.hypotheses, item.multimask, targets[item.frame], config.loss)
+        total = total + loss
+        logs.append(log)
+    return total / len(logs), {key: float(np.mean([log[key] for log in logs])) for key in logs[0]}
+
+
+def learning_rate(config: TrainConfig, step: int) -> float:
+    """Linear warm-up, then cosine down to the final rate."""
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / config.warmup_steps
+    share = (step - config.warmup_steps) / max(1, config.total_steps - config.warmup_steps)
+    low, high = config.final_learning_rate, config.learning_rate
+    return low + (high - low) * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
+
+
+class Trainer:
+    """State of a run: network, moving average, optimiser, step. Saved whole, so that a killed run goes on exactly."""
+
+    def __init__(
+        self, config: TrainConfig, source: ClipSource, out: Path, rank: int = 0, ranks: int = 1
+    ) -> None:
+        torch.manual_seed(config.seed)
+        self.config, self.source, self.out, self.rank, self.ranks = config, source, out, rank, ranks
+        self.network = build_network(config.preset, config.init or None).train()
+        self.average = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
+        decay = [p for p in self.network.parameters() if p.ndim > 1]
+        plain = [p for p in self.network.parameters() if p.ndim <= 1]
+        self.optimiser = torch.optim.AdamW(
+            [{"params": decay, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}],
+            lr=config.learning_rate,
+        )
+        self.step = 0
+
+    @property
+    def checkpoint_path(self) -> Path:
+        return self.out / "checkpoint.pt"
+
+    def restore(self) -> bool:
+        """Go on from the last checkpoint in the output folder, if there is one."""
+        if not self.checkpoint_path.exists():
+            return False
+        state = torch.load(self.checkpoint_path, weights_only=True)
+        self.network.load_state_dict(state["network"])
+        self.average = state["average"]
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.step = int(state["step"])
+        return True
+
+    def save(self) -> None:
+        """Write the whole state atomically."""
+        state = {
+            "network": self.network.state_dict(),
+            "average": self.average,
+            "optimiser": self.optimiser.state_dict(),
+            "step": self.step,
+        }
+        partial = self.checkpoint_path.with_suffix(".partial")
+        torch.save(state, partial)
+        os.replace(partial, self.checkpoint_path)
+
+    def train_step(self) -> Progress:
+        """One optimiser step; the data depends on seed, rank and step number alone."""
+        started = time.perf_counter()
+        config = self.config
+        rng = np.random.default_rng([config.seed, self.rank, self.step])
+        stage = config.stage_at(self.step)
+        frames, masks = batch_of(self.source, stage, self.network.config.image_size, rng)
+        loss, log = clip_loss(self.network, frames, masks, config, rng)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self._share_gradients()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.clip_norm)
+        rate = learning_rate(config, self.step)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        self.optimiser.step()
+        self._update_average()
+        self.step += 1
+        return Progress(self.step, seconds=time.perf_counter() - started, **log)
+
+    def _share_gradients(self) -> None:
+        """Average gradients over processes; parameters that no clip touched count as zero."""
+        if self.ranks == 1:
+            return
+        parameters = list(self.network.parameters())
+        flat = torch.cat(
+            [(p.grad if p.grad is not None else torch.zeros_like(p)).flatten() for p in parameters]
+        )
+        dist.all_reduce(flat)
+        flat /= self.ranks
+        offset = 0
+        for p in parameters:
+            p.grad = flat[offset : offset + p.numel()].view_as(p)
+            offset += p.numel()
+
+    def _update_average(self) -> None:
+        keep = min(self.config.ema, (1 + self.step) / (10 + self.step))
+        state = self.network.state_dict()
+        torch._foreach_lerp_(
+            [self.average[k] for k in state], [v.detach() for v in state.values()], weight=1 - keep
+        )
+
+    def validate(self, clips: list[Any]) -> dict[str, float]:
+        """Mean IoU per frame of mask-prompted tracking over fixed clips, with the averaged weights.
+
+        Returns:
+            {"iou": both settings' mean, "iou_memory": previous-mask prompt off, "iou_previous": on}.
+        """
+        network = build_network(self.config.preset)
+        network.load_state_dict(self.average)
+        scores = {}
+        for name, previous in (("iou_memory", False), ("iou_previous", True)):
+            scores[name] = float(np.mean([track_iou(network, clip, previous) for clip in clips]))
+        scores["iou"] = 0.5 * (scores["iou_memory"] + scores["iou_previous"])
+        return scores
+
+
+@torch.inference_mode()
+def track_iou(network: Sam2Network, clip: Clip, previous_mask: bool) -> float:
+    """Mean IoU over the frames after the first in which an object is in view."""
+    plan = RolloutPlan(prompt="mask", clicks=0, correct_at=-1, previous_mask=previous_mask)
+    images = normalise(clip.frames[None], network)
+    rollout = Rollout(network, images, torch.from_numpy(clip.masks[None]), plan, np.random.default_rng(0))
+    values = []
+    for item in rollout.run():
+        truth = rollout.truth(item.frame)[:, 0] > 0.5
+        predicted = item.decoded.high_res[:, 0] > 0
+        overlap = (truth & predicted).flatten(1).sum(1).float()
+        union = (truth | predicted).flatten(1).sum(1).clamp(min=1).float()
+        values += (overlap / union)[truth.flatten(1).any(1)].tolist()
+    return float(np.mean(values)) if values else 1.0
+
+
+def write_log(path: Path, record: Progress | dict[str, Any]) -> None:
+    """Append one JSON line."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(asdict(record) if isinstance(record, Progress) else record) + "\n")

@@ -1,0 +1,87 @@
+"""The training loss: masks, predicted IoU, presence."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sam2s_ros.network.mask_decoder import MaskHypotheses
+from sam2s_ros.training.config import LossConfig
+
+
+def balanced_bce(logits: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy with the smaller class lifted, [N, M, H, W] against soft [N, 1, H, W] -> [N, M].
+
+    From scratch, SAM 2's focal loss rests on all-background for a long time; this does not.
+    """
+    positive = target.mean(dim=(2, 3), keepdim=True).clamp(0.005, 0.995)
+    lift = ((1 - positive) / positive).sqrt().clamp(1 / 6, 6)
+    weight = target * lift + (1 - target)
+    loss = F.binary_cross_entropy_with_logits(logits, target.expand_as(logits), reduction="none")
+    return (loss * weight).sum(dim=(2, 3)) / weight.sum(dim=(2, 3))
+
+
+def focal_loss(logits: Tensor, target: Tensor, gamma: float = 2.0, alpha: float = 0.25) -> Tensor:
+    """Sigmoid focal loss (arXiv 1708.02002), [N, M, H, W] against [N, 1, H, W] -> [N, M]."""
+    target = target.expand_as(logits)
+    probability = torch.sigmoid(logits)
+    loss = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    agreement = probability * target + (1 - probability) * (1 - target)
+    weight = alpha * target + (1 - alpha) * (1 - target)
+    return (weight * (1 - agreement) ** gamma * loss).mean(dim=(2, 3))
+
+
+def dice_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """1 - Dice of probabilities [N, M, H, W] and [N, 1, H, W] -> [N, M]."""
+    probability = torch.sigmoid(logits).flatten(2)
+    flat = target.flatten(2)
+    overlap = 2 * (probability * flat).sum(-1)
+    return 1 - (overlap + 1) / (probability.sum(-1) + flat.sum(-1) + 1)
+
+
+def mask_iou(logits: Tensor, target: Tensor) -> Tensor:
+    """IoU of thresholded masks, [N, M, H, W] and [N, 1, H, W] -> [N, M]; both empty: 1."""
+    predicted = logits.gt(0).flatten(2)
+    truth = target.gt(0.5).flatten(2)
+    intersection = (predicted & truth).sum(-1).float()
+    union = (predicted | truth).sum(-1).float()
+    return torch.where(union > 0, intersection / union.clamp(min=1), torch.ones_like(union))
+
+
+def hypotheses_loss(
+    hypotheses: MaskHypotheses, multimask: bool, target: Tensor, config: LossConfig
+) -> tuple[Tensor, dict[str, float]]:
+    """Loss of one decoder pass (source: SAM 2 `MultiStepMultiMasksAndIous`).
+
+    Only the hypothesis with the lowest mask loss learns its mask; every one learns its IoU. Mask and IoU terms count
+    only where the object is in view.
+
+    Args:
+        hypotheses: the decoder's output, raw logits.
+        multimask: which hypotheses answer: the ambiguous ones, or the single one.
+        target: [N, 1, size, size] soft ground truth, coverage in 0..1.
+
+    Returns:
+        The loss (scalar) and numbers for the log.
+    """
+    chosen = slice(1, None) if multimask else slice(0, 1)
+    logits = F.interpolate(
+        hypotheses.logits[:, chosen], size=target.shape[-2:], mode="bilinear", align_corners=False
+    )
+    present = target.flatten(1).amax(dim=1).gt(0.5).float()
+    pixel = focal_loss if config.mask_loss == "focal" else balanced_bce
+    mask_terms = config.mask * pixel(logits, target) + config.dice * dice_loss(logits, target)
+    best, index = mask_terms.min(dim=1)
+    actual = mask_iou(logits.detach(), target)
+    iou_term = (hypotheses.iou[:, chosen] - actual).abs().mean(dim=1)
+    visible = present.sum().clamp(min=1)
+    presence_term = F.binary_cross_entropy_with_logits(hypotheses.object_score[:, 0], present)
+    loss = ((best + config.iou * iou_term) * present).sum() / visible + config.presence * presence_term
+    picked = hypotheses.iou[:, chosen].argmax(dim=1, keepdim=True)
+    return loss, {
+        "loss": float(loss.detach()),
+        "iou": float((actual.gather(1, picked)[:, 0] * present).sum() / visible),
+        "iou_best": float((actual.gather(1, index[:, None])[:, 0] * present).sum() / visible),
+        "presence": float(((hypotheses.object_score[:, 0] > 0).float() == present).float().mean()),
+    }

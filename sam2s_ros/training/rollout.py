@@ -1,0 +1,189 @@
+"""Rolling the network over clips, with gradients: prompt the first frame, then track with memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sam2s_ros.network import Decoded, ImageFeatures, Sam2Network
+from sam2s_ros.training.clicks import corrective_click, first_click, noisy_box
+from sam2s_ros.training.config import PromptConfig
+
+CONDITIONING = -1
+
+
+@dataclass(frozen=True)
+class RolloutPlan:
+    """What is decided once per step for all clips of a batch."""
+
+    prompt: str
+    """mask, box or clicks."""
+    clicks: int
+    correct_at: int
+    """Frame that gets one corrective click; -1: none."""
+    previous_mask: bool
+
+    @staticmethod
+    def draw(config: PromptConfig, length: int, rng: np.random.Generator) -> RolloutPlan:
+        share_mask = config.mask if length > 1 else 0.0
+        share_box = config.box if length > 1 else 0.4
+        u = rng.random()
+        prompt = "mask" if u < share_mask else "box" if u < share_mask + share_box else "clicks"
+        correct = length > 1 and rng.random() < config.correction
+        return RolloutPlan(
+            prompt=prompt,
+            clicks=int(rng.integers(1, config.max_clicks + 1)),
+            correct_at=int(rng.integers(1, length)) if correct else -1,
+            previous_mask=bool(rng.random() < config.previous_mask),
+        )
+
+
+@dataclass(frozen=True)
+class Supervised:
+    """A decoder pass that is to be compared with the truth of a frame."""
+
+    frame: int
+    decoded: Decoded
+    multimask: bool
+
+
+class ClipMemory:
+    """Memory of a batch of objects that share one timeline."""
+
+    def __init__(self, network: Sam2Network) -> None:
+        self.network = network
+        self.entries: list[tuple[int, bool, Tensor, Tensor]] = []  # frame, conditioning, memory, pointer
+
+    def write(self, frame: int, conditioning: bool, memory: Tensor, pointer: Tensor) -> None:
+        self.entries = [entry for entry in self.entries if entry[0] != frame]
+        self.entries.append((frame, conditioning, memory, pointer))
+
+    def attend(self, f2: Tensor, frame: int) -> Tensor:
+        config = self.network.config
+        recent = config.num_maskmem - 1
+        spatial = [e for e in self.entries if e[1] or frame - e[0] <= recent]
+        pointed = [e for e in self.entries if e[1] or frame - e[0] < config.max_pointers]
+        n = f2.shape[0]
+        index = torch.tensor([recent if e[1] else frame - e[0] - 1 for e in spatial])
+        distance = torch.tensor([float(frame - e[0]) for e in pointed])
+        return self.network.attend_memory(
+            f2,
+            torch.stack([e[2] for e in spatial], dim=1),
+            index.expand(n, -1),
+            None,
+            torch.stack([e[3] for e in pointed], dim=1),
+            distance.expand(n, -1),
+            None,
+        )
+
+
+class Rollout:
+    """One batch of clips on its way through the network.
+
+    Args:
+        images: [B, T, 3, S, S] normalised.
+        masks: [B, T, K, S, S] bool.
+        plan: how the clips are prompted.
+        rng: where the simulated clicks fall.
+        bf16_encoder: run the image encoder in bfloat16 (half the time where the CPU has it).
+    """
+
+    def __init__(
+        self,
+        network: Sam2Network,
+        images: Tensor,
+        masks: Tensor,
+        plan: RolloutPlan,
+        rng: np.random.Generator,
+        bf16_encoder: bool = False,
+    ) -> None:
+        self.network, self.plan, self.rng = network, plan, rng
+        self.batch, self.length = images.shape[:2]
+        self.objects = masks.shape[2]
+        self.masks = masks
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16_encoder):
+            features = network.encode_image(images.flatten(0, 1))
+        maps = (features.f0, features.f1, features.f2)
+        self.features = ImageFeatures(*(self._by_clip(f.float()) for f in maps))
+        self.memory = ClipMemory(network)
+
+    def _by_clip(self, x: Tensor) -> Tensor:
+        return x.unflatten(0, (self.batch, self.length))
+
+    def _frame(self, t: int) -> ImageFeatures:
+        """Features of frame t, repeated for each object: [B * K, ...]."""
+        f = self.features
+        return ImageFeatures(*(x[:, t].repeat_interleave(self.objects, dim=0) for x in (f.f0, f.f1, f.f2)))
+
+    def truth(self, t: int) -> Tensor:
+        """Masks of frame t [B * K, 1, S, S] float."""
+        return self.masks[:, t].flatten(0, 1)[:, None].float()
+
+    def run(self) -> list[Supervised]:
+        """All decoder passes of the clip, in order."""
+        passes = self._prompt()
+        previous = passes[-1].decoded if passes else self.start
+        for t in range(1, self.length):
+            frame = self._frame(t)
+            features = self.memory.attend(frame.f2, t)
+            prompt = previous.logits.detach().clamp(-32, 32) if self.plan.previous_mask else None
+            decoded = self.network.decode(features, frame.f0, frame.f1, None, None, prompt, multimask=True)
+            passes.append(Supervised(t, decoded, True))
+            corrected = t == self.plan.correct_at
+            if corrected:
+                points, labels = self._correction(decoded, t)
+                mask = decoded.logits.detach().clamp(-32, 32)
+                decoded = self.network.decode(
+                    features, frame.f0, frame.f1, points, labels, mask, multimask=True
+                )
+                passes.append(Supervised(t, decoded, True))
+            if t < self.length - 1:
+                self._memorise(t, corrected, frame, decoded)
+            previous = decoded
+        return passes
+
+    def _memorise(self, t: int, conditioning: bool, frame: ImageFeatures, decoded: Decoded) -> None:
+        memory = self.network.encode_memory(frame.f2, decoded.high_res, decoded.object_score)
+        self.memory.write(t, conditioning, memory, decoded.pointer)
+
+    def _prompt(self) -> list[Supervised]:
+        frame = self._frame(0)
+        passes: list[Supervised] = []
+        if self.plan.prompt == "mask":
+            self.start = self.network.mask_as_output(frame.f2, frame.f0, frame.f1, self.truth(0))
+        else:
+            features = self.network.without_memory(frame.f2)
+            points, labels = self._first_prompt()
+            mask = None
+            for click in range(self.plan.clicks):
+                multimask = labels.shape[1] <= 1
+                decoded = self.network.decode(features, frame.f0, frame.f1, points, labels, mask, multimask)
+                passes.append(Supervised(0, decoded, multimask))
+                if click + 1 < self.plan.clicks:
+                    more, kind = self._correction(decoded, 0)
+                    points, labels = torch.cat((points, more), 1), torch.cat((labels, kind), 1)
+                    mask = decoded.logits.detach().clamp(-32, 32)
+            self.start = passes[-1].decoded
+        if self.length > 1:
+            self._memorise(0, True, frame, self.start)
+        return passes
+
+    def _first_prompt(self) -> tuple[Tensor, Tensor]:
+        truth = self.masks[:, 0].flatten(0, 1).numpy()
+        if self.plan.prompt == "box":
+            boxes = np.stack([noisy_box(mask, self.rng) for mask in truth])
+            corners = torch.from_numpy(boxes).view(-1, 2, 2)
+            return corners, torch.tensor([[2, 3]]).expand(len(truth), -1)
+        clicks = np.array([first_click(mask, self.rng) for mask in truth], np.float32)
+        return torch.from_numpy(clicks)[:, None], torch.ones(len(truth), 1, dtype=torch.int64)
+
+    def _correction(self, decoded: Decoded, t: int) -> tuple[Tensor, Tensor]:
+        """One corrective click per object -> points [N, 1, 2], labels [N, 1]."""
+        predicted = decoded.high_res.detach().gt(0)[:, 0].numpy()
+        truth = self.masks[:, t].flatten(0, 1).numpy()
+        found = [corrective_click(p, m, self.rng) for p, m in zip(predicted, truth, strict=True)]
+        points = torch.tensor([[[x, y]] for x, y, _ in found])
+        return points, torch.tensor([[label] for _, _, label in found])

@@ -1,0 +1,148 @@
+"""Promises of the training room: prompts fall where an operator would click, losses prefer the truth, runs resume."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sam2s_ros.network import build_network
+from sam2s_ros.network.mask_decoder import MaskHypotheses
+from sam2s_ros.training.clicks import corrective_click, first_click, noisy_box
+from sam2s_ros.training.config import LossConfig, StageConfig, TrainConfig, read_train_config
+from sam2s_ros.training.loop import Trainer, learning_rate, normalise
+from sam2s_ros.training.losses import balanced_bce, dice_loss, focal_loss, hypotheses_loss
+from sam2s_ros.training.rollout import Rollout, RolloutPlan
+
+CONFIG = Path(__file__).parent.parent / "config" / "train_nano.yaml"
+
+
+@dataclass
+class SquareClip:
+    frames: np.ndarray
+    masks: np.ndarray
+
+
+class Squares:
+    """Bright squares that move over a dark ground; the second object leaves after the first frame."""
+
+    def sample(self, rng: np.random.Generator, length: int, objects: int, size: int) -> SquareClip:
+        frames = np.full((length, size, size, 3), 40, np.uint8)
+        masks = np.zeros((length, objects, size, size), bool)
+        for k in range(objects):
+            x, y = rng.integers(0, size // 2, 2)
+            for t in range(1 if k else length):
+                masks[t, k, y : y + size // 5, x + 4 * t : x + 4 * t + size // 5] = True
+                frames[t][masks[t, k]] = (250, 60 + 120 * k, 90)
+        return SquareClip(frames, masks)
+
+
+def small_config(**changes: object) -> TrainConfig:
+    settings: dict[str, object] = {"stages": (StageConfig(20, 2, 1, 2),), "processes": 1, "warmup_steps": 2}
+    return TrainConfig(**{**settings, **changes})  # type: ignore[arg-type]
+
+
+def test_a_click_lies_inside_the_mask() -> None:
+    mask = np.zeros((64, 64), bool)
+    mask[10:14, 20:50] = True
+    for seed in range(20):
+        x, y = first_click(mask, np.random.default_rng(seed))
+        assert mask[int(y), int(x)]
+
+
+def test_a_corrective_click_answers_the_larger_error() -> None:
+    truth = np.zeros((64, 64), bool)
+    truth[10:30, 10:30] = True
+    leaked = truth.copy()
+    leaked[10:30, 30:60] = True
+    x, y, label = corrective_click(leaked, truth, np.random.default_rng(0))
+    assert label == 0 and leaked[int(y), int(x)] and not truth[int(y), int(x)]
+    x, y, label = corrective_click(np.zeros_like(truth), truth, np.random.default_rng(0))
+    assert label == 1 and truth[int(y), int(x)]
+
+
+def test_a_noisy_box_stays_near_the_mask() -> None:
+    mask = np.zeros((100, 100), bool)
+    mask[20:60, 30:70] = True
+    boxes = np.stack([noisy_box(mask, np.random.default_rng(seed)) for seed in range(50)])
+    assert np.abs(boxes - [30, 20, 69, 59]).max() <= 10
+    assert boxes.std(axis=0).min() > 0.1
+
+
+@pytest.mark.parametrize("loss", [balanced_bce, focal_loss, dice_loss])
+def test_mask_losses_prefer_the_truth(loss: object) -> None:
+    target = torch.zeros(1, 1, 16, 16)
+    target[..., 4:9, 4:9] = 1
+    right, wrong = (target * 2 - 1) * 6, -(target * 2 - 1) * 6
+    values = loss(torch.cat((right, wrong, torch.zeros_like(right)), dim=1), target)[0]  # type: ignore[operator]
+    assert values[0] < values[2] < values[1]
+
+
+def test_only_the_best_hypothesis_learns_its_mask() -> None:
+    target = torch.zeros(1, 1, 8, 8)
+    target[..., 2:6, 2:6] = 1
+    logits = torch.zeros(1, 4, 8, 8)
+    logits[:, 2] = (target[:, 0] * 2 - 1) * 2
+    logits.requires_grad_()
+    hypotheses = MaskHypotheses(logits, torch.full((1, 4), 0.5), torch.zeros(1, 4, 8), torch.zeros(1, 1))
+    loss, log = hypotheses_loss(hypotheses, True, target, LossConfig(size=8))
+    loss.backward()
+    assert logits.grad is not None
+    assert [bool(logits.grad[0, i].abs().sum() > 0) for i in range(4)] == [False, False, True, False]
+    assert log["iou_best"] == 1.0
+
+
+def test_an_absent_object_teaches_presence_only() -> None:
+    logits = torch.zeros(1, 4, 8, 8, requires_grad=True)
+    score = torch.zeros(1, 1, requires_grad=True)
+    hypotheses = MaskHypotheses(logits, torch.full((1, 4), 0.5), torch.zeros(1, 4, 8), score)
+    loss, _ = hypotheses_loss(hypotheses, True, torch.zeros(1, 1, 8, 8), LossConfig(size=8))
+    loss.backward()
+    assert logits.grad is not None and logits.grad.abs().sum() == 0
+    assert score.grad is not None and score.grad.item() > 0
+
+
+def test_each_prompt_gives_one_pass_per_click_and_frame() -> None:
+    network = build_network("nano")
+    clip = Squares().sample(np.random.default_rng(0), 3, 2, 256)
+    images, masks = normalise(clip.frames[None], network), torch.from_numpy(clip.masks[None])
+    expected = {"mask": [1, 2], "clicks": [0, 0, 1, 1, 2], "box": [0, 0, 1, 1, 2]}
+    for prompt, frames in expected.items():
+        plan = RolloutPlan(prompt, clicks=2, correct_at=-1 if prompt == "mask" else 1, previous_mask=True)
+        with torch.no_grad():
+            passes = Rollout(network, images, masks, plan, np.random.default_rng(0)).run()
+        assert [p.frame for p in passes] == frames
+        assert passes[-1].multimask and passes[-1].decoded.logits.shape == (2, 1, 64, 64)
+
+
+def test_the_rate_warms_up_and_falls_to_its_end() -> None:
+    config = small_config(warmup_steps=5, stages=(StageConfig(100, 1, 1),))
+    rates = [learning_rate(config, step) for step in range(100)]
+    assert np.argmax(rates) in (4, 5) and rates[0] < rates[4] and rates[-1] < 1.1 * config.final_learning_rate
+
+
+def test_training_learns_and_an_interrupted_run_goes_on_exactly(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    whole = Trainer(small_config(), Squares(), tmp_path)
+    losses = [whole.train_step().loss for _ in range(2)]
+    whole.save()
+    losses += [whole.train_step().loss for _ in range(3)]
+    again = Trainer(small_config(seed=1), Squares(), tmp_path)
+    assert again.restore() and again.step == 2
+    assert [again.train_step().loss for _ in range(3)] == losses[2:]
+    assert all(np.isfinite(losses))
+
+
+def test_the_shipped_configuration_reads_and_a_typo_is_named(tmp_path: Path) -> None:
+    config = read_train_config(CONFIG)
+    assert config.preset == "nano" and config.total_steps > 1000
+    assert config.stage_at(0).length == 1 and config.stage_at(config.total_steps - 1) == config.stages[-1]
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text("lerning_rate: 1\nstages: [{steps: 1, length: 1, clips: 1}]\n")
+    with pytest.raises(ValueError, match="lerning_rate"):
+        read_train_config(wrong)
+    with pytest.raises(ValueError, match="mask_loss"):
+        replace(config, loss=LossConfig(mask_loss="magic"))
