@@ -1,4 +1,4 @@
-"""ament_python package: colcon reads this file, and so does pip for the virtual environment of the Makefile."""
+"""ament_python package: colcon reads this file, and so does pip for the Makefile's environment."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Streaming segmentation of surgical video: SAM 2.1 and SAM2S, from the network to a ROS 2 node.
 
-One folder per room, with arrows one way: `network` (the model) <- `engines` (runs it) <- `tracking` (objects over time) <-
-`evaluation` and `nodes` (the only room that knows ROS). `training` and `data` depend on `network` alone. Importing this
-package loads neither torch nor ROS.
+One folder per room, with arrows one way: `network` (the model) <- `engines` (runs it) <- `tracking` (objects
+over time) <- `evaluation` and `nodes` (the only room that knows ROS). `training` and `data` know `network` alone.
+Importing this package loads neither torch nor ROS.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""The console script `sam2s`: one table of subcommands, each in a module that is imported only when it is called.
+"""The console script `sam2s`: one table of subcommands, each in a module that is imported when it is called.
 
-A subcommand's module has `HELP: str`, `configure(parser: argparse.ArgumentParser) -> None` and `run(args) -> int` (the
-exit status). A mistake of the user is raised as `ValueError` or `OSError` with a message that says what to do.
+A subcommand's module has `HELP: str`, `configure(parser: argparse.ArgumentParser) -> None` and
+`run(args) -> int` (the exit status). A mistake of the user is raised as `ValueError` or `OSError` with a message
+that says what to do.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bench": ("sam2s_ros.nodes.bench", "measure tracker steps per second and the rate of images through DDS"),
     "convert": ("sam2s_ros.network.convert", "turn a SAM 2 checkpoint into safetensors"),
     "demo": ("sam2s_ros.nodes.demo", "replay the bundled bag through the tracker node and score it"),
-    "evaluate": ("sam2s_ros.evaluation.command", "score the tracker and its baselines on a bag or an image folder"),
+    "evaluate": (
+        "sam2s_ros.evaluation.command",
+        "score a tracker and the baselines on a bag or an image folder",
+    ),
     "make-bag": ("sam2s_ros.evaluation.make_bag", "make an MCAP bag with ground truth from an image folder"),
     "train": ("sam2s_ros.training.train", "train weights from one configuration file"),
 }
@@ -25,7 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run `sam2s` with `argv` (default: the process's) and return the exit status: 2 for a mistake of the user."""
+    """Run `sam2s` with `argv` (default: the process's); return the exit status, 2 for a user's mistake."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     name = next((argument for argument in arguments if not argument.startswith("-")), None)
     parser = argparse.ArgumentParser(prog="sam2s", description="Streaming segmentation of surgical video.")

@@ -1,4 +1,4 @@
-"""What all tests share: a ROS environment that stays on this machine, and the real data where it is at hand."""
+"""What all tests share: a ROS environment that stays on this machine, and the real data if at hand."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def shared_data() -> Path:
 
 @pytest.fixture
 def ros() -> Iterator[None]:
-    """rclpy, initialised in a ROS domain that no other test on this machine uses (processes started inherit it)."""
+    """rclpy, initialised in a ROS domain that no other test here uses (child processes inherit it)."""
     rclpy = pytest.importorskip("rclpy", reason="rclpy is not installed: make setup")
     isolator = pytest.importorskip("rmw_test_fixture_implementation", reason="install requirements-dev.txt")
     with isolator.RMWTestIsolator():

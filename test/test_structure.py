@@ -1,4 +1,4 @@
-"""The rules that keep the tree readable, read off the syntax trees of the sources: rooms, arrows, sizes, names."""
+"""The rules that keep the tree readable, read off the sources' syntax trees: rooms, arrows, sizes, names."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ MAX_LINES = 450
 def imported_modules(source: str, module: str) -> set[str]:
     """Every module that `source` imports anywhere, in functions too; `module` is its own dotted name.
 
-    `from a import b` gives `a.b`, since b may be a module; relative imports and `import_module("a")` are resolved.
+    `from a import b` gives `a.b`, since b may be a module; relative and `import_module("a")` too.
     """
     found: set[str] = set()
     for node in ast.walk(ast.parse(source)):
@@ -72,7 +72,8 @@ def test_every_room_exists_and_says_what_it_is_for() -> None:
     folders = {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"}
     assert folders == set(MAY_IMPORT)
     for room in MAY_IMPORT:
-        assert ast.get_docstring(ast.parse((PACKAGE / room / "__init__.py").read_text())), f"{room} has no docstring"
+        tree = ast.parse((PACKAGE / room / "__init__.py").read_text())
+        assert ast.get_docstring(tree), f"sam2s_ros/{room}/__init__.py does not say what the room is for"
 
 
 def test_arrows_between_rooms_point_one_way() -> None:
@@ -98,7 +99,7 @@ def test_arrows_between_rooms_point_one_way() -> None:
     ],
 )
 def test_the_arrow_check_sees_every_kind_of_import(line: str) -> None:
-    """The check above can fail: a file of the network that reaches for the tracker is caught however it does so."""
+    """The check above can fail: a network file that reaches for the tracker is caught however it does so."""
     assert rooms_imported(line, "sam2s_ros.network.sam2") == {"tracking"}
 
 
@@ -127,18 +128,19 @@ def test_at_most_one_file_imports_tensorrt() -> None:
 
 def test_files_are_short_and_named_for_what_they_do() -> None:
     """No file is too long to read in one go, and none is a drawer for everything."""
-    long = [f"{path.name}: {n}" for path, _, _ in sources() if (n := len(path.read_text().splitlines())) > MAX_LINES]
-    drawers = [path.name for path, _, _ in sources() if re.search(r"util|helper|manager|misc|common", path.stem)]
-    assert long == [] and drawers == []
+    paths = [path for path, _, _ in sources()]
+    assert [path for path in paths if len(path.read_text().splitlines()) > MAX_LINES] == []
+    assert [path for path in paths if re.search(r"util|helper|manager|misc|common", path.stem)] == []
 
 
 def test_importing_the_package_loads_neither_torch_nor_ros() -> None:
-    """`import sam2s_ros` is light; load_tracker loads torch when it is asked for, and an unknown name is an error."""
+    """`import sam2s_ros` is light, load_tracker is there when asked for, and an unknown name is an error."""
     code = (
         "import sys, sam2s_ros; print(sorted({'torch', 'rclpy', 'cv2', 'numpy'} & sys.modules.keys()));"
         "print(hasattr(sam2s_ros, 'load_tracker'), hasattr(sam2s_ros, 'no_such_name'))"
     )
-    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.splitlines() == ["[]", "True False"]
 
 
