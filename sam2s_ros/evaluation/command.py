@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from sam2s_ros.evaluation.bags import LABEL_TOPIC, BagSequence, is_bag
 from sam2s_ros.evaluation.baselines import BASELINES
@@ -30,7 +32,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", default="nano", help="preset or weights file; 'none' scores the baselines only"
     )
+    parser.add_argument("--checkpoint", type=Path, help="weights for the preset named by --model")
     parser.add_argument("--engine", default="auto", help="engine that runs the model")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="a tracker setting (repeatable)"
+    )
     parser.add_argument(
         "--prompt", choices=PROMPTS, default="mask", help="how each object is shown to the model"
     )
@@ -46,9 +52,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Evaluate, print the table, write the files asked for."""
     sequences = [found for source in arguments.source for found in find_sequences(source, arguments)]
     objects = _parse_objects(arguments.objects) if arguments.objects else None
+    facts: dict[str, Any] = {"prompt": arguments.prompt}
     scores: dict[str, list[SequenceScore]] = {}
     if arguments.model != "none":
-        make_tracker = _model_maker(arguments.model, arguments.engine)
+        make_tracker = _model_maker(arguments, facts)
         scores[arguments.model] = [
             _evaluate_with_overlay(make_tracker, sequence, arguments, objects, len(sequences) > 1)
             for sequence in sequences
@@ -58,11 +65,10 @@ def run(arguments: argparse.Namespace) -> int:
             scores[name] = [
                 evaluate_sequence(make_baseline, sequence, "mask", objects) for sequence in sequences
             ]
-    print(f"J&F (%), prompt: {arguments.prompt} (baselines: mask); prompted and last frame not scored")
+    print(f"J&F (%), prompt: {arguments.prompt} (baselines: mask)")
     print(score_table(scores))
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        facts = {"model": arguments.model, "engine": arguments.engine, "prompt": arguments.prompt}
         arguments.out.write_text(json.dumps(score_document(scores, **facts), indent=2) + "\n")
     return 0
 
@@ -76,13 +82,46 @@ def find_sequences(source: Path, arguments: argparse.Namespace) -> list[Sequence
     return list(find_folder_sequences(source, arguments.labels))
 
 
-def _model_maker(model: str, engine: str) -> Callable[[], MaskTracker]:
-    import sam2s_ros  # the model is loaded for `evaluate` only, not to list the commands
+def _model_maker(arguments: argparse.Namespace, facts: dict[str, Any]) -> Callable[[], MaskTracker]:
+    """Makes the tracker asked for; `facts` then says what runs (engine, weights, settings)."""
+    from sam2s_ros.tracking import load_tracker  # torch is loaded for a model only, not for the baselines
+
+    settings = _parse_settings(arguments.set)
 
     def make_tracker() -> MaskTracker:
-        return sam2s_ros.load_tracker(model=model, engine=engine)
+        tracker = load_tracker(
+            model=arguments.model, engine=arguments.engine, checkpoint=arguments.checkpoint, **settings
+        )
+        facts["engine"] = dataclasses.asdict(tracker.engine.describe())
+        facts["tracker"] = dataclasses.asdict(tracker.config)
+        return tracker
 
     return make_tracker
+
+
+def _parse_settings(assignments: list[str]) -> dict[str, Any]:
+    """NAME=VALUE texts as fields of `TrackerConfig`, each with its field's type."""
+    from sam2s_ros.tracking import TrackerConfig
+
+    defaults = {field.name: field.default for field in dataclasses.fields(TrackerConfig)}
+    settings: dict[str, Any] = {}
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        if not equals:
+            raise ValueError(f"--set {assignment}: write NAME=VALUE")
+        settings[name] = _parse_value(name, text, defaults.get(name, text))
+    return settings
+
+
+def _parse_value(name: str, text: str, default: Any) -> Any:
+    """The text as a value of the default's type."""
+    try:
+        if isinstance(default, bool):
+            return {"true": True, "false": False}[text.lower()]
+        return type(default)(text)
+    except (KeyError, ValueError):
+        kind = "true or false" if isinstance(default, bool) else f"a value like {default!r}"
+        raise ValueError(f"--set {name}={text}: {name} takes {kind}") from None
 
 
 def _evaluate_with_overlay(

@@ -17,23 +17,24 @@ READINGS = {
 }
 
 
-def score_table(scores: Scores, *, with_ends: bool = False) -> str:
-    """J&F (%) per object over all frames and over those where it is present, two columns per tracker."""
-    first = next(iter(scores.values()))
+def score_table(scores: Scores) -> str:
+    """J&F (%) per object over all frames and over those where it is present, two columns per tracker.
+
+    The prompted and the last frame are not scored but in the last line.
+    """
     rows = [_heading(scores)]
-    for index, sequence in enumerate(first):
+    for index, sequence in enumerate(next(iter(scores.values()))):
         for number, item in enumerate(sequence.objects):
-            frames = item.scored_frames(present_only=False, with_ends=with_ends).sum()
-            present = item.scored_frames(present_only=True, with_ends=with_ends).sum()
+            frames = item.scored_frames(present_only=False).sum()
+            present = item.scored_frames(present_only=True).sum()
             row = [sequence.sequence, item.name, str(frames), str(present)]
             for tracker in scores.values():
-                row += _cells(tracker[index].objects[number], with_ends)
+                same_object = tracker[index].objects[number]
+                row += [_percent(same_object.accuracy(**READINGS[name])) for name in ("all", "present")]
             rows.append(row)
-    rows.append(["mean", "over objects", "", ""])
-    for tracker in scores.values():
-        for present_only in (False, True):
-            accuracy = mean_accuracy(tracker, present_only=present_only, with_ends=with_ends)
-            rows[-1].append(_percent(accuracy))
+    rows.append(["mean over objects", "", "", "", *_mean_cells(scores, "all", "present")])
+    with_ends = _mean_cells(scores, "all_with_ends", "present_with_ends")
+    rows.append(["mean, first and last frame too", "", "", "", *with_ends])
     return _aligned(rows)
 
 
@@ -81,10 +82,9 @@ def _heading(scores: Scores) -> list[str]:
     return heading
 
 
-def _cells(score: ObjectScore, with_ends: bool) -> list[str]:
+def _mean_cells(scores: Scores, *readings: str) -> list[str]:
     return [
-        _percent(score.accuracy(present_only=present_only, with_ends=with_ends))
-        for present_only in (False, True)
+        _percent(mean_accuracy(tracker, **READINGS[name])) for tracker in scores.values() for name in readings
     ]
 
 
