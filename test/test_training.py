@@ -15,7 +15,7 @@ from sam2s_ros.training.clicks import corrective_click, first_click, noisy_box
 from sam2s_ros.training.config import LossConfig, StageConfig, TrainConfig, read_train_config
 from sam2s_ros.training.loop import Trainer, learning_rate, normalise
 from sam2s_ros.training.losses import balanced_bce, dice_loss, focal_loss, hypotheses_loss
-from sam2s_ros.training.rollout import Rollout, RolloutPlan
+from sam2s_ros.training.rollout import Rollout, RolloutPlan, moved_mask_logits
 
 CONFIG = Path(__file__).parent.parent / "config" / "train_nano.yaml"
 
@@ -116,6 +116,15 @@ def test_each_prompt_gives_one_pass_per_click_and_frame() -> None:
             passes = Rollout(network, images, masks, plan, np.random.default_rng(0)).run()
         assert [p.frame for p in passes] == frames
         assert passes[-1].multimask and passes[-1].decoded.logits.shape == (2, 1, 64, 64)
+
+
+def test_a_moved_mask_is_like_the_mask_but_not_the_mask() -> None:
+    masks = torch.zeros(8, 1, 256, 256)
+    masks[:, :, 80:180, 60:120] = 1
+    moved = moved_mask_logits(masks, 64, np.random.default_rng(0)) > 0
+    low = masks[:, :, ::4, ::4] > 0
+    iou = (moved & low).sum((1, 2, 3)) / (moved | low).sum((1, 2, 3))
+    assert 0.3 < float(iou.mean()) < 0.95 and float(iou.max()) < 1
 
 
 def test_the_rate_warms_up_and_falls_to_its_end() -> None:

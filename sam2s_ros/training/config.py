@@ -27,8 +27,10 @@ class PromptConfig:
     """How the first frame is prompted (source: SAM 2's fine-tuning recipe) and what follows it."""
 
     mask: float = 0.5
+    """Share of mask prompts. A mask of the frame itself teaches a single image nothing, so single images get a
+    mask that was moved, scaled and blurred, as the previous frame's would be."""
     box: float = 0.25
-    """Shares of mask and box prompts; the rest are clicks. Single images get no mask prompt."""
+    """Share of box prompts; the rest are clicks."""
     max_clicks: int = 4
     correction: float = 0.15
     """Share of steps in which one later frame gets a corrective click and becomes a conditioning frame."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from sam2s_ros.network import Decoded, ImageFeatures, Sam2Network
 from sam2s_ros.training.clicks import corrective_click, first_click, noisy_box
@@ -20,7 +21,7 @@ class RolloutPlan:
     """What is decided once per step for all clips of a batch."""
 
     prompt: str
-    """mask, box or clicks."""
+    """mask, moved_mask, box or clicks."""
     clicks: int
     correct_at: int
     """Frame that gets one corrective click; -1: none."""
@@ -28,10 +29,9 @@ class RolloutPlan:
 
     @staticmethod
     def draw(config: PromptConfig, length: int, rng: np.random.Generator) -> RolloutPlan:
-        share_mask = config.mask if length > 1 else 0.0
-        share_box = config.box if length > 1 else 0.4
         u = rng.random()
-        prompt = "mask" if u < share_mask else "box" if u < share_mask + share_box else "clicks"
+        whole = "mask" if length > 1 else "moved_mask"
+        prompt = whole if u < config.mask else "box" if u < config.mask + config.box else "clicks"
         correct = length > 1 and rng.random() < config.correction
         return RolloutPlan(
             prompt=prompt,
@@ -154,6 +154,12 @@ class Rollout:
         passes: list[Supervised] = []
         if self.plan.prompt == "mask":
             self.start = self.network.mask_as_output(frame.f2, frame.f0, frame.f1, self.truth(0))
+        elif self.plan.prompt == "moved_mask":
+            features = self.network.without_memory(frame.f2)
+            prior = moved_mask_logits(self.truth(0), self.network.config.mask_size, self.rng)
+            decoded = self.network.decode(features, frame.f0, frame.f1, None, None, prior, multimask=True)
+            passes.append(Supervised(0, decoded, True))
+            self.start = decoded
         else:
             features = self.network.without_memory(frame.f2)
             points, labels = self._first_prompt()
@@ -187,3 +193,29 @@ class Rollout:
         found = [corrective_click(p, m, self.rng) for p, m in zip(predicted, truth, strict=True)]
         points = torch.tensor([[[x, y]] for x, y, _ in found])
         return points, torch.tensor([[label] for _, _, label in found])
+
+
+def moved_mask_logits(masks: Tensor, size: int, rng: np.random.Generator) -> Tensor:
+    """Masks [N, 1, S, S] shifted, scaled, turned a little and blurred -> logits [N, 1, size, size].
+
+    Stands in for the previous frame's mask where there is no previous frame.
+    """
+    n = masks.shape[0]
+    low = F.interpolate(masks, size=(size, size), mode="bilinear", antialias=True)
+    angle = torch.from_numpy(rng.normal(0, 0.15, n)).float()
+    scale = torch.from_numpy(np.exp(rng.normal(0, 0.12, n))).float()
+    shift = torch.from_numpy(rng.normal(0, 0.08, (n, 2))).float()
+    where = (low[:, 0] > 0.5).float()
+    mass = where.sum(dim=(1, 2)).clamp(min=1)
+    axis = (torch.arange(size) + 0.5) / size * 2 - 1
+    centre = torch.stack((where.sum(1) @ axis, where.sum(2) @ axis), dim=1) / mass[:, None]
+    turn = torch.stack((angle.cos(), -angle.sin(), angle.sin(), angle.cos()), dim=1).view(n, 2, 2)
+    matrix = turn * scale[:, None, None]
+    offset = centre[:, :, None] - matrix @ (centre + shift)[:, :, None]
+    grid = F.affine_grid(torch.cat((matrix, offset), dim=2), [n, 1, size, size], align_corners=False)
+    moved = F.grid_sample(low, grid, align_corners=False)
+    radius = int(rng.integers(0, 3))
+    if radius:
+        moved = F.avg_pool2d(moved, 2 * radius + 1, stride=1, padding=radius)
+    threshold = float(rng.uniform(0.3, 0.7))
+    return ((moved - threshold) * float(rng.uniform(8, 30))).clamp(-12, 12)
