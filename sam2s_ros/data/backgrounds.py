@@ -103,7 +103,8 @@ def colour_shift(rng: np.random.Generator, strength: float = 1.0) -> FloatArray:
 
     Sometimes pale or nearly grey, as tissue outside the body is.
     """
-    gain = np.exp(rng.normal(0.0, 0.12 * strength, 3) + rng.normal(0.0, 0.2 * strength))
+    warmth, tint = rng.normal(0.0, [0.13 * strength, 0.05 * strength])
+    gain = np.exp(np.array([warmth, tint, -warmth]) + rng.normal(0.0, 0.2 * strength))
     keep = float(np.clip(rng.normal(1.0, 0.25 * strength), 0.1, 1.7))
     if rng.random() < 0.2 * strength:
         keep *= float(rng.uniform(0.15, 0.6))

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from sam2s_ros.data.arrays import FloatArray
-from sam2s_ros.data.sprites import Metal, Sprite, make_sprite, metal_part, random_metal
+from sam2s_ros.data.sprites import BRIGHT_STEEL, Metal, Sprite, make_sprite, metal_part, random_metal, smear
 
 SHAFT_LENGTH = 18.0
 SHAFT_DENSITY = (14.0, 44.0)  # pixels per diameter along and across
@@ -45,16 +45,24 @@ class InstrumentDesign:
     max_bend: float  # radians at each wrist joint
 
 
-def random_design(rng: np.random.Generator) -> InstrumentDesign:
-    """Draw one design; robotic wrists and needle drivers are frequent."""
-    kind = str(rng.choice(JAW_KINDS, p=_KIND_WEIGHTS / _KIND_WEIGHTS.sum()))
-    metal = random_metal(rng)
-    robotic = kind != "suction" and rng.random() < 0.62
+def random_design(rng: np.random.Generator, da_vinci: bool = False) -> InstrumentDesign:
+    """Draw one design; `da_vinci` asks for a dark shaft with a bright wrist and short strong jaws."""
+    if da_vinci:
+        kind = str(
+            rng.choice(["needle driver", "grasper", "bipolar", "fenestrated grasper"], p=[0.6, 0.2, 0.1, 0.1])
+        )
+    else:
+        kind = str(rng.choice(JAW_KINDS, p=_KIND_WEIGHTS / _KIND_WEIGHTS.sum()))
+    steel = rng.random() < (0.6 if da_vinci else 0.25)
+    metal = BRIGHT_STEEL if steel else random_metal(rng)
+    robotic = da_vinci or (kind != "suction" and rng.random() < 0.5)
     wrist, lengths = _robotic_wrist(rng, metal) if robotic else _plain_wrist(rng, metal, kind)
     jaws, jaw_length = _jaws(rng, kind, metal)
     return InstrumentDesign(
         kind=kind,
-        shaft=shaft_sprite(rng, robotic),
+        shaft=shaft_sprite(
+            rng, (0.55, 0.4, 0.05) if da_vinci else _ROBOTIC_SHAFTS if robotic else _PLAIN_SHAFTS
+        ),
         wrist=wrist,
         wrist_lengths=lengths,
         jaws=jaws,
@@ -64,10 +72,16 @@ def random_design(rng: np.random.Generator) -> InstrumentDesign:
     )
 
 
-def _shaft_base(rng: np.random.Generator, robotic: bool) -> tuple[FloatArray, float, float, float]:
+# Shares of black, dark grey, steel, blue, ivory and other shafts.
+_ROBOTIC_SHAFTS = (0.48, 0.3, 0.14, 0.02, 0.04, 0.02)
+_PLAIN_SHAFTS = (0.3, 0.18, 0.36, 0.04, 0.08, 0.04)
+
+
+def _shaft_base(
+    rng: np.random.Generator, weights: tuple[float, ...]
+) -> tuple[FloatArray, float, float, float]:
     """Base colour, diffuse share, highlight strength and its half width of a shaft."""
-    weights = [0.42, 0.28, 0.16, 0.04, 0.06, 0.04] if robotic else [0.26, 0.16, 0.36, 0.07, 0.1, 0.05]
-    material = rng.choice(6, p=weights)
+    material = rng.choice(len(weights), p=weights)
     if material == 0:  # black matte
         return rng.uniform(14, 46) + rng.normal(0, 3, 3), 0.6, rng.uniform(10, 70), rng.uniform(0.15, 0.5)
     if material == 1:  # dark grey
@@ -92,13 +106,13 @@ def _shaft_base(rng: np.random.Generator, robotic: bool) -> tuple[FloatArray, fl
     return hue * rng.uniform(0.6, 1.2), 0.7, rng.uniform(10, 80), rng.uniform(0.1, 0.3)
 
 
-def shaft_sprite(rng: np.random.Generator, robotic: bool) -> Sprite:
+def shaft_sprite(rng: np.random.Generator, weights: tuple[float, ...]) -> Sprite:
     """A long cylinder with shading across, light falloff along, bands, rings and lettering."""
     dense_x, dense_y = SHAFT_DENSITY
     width = int(SHAFT_LENGTH * dense_x)
     pad = 2
     height = int(dense_y) + 2 * pad
-    base, diffuse, shine, half_width = _shaft_base(rng, robotic)
+    base, diffuse, shine, half_width = _shaft_base(rng, weights)
     u = ((np.arange(height, dtype=np.float32) + 0.5 - pad) / dense_y) * 2.0 - 1.0
     normal = np.sqrt(np.clip(1.0 - u * u, 0.0, 1.0))
     centre = rng.normal(0.0, 0.3)
@@ -120,6 +134,7 @@ def shaft_sprite(rng: np.random.Generator, robotic: bool) -> Sprite:
         edge = np.clip(np.sign(rng.normal()) * u, 0, 1) ** 2 * rng.uniform(0.05, 0.35)
         colour += edge[:, None, None] * (rng.uniform([120, 50, 40], [210, 130, 110]) * 0.6 - 0.3 * colour)
     colour *= 1.0 + rng.uniform(0, 0.06) * rng.normal(0, 1, (height, width, 1))
+    smear(rng, colour, chance=0.12)
     alpha = np.clip((1.0 - np.abs(u)) * dense_y * 0.5 + 0.5, 0, 1)
     rgba = np.concatenate([colour, np.broadcast_to(alpha[:, None, None], (height, width, 1))], axis=-1)
     return make_sprite(rgba.astype(np.float32), (-SHAFT_LENGTH, -0.5 - pad / dense_y), SHAFT_DENSITY)
@@ -230,7 +245,7 @@ def _jaws(rng: np.random.Generator, kind: str, metal: Metal) -> tuple[tuple[Spri
     if kind in ("hook", "spatula", "suction"):
         return _rigid_tip(rng, kind, metal)
     length, base, tip, curve = {
-        "needle driver": (rng.uniform(0.8, 1.7), rng.uniform(0.28, 0.45), rng.uniform(0.18, 0.32), 0.0),
+        "needle driver": (rng.uniform(0.7, 1.6), rng.uniform(0.3, 0.5), rng.uniform(0.2, 0.4), 0.0),
         "grasper": (rng.uniform(1.2, 2.4), rng.uniform(0.25, 0.45), rng.uniform(0.15, 0.35), 0.0),
         "fenestrated grasper": (rng.uniform(1.5, 2.8), rng.uniform(0.35, 0.5), rng.uniform(0.25, 0.45), 0.0),
         "maryland": (

@@ -13,15 +13,15 @@ from sam2s_ros.data.instrument_parts import SHAFT_LENGTH, InstrumentDesign, rand
 from sam2s_ros.data.motion import Trajectory, random_trajectory
 from sam2s_ros.data.sprites import Layer, Sprite, empty_layer, paint_sprite
 
-DESIGN_POOL = 700
+DESIGN_POOL = 900
 # Components of an instrument's path.
 TIP_X, TIP_Y, LOG_SCALE, ROLL, PITCH, YAW, OPENING = range(7)
 
 
 @lru_cache(maxsize=DESIGN_POOL)
 def pooled_design(number: int) -> InstrumentDesign:
-    """Design `number`; the same number gives the same instrument."""
-    return random_design(np.random.default_rng([11, number]))
+    """Design `number`, the same every time; every third one is a da Vinci instrument."""
+    return random_design(np.random.default_rng([11, number]), da_vinci=number % 3 == 0)
 
 
 @dataclass(frozen=True)
@@ -91,17 +91,20 @@ class Instrument:
             bend = pose.pitch if index > 0 else 0.0
             heading += bend * in_plane
             squeeze = float(np.cos(bend * out_of_plane))
-            parts.append((sprite, _place(sprite, at, heading, pose.diameter, squeeze, 1.0)))
+            parts.append((sprite, _place(sprite, at, heading, pose.diameter, squeeze)))
             at = at + pose.diameter * length * squeeze * np.array(
                 [np.cos(heading), np.sin(heading)], np.float32
             )
         heading += pose.yaw * out_of_plane
         squeeze = float(np.cos(0.8 * pose.yaw * in_plane))
-        jaw_roll = np.cos(pose.roll * 0.7)
-        flat = float(np.sign(jaw_roll) * max(0.45, abs(jaw_roll)))
+        # Seen edge-on, jaws neither open nor lie side by side, but cover each other.
+        flat = float(abs(np.cos(0.7 * pose.roll)))
         for sprite, sign in zip(self.design.jaws, (1.0, -1.0), strict=False):
-            angle = heading + sign * 0.5 * pose.opening * flat * (len(self.design.jaws) > 1)
-            parts.insert(0, (sprite, _place(sprite, at, angle, pose.diameter, squeeze, flat)))
+            angle = heading
+            if len(self.design.jaws) > 1:
+                angle += sign * 0.5 * pose.opening * flat
+            overlap = -0.5 * sign * (1.0 - flat) * sprite.half_width() * (len(self.design.jaws) > 1)
+            parts.insert(0, (sprite, _place(sprite, at, angle, pose.diameter, squeeze, overlap)))
         return [*parts, (self.design.shaft, self._shaft_corners(pose, side))]
 
     def _shaft_corners(self, pose: Pose, side: FloatArray) -> FloatArray:
@@ -123,17 +126,18 @@ class Instrument:
         layer = empty_layer(np.concatenate([corners for _, corners in parts]), view.size, margin)
         if layer is None:
             return None
+        light = 0.5 + 0.5 * float(np.sin(3.0 * pose.roll + 9.0 * pose.direction[0] + 14.0 * pose.base[1]))
         for sprite, corners in parts:
-            paint_sprite(layer, sprite, corners)
+            paint_sprite(layer, sprite, corners, light)
         if float(np.hypot(motion[0], motion[1])) > 1.2:
             layer.rgba = cv2.filter2D(layer.rgba, -1, motion_kernel(motion, self.interlaced))
         return layer
 
 
 def _place(
-    sprite: Sprite, at: FloatArray, heading: float, diameter: float, along: float, across: float
+    sprite: Sprite, at: FloatArray, heading: float, diameter: float, along: float, shift: float = 0.0
 ) -> FloatArray:
-    corners = sprite.corners() * np.array([along, across], np.float32) * diameter
+    corners = (sprite.corners() * np.array([along, 1.0]) + np.array([0.0, shift])) * diameter
     cos, sin = np.cos(heading), np.sin(heading)
     return (at + corners @ np.array([[cos, sin], [-sin, cos]], np.float32)).astype(np.float32)
 

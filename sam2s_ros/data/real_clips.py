@@ -7,21 +7,30 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from sam2s_ros.data.arrays import BoolArray, ByteArray, FloatArray
 from sam2s_ros.data.backgrounds import Plate, colour_shift, look, plate_maps
 from sam2s_ros.data.clips import MIN_FIRST_AREA, Clip, ClipSource, choose_objects
-from sam2s_ros.data.effects import random_effects
-from sam2s_ros.data.motion import CoarseGrid, random_camera, random_deformation
+from sam2s_ros.data.effects import CameraEffects, random_effects
+from sam2s_ros.data.instruments import DESIGN_POOL, Instrument, View, pooled_design, random_instrument
+from sam2s_ros.data.motion import (
+    Camera,
+    CoarseGrid,
+    Deformation,
+    frame_times,
+    random_camera,
+    random_deformation,
+)
 from sam2s_ros.data.readers import (
     LabelledSequence,
     davis_names,
     read_davis_sequence,
     read_vocalfolds_sequence,
 )
+from sam2s_ros.data.scene import cast_shadow, close_canvas, composite, open_canvas
 
 VOCALFOLDS_TRAINING = (6, 7, 8)  # sequence 5 is validation
+DRAWN_INSTRUMENT = 200  # label value of an instrument drawn over a real video
 CLASS_WEIGHTS = {1: 1.0, 2: 0.8, 3: 1.2, 4: 1.0, 5: 2.5, 6: 1.3}
 
 
@@ -76,66 +85,105 @@ class SequenceSource(ClipSource):
         return [int(p) if p < count else 2 * count - 2 - int(p) for p in position]
 
 
+@dataclass(frozen=True)
+class Augmentation:
+    """One random view of a video: crop, flip, camera motion, colours, and at times a drawn instrument in front."""
+
+    plate: Plate
+    flip: tuple[slice, slice]
+    camera: Camera
+    deformation: Deformation
+    grid: CoarseGrid
+    effects: CameraEffects
+    colours: FloatArray | None
+    instrument: Instrument | None
+    view: View
+
+    def observe(self, picture: ByteArray, labels: ByteArray, time: float) -> Observation:
+        """What is seen of a frame [h, w, 3] and its labels [h, w] at a time (seconds into the clip)."""
+        maps = plate_maps(self.plate, self.camera, self.deformation, self.grid, time)
+        seen = look(np.ascontiguousarray(picture[self.flip]), maps)
+        if self.colours is not None:
+            seen = cv2.transform(seen, self.colours)
+        covered = np.zeros(self.view.size, np.uint8)
+        layer = None if self.instrument is None else self.instrument.layer(time, self.view)
+        if layer is not None and self.instrument is not None:
+            canvas = open_canvas(seen)
+            if self.instrument.shadow is not None:
+                cast_shadow(canvas, layer, self.instrument.shadow, self.view)
+            composite(canvas, covered, layer, DRAWN_INSTRUMENT)
+            seen = close_canvas(canvas)
+        frame = self.effects.apply(seen, time)
+        return Observation(frame, np.ascontiguousarray(labels[self.flip]), maps, covered, self.effects.circle)
+
+
+@dataclass(frozen=True)
+class Observation:
+    """A frame of a clip, and what is needed to find an object's mask in it."""
+
+    frame: ByteArray
+    labels: ByteArray  # [h, w] of the unwarped frame
+    maps: tuple[FloatArray, FloatArray]
+    covered: ByteArray  # [S, S] DRAWN_INSTRUMENT where the drawn instrument is
+    circle: BoolArray | None
+
+    def mask(self, value: int) -> BoolArray:
+        """Visible mask [S, S] of a label value."""
+        if value == DRAWN_INSTRUMENT:
+            mask = self.covered > 0
+        else:
+            label = np.where(self.labels == value, np.uint8(255), np.uint8(0))
+            mask = (look(label, self.maps) > 127) & (self.covered == 0)
+        return mask if self.circle is None else mask & self.circle
+
+
+def random_augmentation(
+    rng: np.random.Generator, sequence: CachedSequence, duration: float, size: int
+) -> Augmentation:
+    """Draw the view of one clip of `duration` seconds."""
+    height, width = sequence.frames.shape[1:3]
+    backwards, straight = slice(None, None, -1), slice(None)
+    aspect = 1.0 if width == height else float(rng.uniform(1.0, width / height))
+    scale = min(height, width / aspect) / float(np.exp(max(0.0, rng.uniform(-0.3, 0.6))))
+    offset = rng.uniform(-1, 1, 2) * np.maximum(0.0, [width - scale * aspect, height - scale]) / 2
+    instrument = None
+    if rng.random() < 0.2:
+        instrument = random_instrument(rng, duration, aspect, pooled_design(int(rng.integers(DESIGN_POOL))))
+    return Augmentation(
+        plate=Plate(sequence.frames[0], scale, (width / 2 + offset[0], height / 2 + offset[1]), aspect),
+        flip=(backwards if rng.random() < 0.12 else straight, backwards if rng.random() < 0.5 else straight),
+        camera=random_camera(rng, duration, float(rng.choice([0.0, 0.25, 0.8], p=[0.3, 0.4, 0.3]))),
+        deformation=random_deformation(rng, float(rng.uniform(0.0, 1.0))),
+        grid=CoarseGrid((size, size), aspect),
+        effects=random_effects(rng, duration, (size, size), 0.45),
+        colours=colour_shift(rng, 0.6) if rng.random() < 0.7 else None,
+        instrument=instrument,
+        view=View((size, size), aspect),
+    )
+
+
 def augmented_clip(
     rng: np.random.Generator, sequence: CachedSequence, indices: list[int], objects: int, size: int
 ) -> Clip | None:
     """Clip of the given frames; None when no object is in view of the first frame."""
-    height, width = sequence.frames.shape[1:3]
-    flip = (
-        slice(None, None, -1) if rng.random() < 0.12 else slice(None),
-        slice(None, None, -1) if rng.random() < 0.5 else slice(None),
-    )
-    aspect = 1.0 if width == height else float(rng.uniform(1.0, width / height))
-    fit = min(height, width / aspect)
-    scale = fit / float(np.exp(max(0.0, rng.uniform(-0.3, 0.6))))
-    slack = np.maximum(0.0, [width - scale * aspect, height - scale]) / 2
-    offset = rng.uniform(-1, 1, 2) * slack
-    centre = (float(width / 2 + offset[0]), float(height / 2 + offset[1]))
-    plate = Plate(sequence.frames[0], scale, centre, aspect)
-    camera = random_camera(rng, float(len(indices)), float(rng.choice([0.0, 0.25, 0.8], p=[0.3, 0.4, 0.3])))
-    deformation = random_deformation(rng, float(rng.uniform(0.0, 1.0)))
-    grid = CoarseGrid((size, size), aspect)
-    effects = random_effects(rng, float(len(indices)), (size, size), 0.45)
-    colours = colour_shift(rng, 0.6) if rng.random() < 0.7 else None
-    maps = plate_maps(plate, camera, deformation, grid, 0.0)
-    chosen = _choose(rng, sequence, indices[0], flip, maps, objects, effects.circle)
+    times = frame_times(rng, len(indices), 0.6)
+    augmentation = random_augmentation(rng, sequence, float(times[-1]), size)
+    seen = [augmentation.observe(sequence.frames[indices[0]], sequence.labels[indices[0]], 0.0)]
+    weights = np.zeros(256, np.float32)
+    for value, weight in {**sequence.weights, DRAWN_INSTRUMENT: 1.5}.items():
+        area = float(seen[0].mask(value).mean())
+        weights[value] = weight if 1.5 * MIN_FIRST_AREA <= area <= 0.95 else 0.0
+    chosen = choose_objects(rng, weights, objects)
     if chosen is None:
         return None
-    frames, masks = [], []
-    for step, index in enumerate(indices):
-        maps = plate_maps(plate, camera, deformation, grid, float(step))
-        picture = look(np.ascontiguousarray(sequence.frames[index][flip]), maps)
-        frames.append(
-            effects.apply(picture if colours is None else cv2.transform(picture, colours), float(step))
-        )
-        labels = np.ascontiguousarray(sequence.labels[index][flip])
-        masks.append(np.stack([_seen(labels, int(value), maps, effects.circle) for value in chosen]))
-    return Clip(np.stack(frames), np.stack(masks), tuple(sequence.classes.get(int(v), "") for v in chosen))
-
-
-def _seen(
-    labels: ByteArray, value: int, maps: tuple[FloatArray, FloatArray], circle: BoolArray | None
-) -> BoolArray:
-    mask = look(np.where(labels == value, np.uint8(255), np.uint8(0)), maps) > 127
-    return mask if circle is None else mask & circle
-
-
-def _choose(
-    rng: np.random.Generator,
-    sequence: CachedSequence,
-    index: int,
-    flip: tuple[slice, slice],
-    maps: tuple[FloatArray, FloatArray],
-    objects: int,
-    circle: BoolArray | None,
-) -> NDArray[np.int64] | None:
-    """Label values [objects] that are in view of the first frame."""
-    labels = np.ascontiguousarray(sequence.labels[index][flip])
-    weights = np.zeros(256, np.float32)
-    for value, weight in sequence.weights.items():
-        area = float(_seen(labels, value, maps, circle).mean())
-        weights[value] = weight if 1.5 * MIN_FIRST_AREA <= area <= 0.95 else 0.0
-    return choose_objects(rng, weights, objects)
+    for index, time in zip(indices[1:], times[1:], strict=True):
+        seen.append(augmentation.observe(sequence.frames[index], sequence.labels[index], float(time)))
+    names = {**sequence.classes, DRAWN_INSTRUMENT: "instrument"}
+    return Clip(
+        np.stack([one.frame for one in seen]),
+        np.stack([[one.mask(int(value)) for value in chosen] for one in seen]),
+        tuple(names.get(int(value), "") for value in chosen),
+    )
 
 
 def vocalfolds_sequences(data_root: Path, size: int) -> list[CachedSequence]:

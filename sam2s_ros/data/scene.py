@@ -11,6 +11,7 @@ import numpy as np
 from sam2s_ros.data.arrays import BoolArray, ByteArray, FloatArray
 from sam2s_ros.data.backgrounds import Plate, TissueLibrary, look, plate_maps, random_plate, recolour
 from sam2s_ros.data.effects import CameraEffects, random_effects
+from sam2s_ros.data.instrument_parts import InstrumentDesign
 from sam2s_ros.data.instruments import DESIGN_POOL, Instrument, View, pooled_design, random_instrument
 from sam2s_ros.data.motion import Camera, CoarseGrid, Deformation, random_camera, random_deformation
 from sam2s_ros.data.props import Blob, Strand, gauze_texture, random_blob, random_strand
@@ -178,7 +179,8 @@ class SceneStyle:
     supersampling: float = 1.25
     plain: bool = False  # no props, mild effects: for demonstrations
     leaving: float = 0.2  # chance that an instrument leaves the image now and then
-    first_design: int = 0  # designs are drawn from `designs` numbers from here on
+    da_vinci: float = 0.4  # chance that all instruments are da Vinci ones, which are also thicker
+    first_design: int = 0  # a multiple of 3; designs are drawn from `designs` numbers from here on
     designs: int = DESIGN_POOL
 
 
@@ -223,18 +225,25 @@ def _random_instruments(
     rng: np.random.Generator, aspect: float, duration: float, style: SceneStyle
 ) -> list[Instrument]:
     count = 1 + int(rng.choice(len(style.instruments), p=style.instruments))
-    design = pooled_design(style.first_design + int(rng.integers(style.designs)))
-    base_width = float(np.exp(rng.uniform(np.log(0.045), np.log(0.21))))
+    da_vinci = rng.random() < style.da_vinci
+    design = _design(rng, style, da_vinci)
+    thinnest = 0.085 if da_vinci else 0.04
+    base_width = float(np.exp(rng.uniform(np.log(thinnest), np.log(0.21))))
     pace = float(np.exp(rng.normal(-0.2, 0.5)))
     angle = rng.uniform(0, 2 * np.pi)
     result = []
     for index in range(count):
         if index > 0 and rng.random() > style.look_alikes:
-            design = pooled_design(style.first_design + int(rng.integers(style.designs)))
+            design = _design(rng, style, da_vinci)
         entry = float(angle + index * rng.uniform(0.6, 2.6))
         width = base_width * float(np.exp(rng.normal(0, 0.12)))
         result.append(random_instrument(rng, duration, aspect, design, entry, width, pace, style.leaving))
     return result
+
+
+def _design(rng: np.random.Generator, style: SceneStyle, da_vinci: bool) -> InstrumentDesign:
+    number = int(rng.integers(style.designs))
+    return pooled_design(style.first_design + (number - number % 3 if da_vinci else number))
 
 
 def _random_props(

@@ -14,7 +14,7 @@ from sam2s_ros.data.instruments import Instrument
 from sam2s_ros.data.scene import Scene, SceneStyle, random_scene
 
 # Instrument designs and seeds of validation never occur in training.
-VALIDATION_DESIGN = 100_000
+VALIDATION_DESIGN = 99_999
 _VALIDATION_STREAM = 777_001
 
 

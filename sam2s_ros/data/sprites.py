@@ -18,11 +18,18 @@ PIXELS_PER_DIAMETER = 40
 
 @dataclass(frozen=True)
 class Sprite:
-    """Premultiplied RGBA picture uint8 [h, w, 4]; `to_part` [2, 3] maps its pixels to part coordinates."""
+    """Premultiplied RGBA pictures uint8 [h, w, 4] of one part."""
 
     levels: tuple[ByteArray, ...]  # level i is 2**-i of the full resolution
     origin: tuple[float, float]  # part coordinates of the picture's top left corner
     density: tuple[float, float]  # pixels per diameter along x and y, at level 0
+    other_light: tuple[ByteArray, ...] = ()  # the same part with other reflections
+
+    def picture(self, level: int, light: float) -> ByteArray:
+        """The picture at a level; `light` 0..1 moves from one set of reflections to the other."""
+        if not self.other_light or light <= 0.0:
+            return self.levels[level]
+        return cv2.addWeighted(self.levels[level], 1.0 - light, self.other_light[level], light, 0.0)
 
     def corners(self) -> FloatArray:
         """Part coordinates [4, 2] of the picture's corners."""
@@ -31,17 +38,32 @@ class Sprite:
         x1, y1 = x0 + width / self.density[0], y0 + height / self.density[1]
         return np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]], np.float32)
 
+    def half_width(self) -> float:
+        """Largest distance of the part's edge from its axis, in diameters."""
+        return float(np.abs(self.corners()[:, 1]).max()) - 0.08
 
-def make_sprite(rgba: FloatArray, origin: tuple[float, float], density: tuple[float, float]) -> Sprite:
-    """Sprite from straight colours 0..255 and alpha 0..1, float [h, w, 4]."""
+
+def make_sprite(
+    rgba: FloatArray,
+    origin: tuple[float, float],
+    density: tuple[float, float],
+    other_light: FloatArray | None = None,
+) -> Sprite:
+    """Sprite from straight colours 0..255 and alpha 0..1, float [h, w, 4]; `other_light` [h, w, 3] colours alone."""
     alpha = rgba[..., 3:4]
-    full = np.concatenate([np.clip(rgba[..., :3], 0, 255) * alpha, alpha * 255.0], axis=-1)
-    levels = [np.clip(full + 0.5, 0, 255).astype(np.uint8)]
+    first = _pyramid(rgba[..., :3], alpha)
+    return Sprite(first, origin, density, () if other_light is None else _pyramid(other_light, alpha))
+
+
+def _pyramid(colour: FloatArray, alpha: FloatArray) -> tuple[ByteArray, ...]:
+    """Premultiplied pictures uint8 at full, half and quarter resolution."""
+    full = np.concatenate([np.clip(colour, 0, 255) * alpha, alpha * 255.0], axis=-1)
+    levels: list[ByteArray] = [np.clip(full + 0.5, 0, 255).astype(np.uint8)]
     for _ in range(2):
         height, width = levels[-1].shape[:2]
         half = (max(2, width // 2), max(2, height // 2))
         levels.append(cv2.resize(levels[-1], half, interpolation=cv2.INTER_AREA))
-    return Sprite(tuple(levels), origin, density)
+    return tuple(levels)
 
 
 @dataclass
@@ -73,8 +95,11 @@ def empty_layer(points: FloatArray, size: tuple[int, int], margin: int) -> Layer
     return Layer(x0, y0, np.zeros((y1 - y0, x1 - x0, 4), np.float32))
 
 
-def paint_sprite(layer: Layer, sprite: Sprite, corners: FloatArray) -> None:
-    """Draw a sprite over a layer so that its four corners fall on `corners` [4, 2] (frame pixels)."""
+def paint_sprite(layer: Layer, sprite: Sprite, corners: FloatArray, light: float = 0.0) -> None:
+    """Draw a sprite over a layer so that its four corners fall on `corners` [4, 2] (frame pixels).
+
+    `light` chooses between the sprite's reflections.
+    """
     height, width = layer.rgba.shape[:2]
     local = corners - np.array([layer.x, layer.y], np.float32)
     x0, y0 = max(0, int(local[:, 0].min()) - 1), max(0, int(local[:, 1].min()) - 1)
@@ -84,7 +109,7 @@ def paint_sprite(layer: Layer, sprite: Sprite, corners: FloatArray) -> None:
     across = float(np.hypot(*(local[3] - local[0])) + np.hypot(*(local[2] - local[1]))) / 2.0
     full = sprite.levels[0].shape[0]
     index = 0 if across > 0.7 * full else 1 if across > 0.35 * full else 2
-    picture = sprite.levels[index]
+    picture = sprite.picture(index, light)
     h, w = picture.shape[:2]
     source = np.array([[0, 0], [w, 0], [w, h], [0, h]], np.float32) - 0.5
     matrix = cv2.getPerspectiveTransform(source, (local - np.array([x0, y0]) - 0.5).astype(np.float32))
@@ -119,11 +144,14 @@ class Metal:
     reflectivity: float  # 0..1 share of the mirrored colour
 
 
+BRIGHT_STEEL = Metal((1.0, 1.0, 1.0), 95.0, 255.0, 1.1, 0.03, (210.0, 130.0, 110.0), 0.12)
+
+
 def random_metal(rng: np.random.Generator) -> Metal:
     """Steel mostly; sometimes gold (bipolar), dark titanium or blackened metal."""
-    kind = rng.choice(4, p=[0.68, 0.14, 0.06, 0.12])
+    kind = rng.choice(4, p=[0.74, 0.12, 0.06, 0.08])
     tint = ((1.0, 1.0, 1.0), (0.92, 0.96, 1.0), (1.0, 0.86, 0.58), (0.95, 0.92, 0.9))[kind]
-    dark, bright = ((55, 245), (40, 190), (60, 235), (15, 120))[kind]
+    dark, bright = ((75, 250), (45, 200), (60, 235), (20, 130))[kind]
     return Metal(
         tint=tuple(float(v) for v in np.array(tint) * rng.uniform(0.93, 1.05, 3)),  # type: ignore[arg-type]
         dark=dark * float(rng.uniform(0.6, 1.6)),
@@ -176,20 +204,40 @@ def metal_part(
         centre = tuple(np.round((np.array([x, y0]) - low) * density * 16).astype(int).tolist())
         cv2.circle(ink, centre, int(radius * density * 16), 1.0, -1, cv2.LINE_AA, 4)
     relief = cv2.GaussianBlur(relief - 2.5 * ink, (0, 0), 1.0)
-    tone = _metal_tone(rng, relief, metal)
-    tone *= 1.0 - 0.65 * cv2.GaussianBlur(ink, (0, 0), 0.7)
+    ink = 1.0 - 0.65 * cv2.GaussianBlur(ink, (0, 0), 0.7)
+    first, second = (_metal_colour(_metal_tone(rng, relief, metal) * ink, metal) for _ in range(2))
+    smear(rng, first, second)
+    alpha = mask[..., None].astype(np.float32) / 255.0
+    if not open_holes and holes:
+        closed = np.zeros((height, width), np.uint8)
+        cv2.fillPoly(closed, [pixels(outline)], 255, cv2.LINE_AA, 4)
+        first, second = (colour * alpha + 18.0 * (1.0 - alpha) for colour in (first, second))
+        alpha = closed[..., None].astype(np.float32) / 255.0
+    rgba = np.concatenate([first, alpha], axis=-1)
+    return make_sprite(rgba, (float(low[0]), float(low[1])), (density, density), second)
+
+
+def _metal_colour(tone: FloatArray, metal: Metal) -> FloatArray:
+    """Colour [h, w, 3] of a grey tone [h, w]: tinted, with tissue mirrored where it is dark."""
     colour = tone[..., None] * np.array(metal.tint, np.float32)
     if metal.reflectivity > 0:
         share = metal.reflectivity * np.clip(1.2 - tone / 160.0, 0.0, 1.0)[..., None]
         colour = colour * (1 - share) + share * np.array(metal.reflection, np.float32) * 0.7
-    rgba = np.concatenate([colour, mask[..., None].astype(np.float32) / 255.0], axis=-1)
-    if not open_holes and holes:
-        closed = np.zeros((height, width), np.uint8)
-        cv2.fillPoly(closed, [pixels(outline)], 255, cv2.LINE_AA, 4)
-        rgba[..., :3] *= rgba[..., 3:4]
-        rgba[..., :3] += 18.0 * (1.0 - rgba[..., 3:4])
-        rgba[..., 3] = closed / 255.0
-    return make_sprite(rgba, (float(low[0]), float(low[1])), (density, density))
+    return colour.astype(np.float32)
+
+
+def smear(rng: np.random.Generator, *colours: FloatArray, chance: float = 0.22) -> None:
+    """Sometimes put blood or fluid on a part: the same patches on each of its colour pictures [h, w, 3], in place."""
+    if rng.random() > chance:
+        return
+    height, width = colours[0].shape[:2]
+    grid = rng.random((5, max(5, 5 * width // max(height, 1))), dtype=np.float32)
+    noise = cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC)
+    share = np.clip((noise - rng.uniform(0.55, 0.9)) * 4.0, 0.0, rng.uniform(0.3, 0.9))[..., None]
+    tone = np.array([[140, 25, 20], [190, 90, 80], [170, 140, 90]], np.float32)[rng.integers(3)]
+    for colour in colours:
+        brightness = colour.mean(axis=-1, keepdims=True) / 128.0
+        colour += share * (tone * (0.5 + 0.5 * brightness) - colour)
 
 
 def _metal_tone(rng: np.random.Generator, relief: FloatArray, metal: Metal) -> FloatArray:

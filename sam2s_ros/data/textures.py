@@ -44,13 +44,23 @@ def smooth_noise(
     return (total - low) / max(high - low, 1e-6)
 
 
+_FAMILIES: tuple[tuple[str, ...], ...] = (
+    ("pale pink", "pink", "mauve", "white", "beige"),  # bowel, uterus
+    ("liver", "dark red", "brown", "red"),
+    ("yellow fat", "pale fat", "beige", "orange", "white"),
+    ("grey pale", "pale pink", "beige", "grey brown", "white", "pale fat"),  # tissue outside the body
+    ("red", "pink", "dark red", "white"),  # muscle and fascia
+    tuple(TISSUE_COLOURS),
+)
+
+
 def _palette(rng: np.random.Generator, count: int) -> FloatArray:
-    names = list(TISSUE_COLOURS)
-    chosen = rng.choice(len(names), count, replace=False)
+    """Colours [count, 3] that occur together."""
+    names = _FAMILIES[int(rng.choice(len(_FAMILIES), p=[0.24, 0.14, 0.14, 0.24, 0.12, 0.12]))]
+    chosen = rng.choice(len(names), count, replace=count > len(names))
     colours = np.array([TISSUE_COLOURS[names[i]] for i in chosen], np.float32)
-    return np.clip(colours * rng.uniform(0.75, 1.15) + rng.normal(0.0, 10.0, colours.shape), 5, 250).astype(
-        np.float32
-    )
+    jitter = rng.normal(0.0, 9.0, colours.shape) * np.array([1.0, 0.7, 0.7])
+    return np.clip(colours * rng.uniform(0.7, 1.15) + jitter, 5, 250).astype(np.float32)
 
 
 def _lobules(rng: np.random.Generator, size: tuple[int, int], count: int) -> FloatArray:
@@ -116,17 +126,17 @@ def tissue_plate(rng: np.random.Generator, size: tuple[int, int] = (400, 480)) -
     """One procedural tissue picture, uint8 RGB [height, width, 3]."""
     count = int(rng.integers(2, 5))
     colours = _palette(rng, count)
-    blend = smooth_noise(rng, size, int(rng.integers(2, 7)), 5, rng.uniform(0.4, 0.65))
+    blend = smooth_noise(rng, size, int(rng.integers(1, 6)), 5, rng.uniform(0.3, 0.6))
     image = np.broadcast_to(colours[0], (*size, 3)).astype(np.float32)
-    height_map = smooth_noise(rng, size, int(rng.integers(2, 6)), 4, rng.uniform(0.35, 0.6))
+    height_map = smooth_noise(rng, size, int(rng.integers(1, 6)), 4, rng.uniform(0.25, 0.55))
     for colour in colours[1:]:
         level = rng.uniform(0.35, 0.7)
-        softness = float(np.exp(rng.uniform(np.log(0.015), np.log(0.3))))
+        softness = float(np.exp(rng.uniform(np.log(0.03), np.log(0.6))))
         weight = np.clip((blend - level) / softness + 0.5, 0.0, 1.0)
         if rng.random() < 0.35:
             height_map = height_map + 0.12 * weight
         image += weight[..., None] * (colour - image)
-        blend = smooth_noise(rng, size, int(rng.integers(2, 8)), 5, rng.uniform(0.4, 0.65))
+        blend = smooth_noise(rng, size, int(rng.integers(1, 7)), 5, rng.uniform(0.3, 0.6))
     if rng.random() < 0.35:
         lobes = _lobules(rng, size, int(rng.integers(40, 500)))
         height_map = height_map + lobes * rng.uniform(0.05, 0.18)
