@@ -114,6 +114,7 @@ def test_baselines_on_the_bundled_bag() -> None:
     assert present["flow"] == pytest.approx(18, abs=1)  # 17.9 on the source's JPEGs, 17.2 re-encoded
 
 
+@pytest.mark.slow
 @needs_shared_data
 @pytest.mark.parametrize(
     ("name", "over_all", "present"), [("empty", 25, 0), ("flow", 19, 10), ("in place", 11, 15)]
@@ -125,6 +126,7 @@ def test_baselines_on_vocal_folds_are_the_published_ones(name: str, over_all: fl
     assert mean_accuracy(scores, present_only=True).jf == pytest.approx(present, abs=0.5)
 
 
+@pytest.mark.slow
 @needs_shared_data
 @pytest.mark.parametrize(("name", "blackswan", "libby"), [("flow", 68, 18), ("in place", 45, 34)])
 def test_baselines_on_davis_are_the_published_ones(name: str, blackswan: float, libby: float) -> None:
