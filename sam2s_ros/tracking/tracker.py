@@ -98,8 +98,8 @@ class StreamingTracker:
             box: x0, y0, x1, y1.
 
         Raises:
-            PromptError, TooManyObjectsError, UnknownStampError, ImageSizeChangedError, FrameError: the input is
-                refused and nothing was changed.
+            PromptError, TooManyObjectsError, UnknownStampError, ImageSizeChangedError, FrameError: refused, and
+                nothing was changed.
         """
         self._table.require_room()
         prompt = read_prompt(self._prompted_size(frame_rgb), mask, points, labels, box)

@@ -1,0 +1,180 @@
+"""The eager engine: rows are independent, slots keep what is put into them, input is prepared as
+documented."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from tracking_cases import moving_images, small_network
+
+from sam2s_ros.engines import Engine, EngineCapacity, MemoryRead, PromptBatch, create_engine
+from sam2s_ros.engines.eager import without_empty_columns
+from sam2s_ros.engines.preprocess import Normaliser, resize_to_square
+
+CAPACITY = EngineCapacity(max_objects=3, frame_slots=4)
+ROWS = np.array([2, 0], dtype=np.int64)
+
+
+def random_read(rows: int, seed: int = 0) -> MemoryRead:
+    """Slots written by `remember`; some of each row invalid, the third column of both."""
+    rng = np.random.default_rng(seed)
+    memory = (rows, CAPACITY.memory_reads)
+    valid = rng.random(memory) < 0.6
+    valid[:, 0], valid[:, 2] = True, False
+    pointers = (rows, CAPACITY.pointer_reads)
+    pointer_valid = rng.random(pointers) < 0.6
+    pointer_valid[:, 0] = True
+    return MemoryRead(
+        slots=rng.integers(0, 4, memory),
+        kind=np.zeros(memory, dtype=np.int8),
+        temporal_index=rng.integers(0, 7, memory),
+        valid=valid,
+        pointer_slots=rng.integers(0, 4, pointers),
+        pointer_distance=rng.integers(1, 16, pointers).astype(np.float32),
+        pointer_valid=pointer_valid,
+    )
+
+
+def rows_of(read: MemoryRead, index: slice) -> MemoryRead:
+    return MemoryRead(**{field.name: getattr(read, field.name)[index] for field in dataclasses.fields(read)})
+
+
+def engine_with_memory() -> Engine:
+    """Four slots of each row filled from four frames with masks of their own."""
+    engine = create_engine("eager", small_network(), CAPACITY)
+    rng = np.random.default_rng(1)
+    for slot, frame in enumerate(moving_images(4)):
+        engine.encode(frame, slot)
+        rows = np.arange(3)
+        engine.decode_mask(rows, slot, (rng.random((3, 128, 128)) < 0.4).astype(np.float32))
+        engine.memorise(rows, slot, np.full(3, slot), np.full(3, slot))
+    return engine
+
+
+def test_rows_of_a_batch_get_what_they_get_alone() -> None:
+    engine, read = engine_with_memory(), random_read(2)
+    engine.attend(ROWS, 1, read)
+    together = engine.decode(ROWS, 1, PromptBatch())
+    for index, row in enumerate(ROWS):
+        engine.attend(ROWS[index : index + 1], 1, rows_of(read, slice(index, index + 1)))
+        alone = engine.decode(np.array([row]), 1, PromptBatch())
+        assert np.ptp(alone.logits) > 0.1, "the case shows something"
+        assert np.abs(alone.logits[0] - together.logits[index]).max() <= 5e-6 * np.ptp(alone.logits)
+
+
+def test_what_an_invalid_slot_holds_does_not_matter() -> None:
+    read = random_read(2)
+    moved = dataclasses.replace(
+        read,
+        slots=np.where(read.valid, read.slots, 3),
+        pointer_slots=np.where(read.pointer_valid, read.pointer_slots, 3),
+    )
+    results = []
+    for one in (read, moved):
+        engine = engine_with_memory()
+        engine.attend(ROWS, 1, one)
+        results.append(engine.decode(ROWS, 1, PromptBatch()).logits)
+    assert np.abs(results[0] - results[1]).max() <= 5e-6 * np.ptp(results[0])
+
+
+def test_a_valid_slot_does_matter() -> None:
+    read = random_read(2)
+    other = dataclasses.replace(read, slots=np.where(read.valid, (read.slots + 1) % 4, read.slots))
+    engine, results = engine_with_memory(), []
+    for one in (read, other):
+        engine.attend(ROWS, 1, one)
+        results.append(engine.decode(ROWS, 1, PromptBatch()).logits)
+    assert np.abs(results[0] - results[1]).max() > 1e-3 * np.ptp(results[0])
+
+
+def test_columns_valid_for_no_object_are_left_out() -> None:
+    read = random_read(2)
+    shorter = without_empty_columns(read)
+    assert shorter.valid.shape[1] == read.valid.any(axis=0).sum()
+    assert np.array_equal(shorter.slots, read.slots[:, read.valid.any(axis=0)])
+
+
+def test_the_mask_of_the_named_frame_slot_is_the_dense_prompt() -> None:
+    engine = engine_with_memory()
+    answers = []
+    for slot in (0, 2, None):
+        engine.attend(ROWS, 1, None)
+        answers.append(engine.decode(ROWS, 1, PromptBatch(previous_mask_slot=slot)).logits)
+    assert not np.array_equal(answers[0], answers[1])
+    assert not np.array_equal(answers[0], answers[2])
+
+
+def test_an_exported_state_continues_in_another_engine() -> None:
+    engine, fresh = engine_with_memory(), create_engine("eager", small_network(), CAPACITY)
+    state = engine.export_state(ROWS)
+    fresh.import_state(np.array([0, 1]), state)
+    fresh.encode(moving_images(4)[1], 1)
+    results = []
+    for one, rows in ((engine, ROWS), (fresh, np.array([0, 1]))):
+        one.attend(rows, 1, random_read(2))
+        results.append(one.decode(rows, 1, PromptBatch()).logits)
+    assert np.array_equal(*results)
+
+
+def test_a_state_that_does_not_fit_is_refused() -> None:
+    engine = engine_with_memory()
+    state = engine.export_state(ROWS)
+    with pytest.raises(ValueError, match="engine state: pointers is float32"):
+        engine.import_state(ROWS, {**state, "pointers": state["pointers"][:, :-1]})
+    with pytest.raises(ValueError, match="engine state holds"):
+        engine.import_state(ROWS, {"memory": state["memory"]})
+
+
+def test_warming_up_leaves_no_trace() -> None:
+    engine = create_engine("eager", small_network(), CAPACITY)
+    engine.warm_up()
+    assert not any(bank.any() for bank in engine.export_state(np.arange(3)).values())
+    with pytest.raises(RuntimeError, match="frame slot 0 holds no features"):
+        engine.attend(ROWS, 0, None)
+
+
+def test_auto_takes_the_best_engine_and_says_why() -> None:
+    network = small_network()
+    described = create_engine("auto", network, CAPACITY).describe()
+    assert (described.name, described.model, described.precision) == ("eager", "small_test", "fp32")
+    assert described.reason.startswith("auto: ")
+    assert len(described.weights_sha256) == 64
+    with pytest.raises(ValueError, match="unknown engine 'cuda'; choose one of auto, eager"):
+        create_engine("cuda", network, CAPACITY)
+
+
+def test_a_capacity_that_the_network_cannot_read_is_refused() -> None:
+    with pytest.raises(
+        ValueError, match="small_test reads 6 recent frames and 15 recent pointers, not 7 and 15"
+    ):
+        create_engine("eager", small_network(), EngineCapacity(recent_slots=7))
+
+
+def test_images_are_normalised_as_in_sam2() -> None:
+    image = moving_images(1, (64, 64))[0]
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    ours = np.zeros((3, 64, 64), dtype=np.float32)
+    Normaliser(mean, std)(image, ours)
+    reference = (
+        torch.from_numpy(image).permute(2, 0, 1) / 255 - torch.tensor(mean)[:, None, None]
+    ) / torch.tensor(std)[:, None, None]
+    assert np.abs(ours - reference.numpy()).max() < 1e-6
+
+
+@pytest.mark.parametrize("size", [(720, 1280), (90, 160), (128, 128), (400, 60), (60, 400), (1, 1)])
+def test_resizing_keeps_a_ramp_in_its_place(size: tuple[int, int]) -> None:
+    """A horizontal ramp of the source, sampled at the pixel centres of the target."""
+    columns = np.linspace(0, 255, size[1])
+    image = np.broadcast_to(np.round(columns).astype(np.uint8)[None, :, None], (*size, 3))
+    resized = resize_to_square(image, 128)
+    expected = np.interp((np.arange(128) + 0.5) * size[1] / 128 - 0.5, np.arange(size[1]), columns)
+    assert resized.shape == (128, 128, 3)
+    assert np.abs(resized[64, :, 0] - expected).max() <= 2
+
+
+def test_an_image_read_backwards_is_accepted() -> None:
+    bgr = moving_images(1)[0]
+    assert np.array_equal(resize_to_square(bgr[..., ::-1], 128), resize_to_square(bgr[..., ::-1].copy(), 128))

@@ -1,0 +1,87 @@
+"""Mask geometry: known shapes have known measures, and what cannot be told is NaN."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from sam2s_ros.tracking.geometry import MaskGeometry, measure
+
+SIZE = (200, 300)
+
+
+def measured(mask: NDArray[np.bool_]) -> MaskGeometry:
+    return measure(mask[None], [(0, mask.shape[0], 0, mask.shape[1])])
+
+
+def shaft(start: tuple[int, int], end: tuple[int, int], width: int = 9) -> NDArray[np.bool_]:
+    """A straight instrument from start to end, x, y."""
+    return cv2.line(np.zeros(SIZE, dtype=np.uint8), start, end, 1, width).astype(bool)
+
+
+def test_a_rectangle_has_its_centroid_box_and_area_in_pixel_centres() -> None:
+    mask = np.zeros(SIZE, dtype=bool)
+    mask[40:60, 100:181] = True
+    geometry = measured(mask)
+    assert geometry.centroid[0].tolist() == [140, 49.5]
+    assert geometry.box[0].tolist() == [100, 40, 180, 59]
+    assert geometry.area[0] == 20 * 81
+    assert np.abs(geometry.axis[0]).tolist() == pytest.approx([1, 0], abs=1e-6)
+
+
+def test_the_window_does_not_change_the_measures() -> None:
+    mask = shaft((0, 20), (150, 120))
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    window = (int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1)
+    narrow, whole = measure(mask[None], [window]), measured(mask)
+    for name in ("centroid", "box", "area", "axis", "tip"):
+        assert getattr(narrow, name) == pytest.approx(getattr(whole, name), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("entry", "tip"),
+    [((0, 20), (150, 120)), ((299, 30), (140, 100)), ((150, 199), (130, 60)), ((60, 0), (90, 150))],
+)
+def test_the_tip_is_the_end_away_from_where_the_shaft_enters(
+    entry: tuple[int, int], tip: tuple[int, int]
+) -> None:
+    geometry = measured(shaft(entry, tip))
+    assert np.hypot(*(geometry.tip[0] - tip)) <= 6
+    along = np.subtract(tip, entry) / np.hypot(*np.subtract(tip, entry))
+    assert geometry.axis[0] @ along >= 0.99
+    assert np.hypot(*geometry.axis[0]) == pytest.approx(1, abs=1e-6)
+
+
+def test_a_shaft_that_touches_no_border_enters_at_its_end_nearer_to_one() -> None:
+    geometry = measured(shaft((30, 100), (170, 105)))
+    assert np.hypot(*(geometry.tip[0] - (170, 105))) <= 6
+
+
+def test_a_blunt_end_has_its_tip_in_the_middle() -> None:
+    mask = np.zeros(SIZE, dtype=bool)
+    mask[90:111, 0:201] = True
+    assert measured(mask).tip[0].tolist() == pytest.approx([199.5, 100], abs=0.6)
+
+
+def test_a_round_mask_has_no_axis_and_no_tip() -> None:
+    mask = cv2.circle(np.zeros(SIZE, dtype=np.uint8), (150, 100), 30, 1, -1).astype(bool)
+    geometry = measured(mask)
+    assert geometry.centroid[0].tolist() == pytest.approx([150, 100], abs=1e-3)
+    assert np.isnan(geometry.axis).all() and np.isnan(geometry.tip).all()
+
+
+def test_a_single_pixel_is_measured() -> None:
+    mask = np.zeros(SIZE, dtype=bool)
+    mask[7, 299] = True
+    geometry = measured(mask)
+    assert geometry.centroid[0].tolist() == [299, 7]
+    assert geometry.box[0].tolist() == [299, 7, 299, 7]
+    assert geometry.area[0] == 1
+
+
+def test_an_empty_mask_has_no_measure_at_all() -> None:
+    geometry = measure(np.zeros((1, *SIZE), dtype=bool), [(0, 0, 0, 0)])
+    for name in ("centroid", "box", "area", "axis", "tip"):
+        assert np.isnan(getattr(geometry, name)).all()

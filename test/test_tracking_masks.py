@@ -1,0 +1,85 @@
+"""Masks at image size: the quick way gives what resizing everything gives; run lengths are COCO's."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from sam2s_ros.tracking import rle
+from sam2s_ros.tracking.masks import MaskUpsampler
+
+SIZES = [(720, 1280), (512, 512), (37, 411), (20, 30), (1, 1), (64, 64)]
+
+
+def blobs(seed: int, count: int = 3, side: int = 64) -> NDArray[np.float32]:
+    """Logits [count, side, side]: one smooth bump each on a negative ground, some at the border."""
+    rng = np.random.default_rng(seed)
+    y, x = np.indices((side, side))
+    logits = []
+    for _ in range(count):
+        centre, radius = rng.uniform(0, side, 2), rng.uniform(2, side / 3)
+        distance = np.hypot(y - centre[0], x - centre[1])
+        logits.append(4 * (1 - distance / radius) + rng.normal(0, 0.3, (side, side)))
+    return np.stack(logits).astype(np.float32)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_window_gives_bit_for_bit_what_the_whole_image_gives(size: tuple[int, int]) -> None:
+    upsample = MaskUpsampler(64, size)
+    for logits in blobs(1, 6):
+        whole = upsample.interpolate(logits, (0, size[0], 0, size[1]))
+        masks, (window,) = upsample(logits[None])
+        assert np.array_equal(masks[0], whole > 0)
+        y0, y1, x0, x1 = window
+        if y1 > y0:
+            assert np.array_equal(upsample.interpolate(logits, window), whole[y0:y1, x0:x1])
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_interpolation_is_that_of_pytorch(size: tuple[int, int]) -> None:
+    logits = blobs(2)
+    reference = torch.nn.functional.interpolate(
+        torch.from_numpy(logits)[None], size, mode="bilinear", align_corners=False
+    )[0].numpy()
+    upsample = MaskUpsampler(64, size)
+    ours = np.stack([upsample.interpolate(one, (0, size[0], 0, size[1])) for one in logits])
+    assert np.abs(ours - reference).max() <= 2e-5 * np.abs(reference).max()
+
+
+def test_an_absent_object_gives_an_empty_mask() -> None:
+    masks, windows = MaskUpsampler(64, (90, 160))(np.full((2, 64, 64), -1024, dtype=np.float32))
+    assert not masks.any()
+    assert windows == [(0, 0, 0, 0)] * 2
+
+
+def random_masks() -> list[NDArray[np.bool_]]:
+    rng = np.random.default_rng(4)
+    masks = [rng.random((7, 9)) < p for p in (0.0, 0.1, 0.5, 0.9, 1.0)]
+    masks += [rng.random((h, w)) < 0.5 for h, w in ((1, 1), (1, 8), (8, 1), (33, 20))]
+    for row, column in ((0, 0), (6, 8), (0, 8), (6, 0), (3, 4)):
+        single = np.zeros((7, 9), dtype=bool)
+        single[row, column] = True
+        masks += [single, ~single]
+    columns = np.zeros((6, 10), dtype=bool)
+    columns[:, 3:5] = True
+    return [*masks, columns]
+
+
+@pytest.mark.parametrize("mask", random_masks())
+def test_run_lengths_are_those_of_coco_and_come_back(mask: NDArray[np.bool_]) -> None:
+    coco = pytest.importorskip("pycocotools.mask", reason="pycocotools is a development extra")
+    counts = rle.encode(mask)
+    assert counts.dtype == np.uint32
+    assert counts.sum() == mask.size
+    assert (counts[1:] > 0).all(), "only the first run may be empty"
+    ours = coco.frPyObjects({"size": list(mask.shape), "counts": counts.tolist()}, *mask.shape)
+    theirs = coco.encode(np.asfortranarray(mask.astype(np.uint8)))
+    assert ours["counts"] == theirs["counts"]
+    assert np.array_equal(rle.decode(counts, mask.shape), mask)
+
+
+def test_run_lengths_of_another_image_are_refused() -> None:
+    with pytest.raises(ValueError, match="sum to 12, the mask has 3 x 5 = 15 pixels"):
+        rle.decode([4, 8], (3, 5))

@@ -1,0 +1,125 @@
+"""The memory bank's bookkeeping reads and writes what SAM 2's dictionaries of past outputs would give."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sam2s_ros.engines import EngineCapacity, MemoryKind
+from sam2s_ros.tracking.memory_bank import EMPTY, MemoryBank
+
+ROW = np.array([1], dtype=np.int64)
+
+
+def track(bank: MemoryBank, frame: int, rows: np.ndarray = ROW) -> None:
+    bank.record_recent(rows, frame, bank.recent_slots(rows, frame))
+
+
+def prompt(bank: MemoryBank, frame: int, row: int = 1) -> None:
+    bank.record_conditioning(row, frame, bank.conditioning_slots(row, frame))
+
+
+def entries(bank: MemoryBank, frame: int, row: int = 1) -> set[tuple[int, int]]:
+    """(temporal index, frame) of what is read."""
+    read = bank.read(np.array([row]), frame)
+    held = bank.frames[row][read.slots[0]]
+    return {
+        (int(t), int(f)) for t, f, ok in zip(read.temporal_index[0], held, read.valid[0], strict=True) if ok
+    }
+
+
+def pointers(bank: MemoryBank, frame: int, row: int = 1) -> set[tuple[float, int]]:
+    """(distance, frame) of the pointers that are read."""
+    read = bank.read(np.array([row]), frame)
+    held = bank.pointer_frames[row][read.pointer_slots[0]]
+    return {
+        (float(d), int(f))
+        for d, f, ok in zip(read.pointer_distance[0], held, read.pointer_valid[0], strict=True)
+        if ok
+    }
+
+
+def expected(conditioning: set[int], tracked: set[int], frame: int) -> tuple[set, set]:
+    """SAM 2's rule, from its two dictionaries."""
+    memory = {(6, t) for t in conditioning if t != frame}
+    memory |= {(d - 1, frame - d) for d in range(1, 7) if frame - d in tracked}
+    pointer = {(float(frame - t), t) for t in conditioning if t < frame}
+    return memory, pointer | {(float(d), frame - d) for d in range(1, 16) if frame - d in tracked}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_reads_equal_those_of_sam2_over_a_random_stream(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    bank = MemoryBank(EngineCapacity(max_objects=2, conditioning_slots=10))
+    conditioning, tracked = {3}, set()
+    prompt(bank, 3)
+    for frame in range(4, 60):
+        memory, pointer = expected(conditioning, tracked, frame)
+        assert entries(bank, frame) == memory
+        assert pointers(bank, frame) == pointer
+        track(bank, frame)
+        tracked.add(frame)
+        if len(conditioning) < 10 and rng.random() < 0.15:
+            prompt(bank, frame)
+            conditioning.add(frame)
+            tracked.discard(frame)
+
+
+def test_a_prompted_frame_leaves_a_hole_among_the_recent() -> None:
+    bank = MemoryBank(EngineCapacity())
+    prompt(bank, 0)
+    for frame in range(1, 5):
+        track(bank, frame)
+    prompt(bank, 3)
+    assert entries(bank, 5) == {(6, 0), (6, 3), (0, 4), (2, 2), (3, 1)}
+
+
+def test_the_first_prompt_is_never_replaced_and_of_the_others_the_oldest_is() -> None:
+    bank = MemoryBank(EngineCapacity())
+    for frame in range(0, 70, 10):
+        prompt(bank, frame)
+    assert sorted(bank.conditioning_frames(1)) == [0, 40, 50, 60]
+
+
+def test_a_frame_prompted_twice_has_one_entry() -> None:
+    bank = MemoryBank(EngineCapacity())
+    prompt(bank, 0)
+    prompt(bank, 7)
+    prompt(bank, 7)
+    assert bank.conditioning_frames(1) == [0, 7]
+
+
+def test_a_late_read_sees_the_past_of_its_frame_and_later_prompts_without_their_pointers() -> None:
+    bank = MemoryBank(EngineCapacity(frame_slots=16))
+    prompt(bank, 0)
+    for frame in range(1, 40):
+        track(bank, frame)
+    prompt(bank, 35)
+    late = 39 - 15
+    tracked = set(range(1, 40)) - {35}
+    memory, pointer = expected({0, 35}, tracked, late)
+    assert entries(bank, late) == memory
+    assert pointers(bank, late) == pointer
+
+
+def test_objects_of_one_read_age_on_their_own() -> None:
+    bank = MemoryBank(EngineCapacity())
+    prompt(bank, 0, row=0)
+    prompt(bank, 8, row=2)
+    rows = np.array([0, 2])
+    for frame in range(1, 11):
+        track(bank, frame, rows[:1] if frame <= 8 else rows)
+    read = bank.read(rows, 11)
+    assert read.valid.sum(axis=1).tolist() == [7, 3]
+    assert read.pointer_valid.sum(axis=1).tolist() == [11, 3]
+    assert read.kind[0].tolist() == [MemoryKind.CONDITIONING] * 4 + [MemoryKind.RECENT] * 6
+
+
+def test_a_cleared_row_reads_nothing() -> None:
+    bank = MemoryBank(EngineCapacity())
+    prompt(bank, 0)
+    track(bank, 1)
+    bank.clear(1)
+    assert entries(bank, 2) == set()
+    assert pointers(bank, 2) == set()
+    assert (bank.frames[1] == EMPTY).all()
