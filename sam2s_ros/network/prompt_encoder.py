@@ -60,9 +60,9 @@ class PromptEncoder(nn.Module):
         points = torch.cat((points + 0.5, padding), dim=1)
         labels = torch.cat((labels, labels.new_full((labels.shape[0], 1), NOT_A_POINT)), dim=1)
         position = self.pe_layer(points / self.image_size)
-        kind = torch.cat([self.not_a_point_embed.weight, *self.point_embeddings.parameters()])[labels.long() + 1]
+        kinds = torch.cat([self.not_a_point_embed.weight, *self.point_embeddings.parameters()])
         is_point = (labels != NOT_A_POINT).unsqueeze(-1).to(position.dtype)
-        return position * is_point + kind
+        return position * is_point + kinds[labels.long() + 1]
 
     def dense(self, mask: Tensor | None) -> Tensor:
         """Mask logits [N, 1, 4h, 4w] -> [N, C, h, w]; None -> the learned absence [1, C, 1, 1]."""
