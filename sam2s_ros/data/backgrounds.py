@@ -75,6 +75,7 @@ class TissueLibrary:
         return procedural
 
 
+@lru_cache(maxsize=2)
 def load_tissue_library(data_root: Path | None) -> TissueLibrary:
     """Library of the training stills under `data_root`; without a root, procedural tissue only.
 
@@ -114,8 +115,10 @@ def colour_shift(rng: np.random.Generator, strength: float = 1.0) -> FloatArray:
 
 
 def recolour(rng: np.random.Generator, picture: ByteArray, strength: float = 1.0) -> ByteArray:
-    """A picture, uint8 RGB, with a random colour shift."""
-    return cv2.transform(picture, colour_shift(rng, strength))
+    """A picture, uint8 RGB, with a random colour shift; the mean brightness stays within 35 to 165."""
+    shift = colour_shift(rng, strength)
+    mean = float((shift[:, :3] @ picture[::8, ::8].reshape(-1, 3).mean(axis=0) + shift[:, 3]).mean())
+    return cv2.transform(picture, shift * (np.clip(mean, 35.0, 165.0) / max(mean, 1.0)))
 
 
 @dataclass(frozen=True)

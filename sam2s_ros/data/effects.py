@@ -7,14 +7,13 @@ from functools import lru_cache
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from sam2s_ros.data.arrays import BoolArray, ByteArray, FloatArray
 from sam2s_ros.data.motion import Trajectory, constant_trajectory, random_trajectory
 
 
 @lru_cache(maxsize=8)
-def _noise_tile(size: tuple[int, int]) -> NDArray[np.int16]:
+def _noise_tile(size: tuple[int, int]) -> ByteArray:
     """Unit noise times 64, int16 [2 * height, 2 * width, 3], partly correlated as after demosaicing."""
     rng = np.random.default_rng(5)
     tile = rng.normal(0, 1, (2 * size[0], 2 * size[1], 3)).astype(np.float32)
@@ -37,7 +36,7 @@ def _cloud(number: int) -> FloatArray:
 class CameraEffects:
     """Camera effects of one video; every random choice is made once, drifts follow `drift`."""
 
-    gain: FloatArray  # [height, width] static light falloff
+    gain: FloatArray  # [height, width, 3] static light falloff
     circle: BoolArray | None  # [height, width] True inside the visible circle
     drift: Trajectory  # [5]: log brightness, log red, log blue, log gamma, smoke
     fog: float  # 0..1
@@ -52,8 +51,7 @@ class CameraEffects:
     def apply(self, frame: ByteArray, time: float) -> ByteArray:
         """The frame as the camera delivers it, uint8 RGB [height, width, 3]."""
         brightness, red, blue, gamma, smoke = (float(v) for v in self.drift.at(time))
-        image = frame.astype(np.float32)
-        image *= self.gain[..., None]
+        image: FloatArray = cv2.multiply(frame, self.gain, dtype=cv2.CV_32F)
         if self.smoke > 0:
             image = self._add_smoke(image, time, self.smoke * float(np.clip(0.6 + smoke, 0.0, 1.0)))
         if self.fog > 0:
@@ -62,16 +60,15 @@ class CameraEffects:
             image = cv2.GaussianBlur(image, (0, 0), self.defocus)
         elif self.sharpen > 0:
             image += self.sharpen * (image - cv2.GaussianBlur(image, (0, 0), 1.0))
-        result = np.clip(image, 0, 255).astype(np.uint8)
+        result: ByteArray = np.clip(image, 0, 255, out=image).astype(np.uint8)
         result = cv2.LUT(result, _tone_table(brightness, red, blue, gamma))
         if self.noise > 0.3:
             result = self._add_noise(result, time)
         if self.circle is not None:
             result *= self.circle[..., None]
         if self.jpeg_quality:
-            result = cv2.imdecode(
-                cv2.imencode(".jpg", result, [cv2.IMWRITE_JPEG_QUALITY, self.jpeg_quality])[1], 1
-            )
+            coded = cv2.imencode(".jpg", result, [cv2.IMWRITE_JPEG_QUALITY, self.jpeg_quality])[1]
+            result = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR))
         return result
 
     def _add_smoke(self, image: FloatArray, time: float, amount: float) -> FloatArray:
@@ -88,8 +85,7 @@ class CameraEffects:
         phase = (int(time * 1e4) * 7919 + self.seed) % (height * width)
         y, x = phase // width, phase % width
         tile = _noise_tile((height, width))[y : y + height, x : x + width]
-        noisy = image.astype(np.int16) + ((tile * int(self.noise * 4)) // 256)
-        return np.clip(noisy, 0, 255).astype(np.uint8)
+        return cv2.addWeighted(image, 1.0, tile, self.noise / 64.0, 0.0, dtype=cv2.CV_8U)
 
 
 def _tone_table(brightness: float, red: float, blue: float, gamma: float) -> ByteArray:
@@ -109,7 +105,7 @@ def random_effects(
     fall = float(rng.uniform(0, 0.55)) * strength
     gain = (1.0 + 0.5 * fall - fall * distance ** rng.uniform(1.2, 2.5)).clip(0.1, 1.6).astype(np.float32)
     circle = None
-    if rng.random() < 0.16:
+    if rng.random() < 0.15 * strength:
         off = rng.normal(0, 0.05, 2)
         radius = (
             rng.uniform(0.9, 1.25, 2)
@@ -130,7 +126,7 @@ def random_effects(
         else random_trajectory(rng, duration, first, sampler, (0.3, 2.0), 0.2, 0.1 * scale)
     )
     return CameraEffects(
-        gain=gain,
+        gain=cv2.merge((gain, gain, gain)),
         circle=circle,
         drift=drift,
         fog=float(rng.uniform(0, 0.25)) * strength if rng.random() < 0.2 else 0.0,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from sam2s_ros.data.arrays import FloatArray
+from sam2s_ros.data.arrays import ByteArray, FloatArray
 from sam2s_ros.data.sprites import BRIGHT_STEEL, Metal, Sprite, make_sprite, metal_part, random_metal, smear
 
 SHAFT_LENGTH = 18.0
@@ -156,7 +156,7 @@ def _decorate_shaft(rng: np.random.Generator, albedo: FloatArray) -> None:
         )
     if rng.random() < 0.3:  # lettering along the shaft, drawn at equal scale and then squeezed
         letters = "".join(rng.choice(list("ABCDEHILMNORSTU0123456789 "), int(rng.integers(3, 10))))
-        strip = np.zeros((height, int(4 * height)), np.uint8)
+        strip: ByteArray = np.zeros((height, int(4 * height)), np.uint8)
         cv2.putText(
             strip, letters, (4, height // 2 + 8), cv2.FONT_HERSHEY_SIMPLEX, rng.uniform(0.5, 1.0), 255, 2
         )
@@ -307,7 +307,7 @@ def _jaw_outline(
     sweep = bend * t**2 * length * 0.5
     outer = (base + (tip - base) * t ** rng.uniform(0.6, 1.6)) * np.sqrt(np.clip(1.0 - t**8, 0.0, 1.0)) + 0.01
     inner_t = np.linspace(1, 0, 28, dtype=np.float32)
-    teeth = 0.05 * (np.arange(28) % 2) if toothed else np.zeros(28)
+    teeth = 0.05 * (np.arange(28) % 2) * float(toothed)
     outer_line = np.stack([t * length, sweep + outer], axis=1)
     inner_line = np.stack([inner_t * length, bend * inner_t**2 * length * 0.5 + teeth], axis=1)
     hub = np.array([[-0.2, -0.05], [-0.25, base * 0.5], [-0.15, base * 0.9]], np.float32)
@@ -321,8 +321,8 @@ def _jaw_outline(
         holes.append(np.concatenate(ring).astype(np.float32))
     grooves = []
     if rng.random() < 0.4:
-        for x in np.arange(0.25, length * 0.95, rng.uniform(0.1, 0.25)):
-            grooves.append(np.array([[x, 0.0], [x, base * rng.uniform(0.2, 0.6)]], np.float32))
+        for at in np.arange(0.25, length * 0.95, rng.uniform(0.1, 0.25)):
+            grooves.append(np.array([[at, 0.0], [at, base * rng.uniform(0.2, 0.6)]], np.float32))
     return outline, holes, grooves
 
 

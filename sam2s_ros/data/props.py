@@ -59,7 +59,7 @@ class Blob:
         mask = np.zeros((height, width), np.uint8)
         shifted = np.round((outline - [layer.x, layer.y]) * 16).astype(np.int32)
         cv2.fillPoly(mask, [shifted.reshape(-1, 1, 2)], 255, cv2.LINE_AA, 4)
-        alpha = mask.astype(np.float32) / 255.0
+        alpha: FloatArray = mask.astype(np.float32) / 255.0
         if softness > 0.6:
             alpha = cv2.GaussianBlur(alpha, (0, 0), softness)
         shade = 1.0 + self.bulge * (_blurred(mask, 0.3 * self.radius * view.size[0]) - 0.6)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import cv2
@@ -186,6 +187,7 @@ def augmented_clip(
     )
 
 
+@lru_cache(maxsize=1)
 def vocalfolds_sequences(data_root: Path, size: int) -> list[CachedSequence]:
     """The training sequences of the vocalfolds data set, cached at 1.25 x `size`."""
     root = data_root / "train/vocalfolds"
@@ -194,6 +196,7 @@ def vocalfolds_sequences(data_root: Path, size: int) -> list[CachedSequence]:
     return [cache_sequence(sequence, (side, side), CLASS_WEIGHTS) for sequence in sequences]
 
 
+@lru_cache(maxsize=1)
 def davis_sequences(data_root: Path, size: int) -> list[CachedSequence]:
     """The training videos of DAVIS, cached with 1.15 x `size` rows."""
     root = data_root / "train/davis2016_val"

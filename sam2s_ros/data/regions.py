@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +31,7 @@ def _segment(picture: ByteArray, variant: int, regions: int) -> ByteArray:
     small = cv2.resize(picture, (round(width * scale), 160), interpolation=cv2.INTER_AREA)
     small = cv2.bilateralFilter(small, 7, 40, 5)
     markers = _grid_markers(small.shape[:2], np.random.default_rng([17, variant]))
-    labels = cv2.watershed(small, markers)
+    labels: NDArray[Any] = cv2.watershed(small, markers)
     labels[labels < 1] = 0
     grown = cv2.dilate(labels.astype(np.float32), np.ones((3, 3), np.uint8)).astype(np.int32)
     labels = np.where(labels == 0, np.maximum(grown, 1), labels)
@@ -37,7 +39,7 @@ def _segment(picture: ByteArray, variant: int, regions: int) -> ByteArray:
     return cv2.resize(merged, (width, height), interpolation=cv2.INTER_NEAREST)
 
 
-def _grid_markers(shape: tuple[int, ...], rng: np.random.Generator, step: int = 16) -> NDArray[np.int32]:
+def _grid_markers(shape: tuple[int, ...], rng: np.random.Generator, step: int = 16) -> NDArray[Any]:
     markers = np.zeros(shape, np.int32)
     ys, xs = np.meshgrid(
         np.arange(step // 2, shape[0], step), np.arange(step // 2, shape[1], step), indexing="ij"
@@ -49,7 +51,7 @@ def _grid_markers(shape: tuple[int, ...], rng: np.random.Generator, step: int = 
     return markers
 
 
-def _merge(labels: NDArray[np.int32], colour: FloatArray, regions: int) -> ByteArray:
+def _merge(labels: NDArray[Any], colour: FloatArray, regions: int) -> ByteArray:
     """Merge neighbouring superpixels until `regions` remain; small ones are merged early."""
     count = int(labels.max()) + 1
     size = np.bincount(labels.ravel(), minlength=count).astype(np.float64)
@@ -65,16 +67,16 @@ def _merge(labels: NDArray[np.int32], colour: FloatArray, regions: int) -> ByteA
         distance = np.linalg.norm(mean[:, None] - mean[None], axis=-1)
         balance = size[:, None] * size[None] / np.maximum(size[:, None] + size[None], 1.0)
         cost = np.where(touching & alive[:, None] & alive[None], (distance + 2.0) * np.sqrt(balance), np.inf)
-        a, b = np.unravel_index(int(np.argmin(cost)), cost.shape)
-        if not np.isfinite(cost[a, b]):
+        first, second = divmod(int(np.argmin(cost)), cost.shape[1])
+        if not np.isfinite(cost[first, second]):
             break
-        parent[parent == b] = a
-        size[a] += size[b]
-        total[a] += total[b]
-        size[b] = 0.0
-        alive[b] = False
-        touching[a] |= touching[b]
-        touching[:, a] |= touching[:, b]
-        touching[a, a] = False
+        parent[parent == second] = first
+        size[first] += size[second]
+        total[first] += total[second]
+        size[second] = 0.0
+        alive[second] = False
+        touching[first] |= touching[second]
+        touching[:, first] |= touching[:, second]
+        touching[first, first] = False
     _, compact = np.unique(parent[labels], return_inverse=True)
     return (compact.reshape(labels.shape) + 1).astype(np.uint8)

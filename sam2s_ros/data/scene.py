@@ -64,26 +64,36 @@ class Scene:
             if body.shadow is not None:
                 cast_shadow(canvas, layer, body.shadow, self.view)
             composite(canvas, labels, layer, index + 1)
-        frame = close_canvas(canvas)
+        return self._deliver(close_canvas(canvas), time), labels
+
+    def _deliver(self, frame: ByteArray, time: float) -> ByteArray:
+        """Bring a rendered frame to the output's size; camera effects are applied at the smaller of both sizes."""
+        output = (self.output[1], self.output[0])
+        if self.output[0] > self.view.size[0]:
+            return cv2.resize(self.effects.apply(frame, time), output, interpolation=cv2.INTER_LINEAR)
         if self.output != self.view.size:
-            shrink = cv2.INTER_AREA if self.output[0] <= self.view.size[0] else cv2.INTER_LINEAR
-            frame = cv2.resize(frame, (self.output[1], self.output[0]), interpolation=shrink)
-        return self.effects.apply(frame, time), labels
+            frame = cv2.resize(frame, output, interpolation=cv2.INTER_AREA)
+        return self.effects.apply(frame, time)
 
     def object_mask(self, labels: ByteArray, body: int) -> BoolArray:
         """Visible mask bool [height, width] of a body at the output's resolution."""
         mask = np.where(labels == body + 1, np.uint8(255), np.uint8(0))
+        circle = self.effects.circle
+        enlarged = self.output[0] > self.view.size[0]
+        if enlarged and circle is not None:
+            mask *= circle
         if self.output != self.view.size:
-            shrink = cv2.INTER_AREA if self.output[0] <= self.view.size[0] else cv2.INTER_LINEAR
-            mask = cv2.resize(mask, (self.output[1], self.output[0]), interpolation=shrink)
+            method = cv2.INTER_LINEAR if enlarged else cv2.INTER_AREA
+            mask = cv2.resize(mask, (self.output[1], self.output[0]), interpolation=method)
         visible = mask > 127
-        return visible if self.effects.circle is None else visible & self.effects.circle
+        return visible if circle is None or enlarged else visible & circle
 
     def visible_shares(self, labels: ByteArray) -> FloatArray:
         """Visible share of the frame [bodies] of each body."""
-        small = cv2.resize(labels, (self.output[1], self.output[0]), interpolation=cv2.INTER_NEAREST)
+        small = labels
         if self.effects.circle is not None:
-            small = small * self.effects.circle
+            height, width = self.effects.circle.shape
+            small = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST) * self.effects.circle
         counts = np.bincount(small.ravel(), minlength=len(self.bodies) + 1)
         return counts[1 : len(self.bodies) + 1] / small.size
 
@@ -116,7 +126,7 @@ class Scene:
         )
         ring = np.stack([np.cos(angle), np.sin(angle)], axis=1) * wave[:, None] * immersion.radius
         points = np.round((centre + self.view.pixels(ring.astype(np.float32))) * 16).astype(np.int32)
-        cover = np.zeros(layer.rgba.shape[:2], np.float32)
+        cover: FloatArray = np.zeros(layer.rgba.shape[:2], np.float32)
         cv2.fillPoly(cover, [points.reshape(-1, 1, 2)], 1.0, cv2.LINE_AA, 4)
         cover = cv2.GaussianBlur(cover, (0, 0), 0.004 * self.view.size[0] + 0.5)
         scale_in_place(layer.rgba, 1.0 - cover)
@@ -216,7 +226,7 @@ def random_scene(
         deformation=random_deformation(rng, float(rng.uniform(0.0, 1.5))),
         bodies=tuple(bodies),
         immersions=immersions,
-        effects=random_effects(rng, duration, output, 0.4 if style.plain else 1.0),
+        effects=random_effects(rng, duration, min(size, output), 0.4 if style.plain else 1.0),
         grid=CoarseGrid(size, aspect),
     )
 
@@ -228,7 +238,7 @@ def _random_instruments(
     da_vinci = rng.random() < style.da_vinci
     design = _design(rng, style, da_vinci)
     thinnest = 0.085 if da_vinci else 0.04
-    base_width = float(np.exp(rng.uniform(np.log(thinnest), np.log(0.21))))
+    base_width = float(np.exp(rng.uniform(np.log(thinnest), np.log(0.14 if style.plain else 0.21))))
     pace = float(np.exp(rng.normal(-0.2, 0.5)))
     angle = rng.uniform(0, 2 * np.pi)
     result = []

@@ -42,12 +42,12 @@ def render_sequence(
 
     Every object is an instrument that is visible in the first frame; masks show visible parts and never overlap.
     plain: calm camera effects and no distractors. data_root: folder with `train/` for real backgrounds; None draws
-    procedural tissue. render_scale: rendering size relative to the output; by default it is limited to 480 rows.
+    procedural tissue. render_scale: rendering size relative to the output; by default it is limited to 360 rows.
     leaving: chance that an instrument leaves the image at times.
     """
     if objects < 1 or num_frames < 1:
         raise ValueError(f"objects ({objects}) and num_frames ({num_frames}) must be at least 1")
-    scale = min(1.0, 480.0 / size_hw[0]) if render_scale is None else render_scale
+    scale = min(1.0, 360.0 / size_hw[0]) if render_scale is None else render_scale
     scene = _visible_scene(
         seed, num_frames / fps, size_hw, instrument_style(objects, plain, scale, leaving), data_root
     )

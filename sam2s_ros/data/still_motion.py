@@ -1,4 +1,4 @@
-"""Stills set in motion: a labelled or segmented picture that moves and bends, with cut-outs of other pictures over it."""
+"""Stills set in motion: a labelled or segmented picture that moves and bends, with cut-outs of others over it."""
 
 from __future__ import annotations
 
@@ -151,7 +151,8 @@ class StillSource(ClipSource):
         """A tool, a tube or an animal cut out of a random labelled frame."""
         sequence = self._labelled[int(rng.integers(len(self._labelled)))]
         index = int(rng.integers(len(sequence.frames)))
-        values = [v for v in (5, 6) if v in sequence.classes] or list(sequence.classes)
+        values: list[int] = [v for v in (5, 6) if v in sequence.classes]
+        values = values or list(sequence.classes)
         value = int(values[int(rng.integers(len(values)))])
         return cut_out(sequence.frames[index], sequence.labels[index] == value)
 

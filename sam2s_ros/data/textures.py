@@ -131,7 +131,7 @@ def tissue_plate(rng: np.random.Generator, size: tuple[int, int] = (400, 480)) -
     height_map = smooth_noise(rng, size, int(rng.integers(1, 6)), 4, rng.uniform(0.25, 0.55))
     for colour in colours[1:]:
         level = rng.uniform(0.35, 0.7)
-        softness = float(np.exp(rng.uniform(np.log(0.03), np.log(0.6))))
+        softness = float(np.exp(rng.uniform(np.log(0.06), np.log(0.8))))
         weight = np.clip((blend - level) / softness + 0.5, 0.0, 1.0)
         if rng.random() < 0.35:
             height_map = height_map + 0.12 * weight
