@@ -7,7 +7,7 @@ VENV := $(CURDIR)/.venv
 STAMPS := $(VENV)/.stamps
 BIN := $(VENV)/bin
 BUILD := $(VENV)/.build/sam2s_msgs
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 MESSAGES := $(sort $(wildcard sam2s_msgs/*.* sam2s_msgs/cmake/* sam2s_msgs/msg/* sam2s_msgs/srv/*))
 
 # A sourced ROS distribution, or a parent that runs in another virtual environment, must not leak into this one.
@@ -71,16 +71,18 @@ $(STAMPS)/venv:
 	@mkdir -p $(STAMPS) && touch $@
 
 $(STAMPS)/runtime: requirements.txt constraints.txt $(STAMPS)/venv
-	$(PIP) install -r requirements.txt
+	@echo "Installing requirements.txt into .venv; the first time, some minutes of download"
+	@$(PIP) install -r requirements.txt
 	@touch $@
 
 $(STAMPS)/develop: requirements-dev.txt requirements-reference.txt $(STAMPS)/runtime
-	$(PIP) install -r requirements-dev.txt
-	SAM2_BUILD_CUDA=0 $(PIP) install --no-deps --no-build-isolation -r requirements-reference.txt
+	@echo "Installing requirements-dev.txt and the public SAM 2 reference into .venv"
+	@$(PIP) install -r requirements-dev.txt
+	@SAM2_BUILD_CUDA=0 $(PIP) install --no-deps --no-build-isolation -r requirements-reference.txt
 	@touch $@
 
 $(STAMPS)/project: setup.py setup.cfg $(STAMPS)/runtime
-	$(PIP) install --no-deps --no-build-isolation -e .
+	@$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(STAMPS)/messages: $(MESSAGES) $(STAMPS)/runtime

@@ -37,6 +37,8 @@ setup(
     entry_points={
         "console_scripts": [
             f"sam2s = {NAME}.cli:main",
+            f"replay = {NAME}.nodes.replay:main",
+            f"synthetic_camera = {NAME}.nodes.synthetic_camera:main",
             f"tracker = {NAME}.nodes.tracker_node:main",
         ],
     },
