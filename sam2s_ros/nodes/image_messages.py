@@ -8,6 +8,7 @@ uses one message with a preallocated ``array.array`` and a NumPy view on it: ass
 from __future__ import annotations
 
 import array
+import importlib.util
 from typing import Any
 
 import cv2
@@ -45,7 +46,7 @@ def image_to_rgb(message: Image) -> UInt8Array:
         return _convert_rare_encoding(message)
     channels, conversion = _DIRECT[message.encoding]
     pixels = _pixels(message, row_bytes=message.width * channels, channels=channels)
-    return pixels if conversion is None else cv2.cvtColor(pixels, conversion)
+    return pixels if conversion is None else np.asarray(cv2.cvtColor(pixels, conversion), np.uint8)
 
 
 def compressed_to_rgb(message: CompressedImage) -> UInt8Array:
@@ -67,7 +68,7 @@ def compressed_to_rgb(message: CompressedImage) -> UInt8Array:
         raise ImageMessageError(
             f"{name}: OpenCV cannot decode it; send JPEG or PNG, or use image_transport: raw"
         )
-    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def _pixels(message: Image, row_bytes: int, channels: int) -> UInt8Array:
@@ -91,22 +92,14 @@ def _check_size(message: Image, row_bytes: int) -> None:
 def _convert_rare_encoding(message: Image) -> UInt8Array:
     """Bayer, YUV, 16 bit and the like: by cv_bridge where a ROS distro brings it, else by rosbags-image."""
     name = f"image {message.width}x{message.height} with encoding '{message.encoding}'"
-    try:
-        from cv_bridge import CvBridge
-    except ImportError:
-        convert = _convert_with_rosbags
-    else:
-
-        def convert(image: Image) -> UInt8Array:
-            return CvBridge().imgmsg_to_cv2(image, "rgb8")
-
+    convert = (
+        _convert_with_rosbags if importlib.util.find_spec("cv_bridge") is None else _convert_with_cv_bridge
+    )
     try:
         rgb = convert(message)
     except ImageMessageError:
         raise
-    except (
-        Exception
-    ) as error:  # cv_bridge and rosbags raise their own types and cv2.error, TypeError, KeyError
+    except Exception as error:  # cv_bridge, rosbags and cv2 each raise their own types
         raise ImageMessageError(
             f"{name}: cannot be converted to rgb8 ({error}); publish rgb8 or bgr8"
         ) from error
@@ -115,6 +108,12 @@ def _convert_rare_encoding(message: Image) -> UInt8Array:
             f"{name}: became {rgb.dtype} {rgb.shape} instead of rgb8; publish rgb8 or bgr8"
         )
     return rgb
+
+
+def _convert_with_cv_bridge(message: Image) -> UInt8Array:
+    from cv_bridge import CvBridge
+
+    return np.asarray(CvBridge().imgmsg_to_cv2(message, "rgb8"))
 
 
 def _convert_with_rosbags(message: Image) -> UInt8Array:
@@ -127,12 +126,11 @@ def _convert_with_rosbags(message: Image) -> UInt8Array:
     _check_size(message, row_bytes)
     if message.step > row_bytes:
         message = _without_padding(message, row_bytes)
-    return message_to_cvimage(message, "rgb8")
+    return np.asarray(message_to_cvimage(message, "rgb8"))
 
 
 def _without_padding(message: Image, row_bytes: int) -> Image:
-    rows = len(message.data) // message.step
-    padded = np.ndarray((rows, row_bytes), np.uint8, message.data, 0, (message.step, 1))
+    padded = np.ndarray((message.height, row_bytes), np.uint8, message.data, 0, (message.step, 1))
     return Image(
         header=message.header,
         height=message.height,

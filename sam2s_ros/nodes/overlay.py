@@ -56,7 +56,7 @@ def draw_overlay(
 
 
 def _colours(label_image: UInt8Array) -> UInt8Array:
-    return cv2.LUT(cv2.merge([label_image] * 3), PALETTE_RGB[None])
+    return np.asarray(cv2.LUT(cv2.merge([label_image] * 3), PALETTE_RGB[None]), np.uint8)
 
 
 def _put_text(

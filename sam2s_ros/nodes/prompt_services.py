@@ -163,6 +163,8 @@ class PromptServices:
             raise NoImageError(
                 f"no image has arrived yet on {self._host.image_topic()}: start the camera, then prompt"
             )
+        if result.needs_reset:
+            raise ImageSizeChangedError(f"{result.needs_reset} (~/reset)")
         stamp_ns = stamp_to_ns(prompt.stamp) or result.stamp_ns
         return stamp_ns, prompt_from_message(prompt, result.image_size)
 

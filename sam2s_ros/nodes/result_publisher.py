@@ -85,8 +85,7 @@ class ResultPublisher:
             self._newest.stage_latencies = stage_latencies(stages)
             status = TrackedObjectArray.STALE if frame.result.needs_reset else TrackedObjectArray.OK
             self._send(status, f"{frame.result.needs_reset} (~/reset)" if frame.result.needs_reset else "")
-        if self._detections is not None and self._detections.get_subscription_count():
-            self._detections.publish(detections_message(self._vision, self._newest))
+        self._publish_detections()
         self._publish_pictures(frame)
         self._last_publish_s = time.perf_counter() - filled
 
@@ -138,6 +137,11 @@ class ResultPublisher:
         message.engine = f"{self._engine.name} {self._engine.precision} {self._engine.device}"
         message.latency = math.nan
         return message
+
+    def _publish_detections(self) -> None:
+        publisher, vision = self._detections, self._vision
+        if publisher is not None and vision is not None and publisher.get_subscription_count():
+            publisher.publish(detections_message(vision, self._newest))
 
     def _publish_pictures(self, frame: TrackedFrame) -> None:
         wants_labels = self._settings.labels_always or self._labels.get_subscription_count() > 0

@@ -1,0 +1,259 @@
+"""A tracker node in its own process and a client that talks to it over DDS, for the tests of the node."""
+
+from __future__ import annotations
+
+import array
+import functools
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+rclpy = pytest.importorskip("rclpy", reason="rclpy is not installed: make setup")
+pytest.importorskip("sam2s_msgs.msg", reason="the messages are not built: make setup")
+isolation = pytest.importorskip("rmw_test_fixture_implementation", reason="install requirements-dev.txt")
+
+from lifecycle_msgs.srv import ChangeState, GetState  # noqa: E402
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor  # noqa: E402
+from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data  # noqa: E402
+from sensor_msgs.msg import CompressedImage, Image  # noqa: E402
+from std_srvs.srv import Trigger  # noqa: E402
+
+from sam2s_msgs.msg import BoundingBox2D, LabelTable, Point2D, RleMask, TrackedObjectArray  # noqa: E402
+from sam2s_msgs.srv import AddObject, ListObjects, RefineObject, RemoveObject  # noqa: E402
+
+TIMEOUT_S = 60.0  # generous: a busy machine takes 20 s to import torch
+SIZE = (96, 128)  # height, width of the small test images
+SERVICES = {
+    "add_object": AddObject,
+    "refine_object": RefineObject,
+    "remove_object": RemoveObject,
+    "list_objects": ListObjects,
+    "reset": Trigger,
+    "change_state": ChangeState,
+    "get_state": GetState,
+}
+
+
+@functools.cache
+def random_weights() -> Path:
+    """Weights of the nano preset at random, always the same, with every object present; independent of training."""
+    import torch
+
+    from sam2s_ros.network import PRESETS
+    from sam2s_ros.network.checkpoint import save_checkpoint
+    from sam2s_ros.network.sam2 import Sam2Network
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        state = Sam2Network(PRESETS["nano"]).state_dict()
+    present = [name for name in state if "pred_obj_score_head" in name and name.endswith("bias")]
+    state[present[-1]] += 10.0
+    path = Path(tempfile.mkdtemp(prefix="sam2s_test_")) / "random_nano.safetensors"
+    save_checkpoint(path, state, "nano", "none")
+    return path
+
+
+def scene(number: int, size: tuple[int, int] = SIZE) -> np.ndarray:
+    """A grey gradient with a bright block that moves by 2 px per image, uint8 [H, W, 3]."""
+    height, width = size
+    image = np.repeat(np.linspace(40, 120, width, dtype=np.uint8)[None, :, None], height, axis=0).repeat(3, axis=2)
+    x = 10 + 2 * number % (width // 2)
+    image[20:50, x : x + 30] = (220, 60, 60)
+    return image
+
+
+def image_message(pixels: np.ndarray, stamp: Any, encoding: str = "rgb8", frame_id: str = "endoscope") -> Image:
+    """An Image message of uint8 [H, W, C] or [H, W]."""
+    message = Image(height=pixels.shape[0], width=pixels.shape[1], encoding=encoding)
+    message.step = int(pixels.strides[0])
+    message.data = array.array("B", np.ascontiguousarray(pixels).tobytes())
+    message.header.stamp, message.header.frame_id = stamp, frame_id
+    return message
+
+
+@contextmanager
+def isolated_ros() -> Iterator[None]:
+    """rclpy in a ROS domain that no other test on this machine uses; processes started inside inherit it."""
+    with isolation.RMWTestIsolator():
+        rclpy.init()
+        try:
+            yield
+        finally:
+            rclpy.try_shutdown()
+
+
+class NodeProcess:
+    """`tracker` in its own process; its log is kept in `log()`."""
+
+    def __init__(self, parameters: dict[str, Any], environment: dict[str, str] | None = None) -> None:
+        settings = {"model": str(random_weights()), "stale_after_s": 1.0, **parameters}
+        arguments = [part for name, value in settings.items() for part in ("-p", f"{name}:={_yaml(value)}")]
+        self._log = tempfile.NamedTemporaryFile("w+", prefix="tracker_", suffix=".log")  # noqa: SIM115
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "sam2s_ros.nodes.tracker_node", "--ros-args", *arguments],
+            env={**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})},
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+        )
+
+    def log(self) -> str:
+        return Path(self._log.name).read_text()
+
+    def end(self, signal_number: int = signal.SIGTERM) -> int:
+        """Send the signal and return the exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal_number)
+        try:
+            return self.process.wait(TIMEOUT_S)
+        finally:
+            self.process.kill()
+
+
+def _yaml(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+class Client:
+    """Publishes images and collects what the node publishes; a thread spins it."""
+
+    def __init__(self) -> None:
+        self.node = rclpy.create_node("test_client")
+        self.images = self.node.create_publisher(Image, "image", qos_profile_sensor_data)
+        self.compressed = self.node.create_publisher(CompressedImage, "image/compressed", qos_profile_sensor_data)
+        self.arrays: list[TrackedObjectArray] = []
+        self.labels: list[Image] = []
+        self.tables: list[LabelTable] = []
+        self.overlays: list[Image] = []
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self.node.create_subscription(TrackedObjectArray, "/tracker/objects", self.arrays.append, 50)
+        self.node.create_subscription(Image, "/tracker/labels", self.labels.append, 50)
+        self.node.create_subscription(LabelTable, "/tracker/label_table", self.tables.append, latched)
+        self._services = {
+            name: self.node.create_client(kind, f"/tracker/{name}") for name, kind in SERVICES.items()
+        }
+        self._executor = SingleThreadedExecutor()
+        self._executor.add_node(self.node)
+        self._thread = threading.Thread(target=self._spin, daemon=True)
+        self._thread.start()
+        self._sent = 0
+
+    def watch_overlay(self) -> Any:
+        """Subscribe ~/overlay, which is only drawn while somebody does."""
+        return self.node.create_subscription(Image, "/tracker/overlay", self.overlays.append, 5)
+
+    def close(self) -> None:
+        self._executor.shutdown()
+        self._thread.join(TIMEOUT_S)
+        self.node.destroy_node()
+
+    def _spin(self) -> None:
+        try:
+            self._executor.spin()
+        except ExternalShutdownException:
+            pass
+
+    def wait(self, condition: Callable[[], Any], what: str, timeout_s: float = TIMEOUT_S) -> Any:
+        """Poll until the condition is true and return its value."""
+        deadline = time.monotonic() + timeout_s
+        while not (value := condition()):
+            assert time.monotonic() < deadline, f"waited {timeout_s:g} s for {what}"
+            time.sleep(0.01)
+        return value
+
+    def connect(self) -> None:
+        """Wait until the node is there, configured and subscribed."""
+        self.wait(lambda: self.images.get_subscription_count() + self.compressed.get_subscription_count(), "the node")
+        self.wait(lambda: self._services["add_object"].service_is_ready(), "its services")
+        self.wait(lambda: self.arrays, "its heartbeat")
+        self.wait(lambda: self.node.count_subscribers("/tracker/labels"), "discovery")
+
+    def now(self) -> Any:
+        return self.node.get_clock().now().to_msg()
+
+    def send(self, pixels: np.ndarray | None = None, encoding: str = "rgb8") -> Any:
+        """Publish one image and return its stamp."""
+        self._sent += 1
+        stamp = self.now()
+        self.images.publish(image_message(scene(self._sent) if pixels is None else pixels, stamp, encoding))
+        return stamp
+
+    def track(self, pixels: np.ndarray | None = None, encoding: str = "rgb8") -> TrackedObjectArray:
+        """Publish one image and wait for its objects."""
+        stamp = self.send(pixels, encoding)
+        return self.array_of(stamp)
+
+    def array_of(self, stamp: Any) -> TrackedObjectArray:
+        """The array with this header stamp."""
+
+        def find() -> TrackedObjectArray | None:
+            return next((one for one in list(self.arrays) if one.header.stamp == stamp), None)
+
+        return self.wait(find, f"the objects of the image stamped {stamp}")
+
+    def newest_array(self, condition: Callable[[TrackedObjectArray], Any], what: str) -> TrackedObjectArray:
+        """The newest array, as soon as it fulfils the condition."""
+        self.wait(lambda: self.arrays and condition(self.arrays[-1]), what)
+        return self.arrays[-1]
+
+    def call(self, service: str, **fields: Any) -> Any:
+        """Call a service of the node and return its response."""
+        client = self._services[service]
+        self.wait(client.service_is_ready, f"service {service}")
+        future = client.call_async(SERVICES[service].Request(**fields))
+        self.wait(future.done, f"the response of {service}")
+        return future.result()
+
+    def transition(self, transition_id: int) -> bool:
+        """Ask for a lifecycle transition; whether it succeeded."""
+        request = ChangeState.Request()
+        request.transition.id = transition_id
+        client = self._services["change_state"]
+        self.wait(client.service_is_ready, "the lifecycle service")
+        future = client.call_async(request)
+        self.wait(future.done, f"lifecycle transition {transition_id}")
+        return bool(future.result().success)
+
+    def state(self) -> str:
+        """Label of the node's lifecycle state."""
+        return str(self.call("get_state").current_state.label)
+
+
+def clicks(*points: tuple[float, float], labels: list[int] | None = None) -> dict[str, Any]:
+    """Prompt fields for clicks, positive unless labels are given."""
+    return {
+        "points": [Point2D(x=float(x), y=float(y)) for x, y in points],
+        "point_labels": [1] * len(points) if labels is None else labels,
+    }
+
+
+def box(x_min: float, y_min: float, x_max: float, y_max: float) -> dict[str, Any]:
+    """Prompt fields for a box."""
+    corners = BoundingBox2D(x_min=float(x_min), y_min=float(y_min), x_max=float(x_max), y_max=float(y_max))
+    return {"has_box": True, "box": corners}
+
+
+def mask(pixels: np.ndarray) -> dict[str, Any]:
+    """Prompt fields for a mask, bool [H, W]."""
+    from sam2s_ros.tracking import rle
+
+    height, width = pixels.shape
+    counts = array.array("I", rle.encode(pixels).tobytes())
+    return {"mask": RleMask(height=height, width=width, counts=counts)}
+
+
+def block_mask(size: tuple[int, int] = SIZE) -> np.ndarray:
+    """A mask of 30 x 30 pixels, bool [H, W]."""
+    pixels = np.zeros(size, bool)
+    pixels[20:50, 30:60] = True
+    return pixels
