@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
+from sam2s_ros.data.clips import validation_clips
 from sam2s_ros.data.readers import (
     VOCALFOLDS_CLASSES,
     davis_names,
@@ -16,7 +17,7 @@ from sam2s_ros.data.readers import (
     read_vocalfolds_sequence,
 )
 from sam2s_ros.data.real_clips import VOCALFOLDS_TRAINING
-from sam2s_ros.data.sequences import render_sequence, validation_clips
+from sam2s_ros.data.sequences import render_sequence
 
 SHARED = Path(os.environ.get("SAM2S_SHARED_DATA", Path(__file__).parents[2] / "shared/data"))
 needs_data = pytest.mark.skipif(not (SHARED / "train").is_dir(), reason=f"no training data at {SHARED}")
@@ -47,7 +48,7 @@ def test_neighbouring_frames_of_a_sequence_show_continuous_motion() -> None:
 
 
 def test_validation_clips_list_all_their_objects() -> None:
-    clips = list(validation_clips(0, count=2, length=2, size=64))
+    clips = list(validation_clips(count=2, length=2, size=64))
     assert [clip.masks.shape for clip in clips] == [(2, 1, 64, 64), (2, 2, 64, 64)]
 
 

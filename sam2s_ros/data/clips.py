@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -138,6 +137,33 @@ def make_mixture(
     return MixtureSource(sources)
 
 
-def resize_square(picture: ByteArray, size: int) -> ByteArray:
-    """Squash a picture to size x size as the tracker does (area averaging)."""
-    return cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
+def validation_clips(
+    data_root: Path | None = None,
+    seed: int = 0,
+    count: int = 8,
+    length: int = 32,
+    size: int = 256,
+    fps: float = 12.5,
+    objects: int = 2,
+) -> Iterator[Clip]:
+    """Yield `count` synthetic clips of consecutive frames at `fps`, of instruments and seeds unseen in training.
+
+    Clips show 1 to `objects` instruments in turn. data_root: folder with `train/` for backgrounds; None draws tissue.
+    """
+    from sam2s_ros.data.sequences import render_sequence
+
+    for number in range(count):
+        sequence = render_sequence(
+            seed * 1000 + number,
+            length,
+            (size, size),
+            fps,
+            objects=1 + number % objects,
+            plain=False,
+            data_root=data_root,
+            render_scale=1.25,
+            leaving=0.2,
+        )
+        frames, masks = zip(*sequence, strict=True)
+        stacked = np.stack(masks)
+        yield Clip(np.stack(frames), stacked, ("instrument",) * stacked.shape[1])

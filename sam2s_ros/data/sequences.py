@@ -9,7 +9,6 @@ import numpy as np
 
 from sam2s_ros.data.arrays import BoolArray, ByteArray
 from sam2s_ros.data.backgrounds import load_tissue_library
-from sam2s_ros.data.clips import Clip
 from sam2s_ros.data.instruments import Instrument
 from sam2s_ros.data.scene import Scene, SceneStyle, random_scene
 
@@ -71,32 +70,3 @@ def _visible_scene(
         if all(s > needed for s, b in zip(shares, scene.bodies, strict=True) if isinstance(b, Instrument)):
             return scene
     raise ValueError(f"seed {seed} gives no scene in which all instruments are visible; use fewer objects")
-
-
-def validation_clips(
-    seed: int = 0,
-    count: int = 8,
-    length: int = 100,
-    size: int = 256,
-    fps: float = 25.0,
-    objects: int = 2,
-    data_root: Path | None = None,
-) -> Iterator[Clip]:
-    """Yield `count` clips of `length` consecutive frames at `fps`, of instruments and seeds unseen in training."""
-    for number in range(count):
-        frames, masks = zip(
-            *render_sequence(
-                seed * 1000 + number,
-                length,
-                (size, size),
-                fps,
-                1 + number % objects,
-                False,
-                data_root,
-                1.25,
-                0.2,
-            ),
-            strict=True,
-        )
-        stacked = np.stack(masks)
-        yield Clip(np.stack(frames), stacked, ("instrument",) * stacked.shape[1])
