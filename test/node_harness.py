@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import contextlib
 import functools
 import os
 import signal
@@ -24,7 +25,9 @@ pytest.importorskip("sam2s_msgs.msg", reason="the messages are not built: make s
 isolation = pytest.importorskip("rmw_test_fixture_implementation", reason="install requirements-dev.txt")
 
 from lifecycle_msgs.srv import ChangeState, GetState  # noqa: E402
+from rcl_interfaces.srv import SetParameters  # noqa: E402
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor  # noqa: E402
+from rclpy.parameter import Parameter  # noqa: E402
 from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data  # noqa: E402
 from sensor_msgs.msg import CompressedImage, Image  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
@@ -42,6 +45,7 @@ SERVICES = {
     "reset": Trigger,
     "change_state": ChangeState,
     "get_state": GetState,
+    "set_parameters": SetParameters,
 }
 
 
@@ -67,13 +71,17 @@ def random_weights() -> Path:
 def scene(number: int, size: tuple[int, int] = SIZE) -> np.ndarray:
     """A grey gradient with a bright block that moves by 2 px per image, uint8 [H, W, 3]."""
     height, width = size
-    image = np.repeat(np.linspace(40, 120, width, dtype=np.uint8)[None, :, None], height, axis=0).repeat(3, axis=2)
+    image = np.repeat(np.linspace(40, 120, width, dtype=np.uint8)[None, :, None], height, axis=0).repeat(
+        3, axis=2
+    )
     x = 10 + 2 * number % (width // 2)
     image[20:50, x : x + 30] = (220, 60, 60)
     return image
 
 
-def image_message(pixels: np.ndarray, stamp: Any, encoding: str = "rgb8", frame_id: str = "endoscope") -> Image:
+def image_message(
+    pixels: np.ndarray, stamp: Any, encoding: str = "rgb8", frame_id: str = "endoscope"
+) -> Image:
     """An Image message of uint8 [H, W, C] or [H, W]."""
     message = Image(height=pixels.shape[0], width=pixels.shape[1], encoding=encoding)
     message.step = int(pixels.strides[0])
@@ -84,7 +92,11 @@ def image_message(pixels: np.ndarray, stamp: Any, encoding: str = "rgb8", frame_
 
 @contextmanager
 def isolated_ros() -> Iterator[None]:
-    """rclpy in a ROS domain that no other test on this machine uses; processes started inside inherit it."""
+    """rclpy in a ROS domain that no other test on this machine uses; processes started inside inherit it.
+
+    Without a Fast DDS profile, whatever the caller's environment says: that is what a user forgets.
+    """
+    os.environ.pop("FASTDDS_DEFAULT_PROFILES_FILE", None)
     with isolation.RMWTestIsolator():
         rclpy.init()
         try:
@@ -130,7 +142,9 @@ class Client:
     def __init__(self) -> None:
         self.node = rclpy.create_node("test_client")
         self.images = self.node.create_publisher(Image, "image", qos_profile_sensor_data)
-        self.compressed = self.node.create_publisher(CompressedImage, "image/compressed", qos_profile_sensor_data)
+        self.compressed = self.node.create_publisher(
+            CompressedImage, "image/compressed", qos_profile_sensor_data
+        )
         self.arrays: list[TrackedObjectArray] = []
         self.labels: list[Image] = []
         self.tables: list[LabelTable] = []
@@ -158,10 +172,8 @@ class Client:
         self.node.destroy_node()
 
     def _spin(self) -> None:
-        try:
+        with contextlib.suppress(ExternalShutdownException):
             self._executor.spin()
-        except ExternalShutdownException:
-            pass
 
     def wait(self, condition: Callable[[], Any], what: str, timeout_s: float = TIMEOUT_S) -> Any:
         """Poll until the condition is true and return its value."""
@@ -173,7 +185,10 @@ class Client:
 
     def connect(self) -> None:
         """Wait until the node is there, configured and subscribed."""
-        self.wait(lambda: self.images.get_subscription_count() + self.compressed.get_subscription_count(), "the node")
+        self.wait(
+            lambda: self.images.get_subscription_count() + self.compressed.get_subscription_count(),
+            "the node",
+        )
         self.wait(lambda: self._services["add_object"].service_is_ready(), "its services")
         self.wait(lambda: self.arrays, "its heartbeat")
         self.wait(lambda: self.node.count_subscribers("/tracker/labels"), "discovery")
@@ -223,6 +238,11 @@ class Client:
         future = client.call_async(request)
         self.wait(future.done, f"lifecycle transition {transition_id}")
         return bool(future.result().success)
+
+    def set_parameter(self, name: str, value: Any) -> Any:
+        """Set a parameter of the node; the result has `successful` and `reason`."""
+        parameter = Parameter(name, value=value).to_parameter_msg()
+        return self.call("set_parameters", parameters=[parameter]).results[0]
 
     def state(self) -> str:
         """Label of the node's lifecycle state."""

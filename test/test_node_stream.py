@@ -100,7 +100,7 @@ def test_what_is_not_known_is_nan(client: Client) -> None:
 
 
 def test_labels_agree_with_the_run_lengths(client: Client) -> None:
-    """A pixel of the label image has an object's value only where that object's mask is, and where one alone is, always."""
+    """A pixel has an object's value only where that object's mask is, and always where no other mask is."""
     add(client, name="a")
     shifted = np.roll(block_mask(), 10, axis=1)
     add(client, mask(shifted), name="b")
@@ -128,7 +128,10 @@ def test_a_freed_label_value_rests(client: Client) -> None:
     second = add(client, name="second").id
     new = client.track().objects[0].label
     assert second > first and new != old and new > 0
-    client.wait(lambda: [(e.label, e.id, e.name) for e in client.tables[-1].entries] == [(new, second, "second")], "table")
+    client.wait(
+        lambda: [(e.label, e.id, e.name) for e in client.tables[-1].entries] == [(new, second, "second")],
+        "table",
+    )
 
 
 def test_the_overlay_is_drawn_only_for_a_subscriber(client: Client) -> None:
@@ -159,7 +162,9 @@ def test_prompts_are_answered_while_frames_flow(client: Client) -> None:
         refined = client.call(
             "refine_object", id=responses[0].id, prompt=Prompt(**clicks((45, 35), (5, 5), labels=[1, 0]))
         )
-        client.newest_array(lambda one: len(one.objects) == 2 and one.frames_tracked > before + 3, "both objects")
+        client.newest_array(
+            lambda one: len(one.objects) == 2 and one.frames_tracked > before + 3, "both objects"
+        )
     finally:
         stop.set()
         camera.join()
@@ -270,7 +275,10 @@ def test_an_image_that_cannot_be_read_is_left_out(client: Client, node: NodeProc
     stale = client.newest_array(lambda one: one.status == TrackedObjectArray.STALE, "a heartbeat")
     assert words in stale.status_message
     assert stale.header.stamp == before.header.stamp
-    assert (stale.frames_received, stale.frames_tracked) == (before.frames_received + 1, before.frames_tracked)
+    assert (stale.frames_received, stale.frames_tracked) == (
+        before.frames_received + 1,
+        before.frames_tracked,
+    )
     assert client.track().status == TrackedObjectArray.OK
 
 

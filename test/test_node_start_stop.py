@@ -1,0 +1,91 @@
+"""The node as a process: signals, wrong parameters, a start without an operator."""
+
+from __future__ import annotations
+
+import array as arrays
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from node_harness import Client, NodeProcess, block_mask, isolated_ros, mask, scene
+from sensor_msgs.msg import CompressedImage
+
+from sam2s_msgs.msg import Prompt
+
+
+@pytest.fixture
+def ros_domain() -> Iterator[None]:
+    with isolated_ros():
+        yield
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_node_without_an_error(ros_domain: None, signal_number: int) -> None:
+    """While images flow and an object is tracked: exit status 0, and nothing in the log that looks like a failure."""
+    process, client = NodeProcess({"autostart": True, "threads": 1}), Client()
+    stop = threading.Event()
+
+    def stream() -> None:
+        while not stop.is_set():
+            client.send()
+            time.sleep(0.03)
+
+    camera = threading.Thread(target=stream)
+    try:
+        client.connect()
+        client.track()
+        camera.start()
+        assert client.call("add_object", prompt=Prompt(**mask(block_mask()))).success
+        client.newest_array(lambda one: one.frames_tracked > 3, "a stream")
+        assert process.end(signal_number) == 0, process.log()
+    finally:
+        stop.set()
+        process.end()
+        client.close()
+    assert "Traceback" not in process.log() and "rror" not in process.log(), process.log()
+
+
+def test_a_wrong_parameter_at_start_is_named(ros_domain: None) -> None:
+    """Exit status 2 and one line, not a traceback."""
+    process = NodeProcess({"max_objects": 300})
+    assert process.process.wait(60) == 2
+    assert "max_objects" in process.log() and "Traceback" not in process.log()
+
+
+def test_a_start_without_an_operator_on_compressed_images(ros_domain: None, tmp_path: Path) -> None:
+    """The prompts file adds its objects on the images it names; a JPEG that is cut short is left out."""
+    cv2.imwrite(str(tmp_path / "block.png"), block_mask().astype(np.uint8) * 255)
+    late = 10
+    (tmp_path / "prompts.yaml").write_text(
+        f"prompts:\n- {{name: block, mask: block.png}}\n- {{name: late, box: [5, 5, 60, 60], stamp: {late}}}\n"
+    )
+    parameters = {
+        "autostart": True,
+        "threads": 1,
+        "image_transport": "compressed",
+        "prompts_file": str(tmp_path / "prompts.yaml"),
+    }
+    process, client = NodeProcess(parameters), Client()
+    try:
+        client.connect()
+        jpeg = cv2.imencode(".jpg", scene(0))[1].tobytes()
+        cut = CompressedImage(format="jpeg", data=arrays.array("B", jpeg[: len(jpeg) // 2]))
+        client.compressed.publish(cut)
+        heartbeat = client.newest_array(lambda one: one.frames_received == 1, "the image to be counted")
+        client.wait(lambda: "truncated" in client.arrays[-1].status_message, "its reason")
+        assert heartbeat.frames_tracked == 0
+        message = CompressedImage(format="jpeg", data=arrays.array("B", jpeg))
+        message.header.stamp.sec, message.header.frame_id = 5, "endoscope"
+        client.compressed.publish(message)
+        assert [one.name for one in client.array_of(message.header.stamp).objects] == ["block"]
+        message.header.stamp.sec = late
+        client.compressed.publish(message)
+        assert [one.name for one in client.array_of(message.header.stamp).objects] == ["block", "late"]
+    finally:
+        process.end()
+        client.close()
