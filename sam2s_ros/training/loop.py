@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from sam2s_ros.network import Sam2Network, build_network
 from sam2s_ros.training.config import StageConfig, TrainConfig
+from sam2s_ros.training.initialise import align_prompt_attention
 from sam2s_ros.training.losses import hypotheses_loss
 from sam2s_ros.training.rollout import Rollout, RolloutPlan
 
@@ -119,6 +120,8 @@ class Trainer:
         torch.manual_seed(config.seed)
         self.config, self.source, self.out, self.rank, self.ranks = config, source, out, rank, ranks
         self.network = build_network(config.preset, config.init or None).train()
+        if not config.init:
+            align_prompt_attention(self.network)
         self.average = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
         decay = [p for p in self.network.parameters() if p.ndim > 1]
         plain = [p for p in self.network.parameters() if p.ndim <= 1]

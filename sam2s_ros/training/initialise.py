@@ -1,0 +1,33 @@
+"""How a network starts when it is trained from nothing."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from sam2s_ros.network import Sam2Network
+
+
+def align_prompt_attention(network: Sam2Network, gain: float = 3.0) -> None:
+    """Let prompt tokens look at their own place in the image from the first step on.
+
+    Queries and keys of the decoder's cross-attentions get the same orthogonal projection, so that the score of a
+    token and a pixel starts as the similarity of their positions. From independent projections, clicks and boxes were
+    still ignored after 700 steps.
+
+    Args:
+        network: changed in place.
+        gain: factor on the scores; larger starts sharper.
+    """
+    transformer = network.sam_mask_decoder.transformer
+    attentions = [transformer.final_attn_token_to_image]
+    for layer in transformer.layers:
+        attentions += [layer.cross_attn_token_to_image, layer.cross_attn_image_to_token]
+    for attention in attentions:
+        with torch.no_grad():
+            nn.init.orthogonal_(attention.q_proj.weight, gain=math.sqrt(gain))
+            attention.k_proj.weight.copy_(attention.q_proj.weight)
+            attention.q_proj.bias.zero_()
+            attention.k_proj.bias.zero_()
