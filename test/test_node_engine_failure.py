@@ -1,0 +1,121 @@
+"""The node in this process, with an engine that fails or hangs on demand."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from node_harness import Client, block_mask, isolated_ros, mask, random_weights
+from rclpy.executors import MultiThreadedExecutor
+from rclpy.parameter import Parameter
+
+from sam2s_msgs.msg import ErrorCode, Prompt, TrackedObjectArray
+from sam2s_ros.nodes import tracker_node
+from sam2s_ros.nodes.tracker_node import TrackerNode
+from sam2s_ros.tracking import StreamingTracker
+
+SETTINGS = {"service_timeout_s": 0.5, "stale_after_s": 0.3, "threads": 1}
+
+
+class Trouble:
+    """Put in front of the engine's encoder."""
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+        self.may_go_on = threading.Event()
+        self.may_go_on.set()
+
+    def watch(self, tracker: StreamingTracker) -> None:
+        encode = tracker.engine.encode
+
+        def troubled(frame_rgb: np.ndarray, frame_slot: int) -> None:
+            self.may_go_on.wait(30)
+            if self.error is not None:
+                raise self.error
+            encode(frame_rgb, frame_slot)
+
+        tracker.engine.encode = troubled  # type: ignore[method-assign]
+
+
+@pytest.fixture
+def trouble(monkeypatch: pytest.MonkeyPatch) -> Trouble:
+    trouble, load_tracker = Trouble(), tracker_node.load_tracker
+
+    def load(*arguments: Any) -> StreamingTracker:
+        tracker = load_tracker(*arguments)
+        trouble.watch(tracker)
+        return tracker
+
+    monkeypatch.setattr(tracker_node, "load_tracker", load)
+    return trouble
+
+
+@pytest.fixture
+def client(trouble: Trouble) -> Iterator[Client]:
+    """A client of an active node whose engine's trouble the test decides."""
+    with isolated_ros():
+        settings = {"model": str(random_weights()), **SETTINGS}
+        node = TrackerNode(
+            parameter_overrides=[Parameter(name, value=value) for name, value in settings.items()]
+        )
+        executor = MultiThreadedExecutor(num_threads=4)
+        executor.add_node(node)
+        spinner = threading.Thread(target=executor.spin)
+        spinner.start()
+        node.start()
+        client = Client()
+        client.connect()
+        yield client
+        trouble.may_go_on.set()
+        client.close()
+        node.close()
+        executor.shutdown()
+        spinner.join()
+        node.destroy_node()
+
+
+def test_an_engine_that_raises_is_reported_and_does_not_end_the_node(
+    client: Client, trouble: Trouble
+) -> None:
+    """The status says ENGINE_FAILED with the reason until a frame is tracked again, which then happens."""
+    good = client.track()
+    trouble.error = RuntimeError("the device fell off the bus")
+    client.send()
+    failed = client.newest_array(lambda one: one.status == TrackedObjectArray.ENGINE_FAILED, "the failure")
+    assert "fell off the bus" in failed.status_message
+    assert failed.header.stamp == good.header.stamp and failed.frames_tracked == good.frames_tracked
+    trouble.error = None
+    assert client.track().status == TrackedObjectArray.OK
+
+
+def test_an_engine_that_hangs_makes_the_status_stale_and_calls_time_out(
+    client: Client, trouble: Trouble
+) -> None:
+    """A consumer is warned and a client answered while the worker is stuck; afterwards the stream goes on."""
+    client.track()
+    trouble.may_go_on.clear()
+    stuck = client.send()
+    client.newest_array(lambda one: one.status == TrackedObjectArray.STALE, "the warning")
+    answer = client.call("add_object", prompt=Prompt(**mask(block_mask())))
+    assert not answer.success and answer.error.code == ErrorCode.TIMED_OUT
+    trouble.may_go_on.set()
+    assert client.array_of(stuck).status == TrackedObjectArray.OK
+
+
+def test_only_the_newest_of_waiting_images_is_tracked(client: Client, trouble: Trouble) -> None:
+    """Images that come while the engine is busy are skipped and counted, never queued."""
+    before = client.track()
+    trouble.may_go_on.clear()
+    stamps = []
+    for number in range(4):
+        stamps.append(client.send())
+        received = before.frames_received + number + 1
+        client.newest_array(lambda one, received=received: one.frames_received == received, "the image")
+    trouble.may_go_on.set()
+    newest = client.array_of(stamps[-1])
+    assert newest.frames_skipped - before.frames_skipped == 2
+    assert newest.frames_tracked - before.frames_tracked == 2
+    assert not any(one.header.stamp in stamps[1:-1] for one in client.arrays)

@@ -1,0 +1,333 @@
+"""The parts of the node that need no running node: images, counts, labels, worker, prompts file, parameters."""
+
+from __future__ import annotations
+
+import array
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+
+pytest.importorskip("rclpy", reason="rclpy is not installed: make setup")
+pytest.importorskip("sam2s_msgs.msg", reason="the messages are not built: make setup")
+
+from sensor_msgs.msg import CompressedImage, Image
+
+from sam2s_msgs.msg import TrackedObject, TrackedObjectArray
+from sam2s_ros.nodes.detections import detections_message
+from sam2s_ros.nodes.frame_worker import FrameWorker, WorkerStoppedError, WorkerTimeoutError
+from sam2s_ros.nodes.image_messages import ImageMessageError, ImageWriter, compressed_to_rgb, image_to_rgb
+from sam2s_ros.nodes.label_map import LabelMap, paint_labels
+from sam2s_ros.nodes.overlay import PALETTE_RGB, draw_overlay
+from sam2s_ros.nodes.prompts import PromptInputError, load_prompts_file
+from sam2s_ros.nodes.settings import NodeSettings
+from sam2s_ros.nodes.stream_counter import StampGapCounter, StreamCounter
+from sam2s_ros.tracking import TrackerConfig
+
+ROOT = Path(__file__).resolve().parents[1]
+COLOURS = np.array([[[10, 20, 30], [40, 50, 60]], [[70, 80, 90], [100, 110, 120]]], np.uint8)
+
+
+def padded(pixels: np.ndarray, encoding: str, padding: int) -> Image:
+    """A message whose rows end in `padding` bytes of rubbish."""
+    rows = np.ascontiguousarray(pixels).reshape(len(pixels), -1)
+    rubbish = np.full((len(rows), padding), 255, np.uint8)
+    data = np.hstack([rows, rubbish]).tobytes()
+    step = rows.shape[1] + padding
+    return Image(
+        height=pixels.shape[0],
+        width=pixels.shape[1],
+        encoding=encoding,
+        step=step,
+        data=array.array("B", data),
+    )
+
+
+@pytest.mark.parametrize("padding", [0, 5])
+@pytest.mark.parametrize(
+    ("encoding", "pixels"),
+    [
+        ("rgb8", COLOURS),
+        ("bgr8", COLOURS[:, :, ::-1]),
+        ("rgba8", np.dstack([COLOURS, COLOURS[:, :, :1]])),
+        ("bgra8", np.dstack([COLOURS[:, :, ::-1], COLOURS[:, :, :1]])),
+    ],
+)
+def test_colours_are_read_in_every_order_and_with_padded_rows(
+    encoding: str, pixels: np.ndarray, padding: int
+) -> None:
+    """The same RGB array comes out, whatever the order of channels and the row step."""
+    assert np.array_equal(image_to_rgb(padded(pixels, encoding, padding)), COLOURS)
+
+
+@pytest.mark.parametrize("padding", [0, 6])
+def test_sixteen_bit_grey_is_scaled(padding: int) -> None:
+    """A rare encoding goes through a library, also with padded rows."""
+    grey = np.array([[0, 65535], [32768, 257]], np.uint16)
+    message = padded(grey.view(np.uint8).reshape(2, 4), "mono16", padding)
+    message.width = 2
+    assert np.abs(image_to_rgb(message)[:, :, 1].astype(int) - [[0, 255], [128, 1]]).max() <= 1
+
+
+def test_reading_rgb_copies_nothing() -> None:
+    """The array is a view: it shows a change of the message's data."""
+    message = padded(COLOURS, "rgb8", 3)
+    view = image_to_rgb(message)
+    message.data[0] = 99
+    assert view[0, 0, 0] == 99
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"height": 0}, "empty images"),
+        ({"step": 5}, "a row needs 6 bytes"),
+        ({"height": 9}, "truncated, needs"),
+        ({"encoding": "unheard_of"}, "unheard_of"),
+        ({"encoding": "32FC1", "step": 8}, "32FC1"),
+    ],
+)
+def test_an_image_that_contradicts_itself_is_refused(change: dict[str, int | str], words: str) -> None:
+    """The message says which field is wrong."""
+    message = padded(COLOURS, "rgb8", 2)
+    for name, value in change.items():
+        setattr(message, name, value)
+    with pytest.raises(ImageMessageError, match=words):
+        image_to_rgb(message)
+
+
+def test_a_jpeg_cut_short_is_refused_and_a_whole_one_read() -> None:
+    """OpenCV itself would fill the missing rows with grey."""
+    smooth = cv2.resize(COLOURS, (64, 64), interpolation=cv2.INTER_LINEAR)
+    jpeg = cv2.imencode(".jpg", cv2.cvtColor(smooth, cv2.COLOR_RGB2BGR))[1].tobytes()
+    whole = CompressedImage(format="jpeg", data=array.array("B", jpeg))
+    assert np.abs(compressed_to_rgb(whole).astype(int) - smooth).max() < 12
+    for data, words in ((jpeg[:-40], "truncated"), (b"", "no data"), (b"no image at all", "cannot decode")):
+        with pytest.raises(ImageMessageError, match=words):
+            compressed_to_rgb(CompressedImage(format="jpeg", data=array.array("B", data)))
+
+
+def test_an_image_writer_publishes_what_is_written_into_its_view() -> None:
+    """The view belongs to the message, and follows a change of size."""
+    writer = ImageWriter("rgb8", 3)
+    for size in ((2, 2), (3, 5)):
+        writer.pixels(*size)[:] = 7
+        message = writer.message
+        assert (message.height, message.width, message.step) == (*size, size[1] * 3)
+        assert message.data == array.array("B", [7] * size[0] * size[1] * 3)
+
+
+def test_missing_stamps_of_a_regular_stream_are_counted() -> None:
+    """25 Hz with 30 % jitter: three missing images are three, and jitter is none."""
+    jitter = np.random.default_rng(0).uniform(-0.006, 0.006, 100)
+    stamps = [round(1e9 * (i * 0.04 + jitter[i])) for i in range(100) if i not in (50, 70, 71)]
+    counter = StampGapCounter()
+    assert [counter.add(stamp) for stamp in stamps].count(0) == len(stamps) - 2
+    assert counter.missing == 3
+
+
+def test_an_irregular_stream_has_no_missing_images() -> None:
+    """A sparse recording must not look like a broken network."""
+    gaps = np.random.default_rng(0).choice([1, 2, 5, 9], 100)
+    counter = StampGapCounter()
+    for stamp in np.cumsum(gaps) * 100_000_000:
+        counter.add(int(stamp))
+    assert counter.missing == 0
+
+
+def test_the_larger_of_both_views_on_loss_counts() -> None:
+    """What the middleware reports is not added to the gaps that it causes."""
+    counter = StreamCounter()
+    for number in [*range(20), *range(24, 30)]:
+        counter.add_received(number * 40_000_000)
+    assert counter.counts().lost == 4
+    counter.set_lost_in_transport(3)
+    assert counter.counts().lost == 4
+    counter.set_lost_in_transport(9)
+    assert counter.counts().lost == 9
+
+
+def test_a_label_value_rests_before_it_is_used_again() -> None:
+    """Within the rest another value is given, afterwards the same one again."""
+    labels = LabelMap(rest_s=10.0)
+    assert labels.update([1, 2], now_s=0.0) and dict(labels.labels()) == {1: 1, 2: 2}
+    assert not labels.update([1, 2], now_s=1.0)
+    assert labels.update([2, 3], now_s=5.0) and labels.label(3) == 3
+    assert labels.update([2, 3, 4], now_s=15.0) and labels.label(4) == 1
+
+
+def test_values_end_at_254() -> None:
+    """255 is reserved: with all values taken, an object gets none until one is free."""
+    labels = LabelMap(rest_s=0.0)
+    labels.update(range(1, 256), now_s=0.0)
+    assert max(labels.labels().values()) == 254 and labels.label(255) == 0
+    labels.update(range(2, 256), now_s=1.0)
+    assert labels.label(255) == 1
+
+
+def test_the_higher_logit_wins_an_overlap() -> None:
+    """Left half and right half overlap in the middle; each pixel there goes to the object that is surer of it."""
+    masks = np.zeros((2, 8, 16), bool)
+    masks[0, :, :10], masks[1, :, 6:] = True, True
+    logits = np.zeros((2, 4, 8), np.float32)
+    logits[0, :2], logits[1, 2:] = 5.0, 5.0
+    image = np.empty((8, 16), np.uint8)
+    paint_labels(image, masks, logits, np.array([3, 9], np.uint8))
+    assert (image[:, :6] == 3).all() and (image[:, 10:] == 9).all()
+    assert (image[:3, 6:10] == 3).all() and (image[5:, 6:10] == 9).all()
+
+
+def test_the_overlay_tints_objects_alone() -> None:
+    """Background pixels stay as they are, an object's area takes its colour."""
+    image, labels = np.full((60, 80, 3), 100, np.uint8), np.zeros((60, 80), np.uint8)
+    labels[20:40, 20:60] = 5
+    out = np.zeros_like(image)
+    draw_overlay(image, labels, [(5, "5 hook")], out, alpha=0.5)
+    assert np.abs(out[30, 40].astype(int) - (100 + PALETTE_RGB[5].astype(int)) // 2).max() <= 1
+    assert (out[50:] == 100).all()
+
+
+class Recorder:
+    """A worker's `process` that can be held up."""
+
+    def __init__(self) -> None:
+        self.frames: list[int] = []
+        self.go_on, self.begun = threading.Event(), threading.Event()
+
+    def __call__(self, frame: int) -> None:
+        self.begun.set()
+        self.go_on.wait(10)
+        self.frames.append(frame)
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture
+def worker(recorder: Recorder):
+    worker: FrameWorker[int] = FrameWorker(recorder, on_error=lambda error: None, name="test")
+    worker.start()
+    yield worker
+    recorder.go_on.set()
+    assert worker.stop(10)
+
+
+def test_the_worker_takes_the_newest_frame(worker: FrameWorker[int], recorder: Recorder) -> None:
+    """Frames that come while it is busy replace each other; each replacement is reported."""
+    worker.offer(1)
+    recorder.begun.wait(10)
+    assert [worker.offer(number) for number in (2, 3, 4)] == [False, True, True]
+    recorder.go_on.set()
+    for _ in range(2):  # the second call lets a waiting frame go first
+        worker.call(lambda: None, 10)
+    assert recorder.frames == [1, 4]
+
+
+def test_a_call_runs_between_frames_and_its_error_comes_back(
+    worker: FrameWorker[int], recorder: Recorder
+) -> None:
+    """A call waits for the frame in work, then runs on the same thread."""
+    worker.offer(1)
+    recorder.begun.wait(10)
+    threading.Timer(0.1, recorder.go_on.set).start()
+    assert worker.call(lambda: list(recorder.frames), 10) == [1]
+    with pytest.raises(ZeroDivisionError):
+        worker.call(lambda: 1 // 0, 10)
+
+
+def test_a_call_does_not_wait_for_ever(worker: FrameWorker[int], recorder: Recorder) -> None:
+    """With the engine hung the caller gets an answer in time, and the dropped call is not made later."""
+    worker.offer(1)
+    recorder.begun.wait(10)
+    made: list[int] = []
+    begun = time.monotonic()
+    with pytest.raises(WorkerTimeoutError, match="dropped"):
+        worker.call(lambda: made.append(1), 0.2)
+    assert time.monotonic() - begun < 5
+    recorder.go_on.set()
+    worker.call(lambda: None, 10)
+    assert made == []
+
+
+def test_a_stopped_worker_refuses_calls() -> None:
+    """After deactivation a service call is refused at once."""
+    worker: FrameWorker[int] = FrameWorker(lambda frame: None, on_error=lambda error: None, name="test")
+    worker.start()
+    assert worker.stop(10)
+    with pytest.raises(WorkerStoppedError, match="not active"):
+        worker.call(lambda: None, 10)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("prompts: [", "not valid YAML"),
+        ("- box: [1, 2, 3, 4]", "list under the key"),
+        ("prompts: [{name: a}]", "entry 1: give points, box or mask"),
+        ("prompts: [{box: [1, 2, 3]}]", "entry 1"),
+        ("prompts: [{box: [1, 2, 3, 4]}, {bux: 1}]", "entry 2: use only the keys"),
+        ("prompts: [{mask: missing.png}]", "missing.png"),
+    ],
+)
+def test_a_wrong_prompts_file_is_refused_with_the_entry(tmp_path: Path, text: str, words: str) -> None:
+    """A mistake is found on configure, not when the first image comes."""
+    (tmp_path / "prompts.yaml").write_text(text)
+    with pytest.raises(PromptInputError, match=words):
+        load_prompts_file(tmp_path / "prompts.yaml")
+
+
+def test_the_example_prompts_file_is_right() -> None:
+    """What users copy works."""
+    clicked, boxed = load_prompts_file(ROOT / "config" / "prompts_example.yaml")
+    assert clicked.name == "grasper" and clicked.stamp_ns is None and clicked.prompt.points is not None
+    assert boxed.prompt.box is not None and boxed.stamp_ns == 1719829012500000000
+
+
+def test_the_shipped_parameters_are_the_defaults() -> None:
+    """config/tracker.yaml names every parameter, with the value it has without the file."""
+    content = yaml.safe_load((ROOT / "config" / "tracker.yaml").read_text())
+    assert NodeSettings(**content["/**"]["ros__parameters"]) == NodeSettings()
+    assert NodeSettings().tracker_config() == TrackerConfig()
+
+
+def test_detections_hold_what_is_in_view() -> None:
+    """Boxes as vision_msgs counts them, and nothing for an object that is out of view."""
+    objects = TrackedObjectArray()
+    seen, lost = (
+        TrackedObject(id=4, name="hook", presence=0.75, area=6.0),
+        TrackedObject(state=TrackedObject.LOST),
+    )
+    seen.bounding_box.x_min, seen.bounding_box.x_max = 10.0, 12.0
+    seen.bounding_box.y_min, seen.bounding_box.y_max = 20.0, 21.0
+    objects.objects = [seen, lost]
+    (detection,) = detections_message(vision_stand_in(), objects).detections
+    assert detection.id == "4" and detection.results[0].hypothesis.class_id == "hook"
+    assert detection.results[0].hypothesis.score == 0.75
+    assert (detection.bbox.center.position.x, detection.bbox.center.position.y) == (11.0, 20.5)
+    assert (detection.bbox.size_x, detection.bbox.size_y) == (3.0, 2.0)
+
+
+def vision_stand_in() -> SimpleNamespace:
+    """The three messages of vision_msgs 4 that are filled, for machines without it."""
+
+    def hypothesis() -> SimpleNamespace:
+        return SimpleNamespace(hypothesis=SimpleNamespace(class_id="", score=0.0))
+
+    def detection(**fields: object) -> SimpleNamespace:
+        centre = SimpleNamespace(position=SimpleNamespace(x=0.0, y=0.0), theta=0.0)
+        return SimpleNamespace(
+            bbox=SimpleNamespace(center=centre, size_x=0.0, size_y=0.0), results=[], **fields
+        )
+
+    return SimpleNamespace(
+        Detection2DArray=lambda **fields: SimpleNamespace(detections=[], **fields),
+        Detection2D=detection,
+        ObjectHypothesisWithPose=hypothesis,
+    )
