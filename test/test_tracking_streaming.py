@@ -232,3 +232,16 @@ def test_a_step_without_objects_gives_an_empty_result() -> None:
 def test_an_engine_of_another_capacity_is_refused() -> None:
     with pytest.raises(ValueError, match="engine was made for"):
         StreamingTracker(small_tracker().engine, TrackerConfig(max_objects=7))
+
+
+def test_an_image_need_not_be_writable_or_contiguous() -> None:
+    frames = moving_images(3)
+    plain, strided = small_tracker(), small_tracker()
+    for tracker in (plain, strided):
+        tracker.add_object(frames[0], points=[[40, 40]])
+    padded = np.zeros((SIZE[0], SIZE[1] + 7, 3), dtype=np.uint8)
+    padded[:, : SIZE[1]] = frames[1]
+    padded.flags.writeable = False
+    assert np.array_equal(plain.step(frames[1]).logits, strided.step(padded[:, : SIZE[1]]).logits)
+    backwards = frames[2][..., ::-1].copy()[..., ::-1]
+    assert np.array_equal(plain.step(frames[2]).logits, strided.step(backwards).logits)

@@ -20,6 +20,8 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
+ABSENT_LOGIT = -1024.0
+"""Mask logit everywhere in the mask of an object that is not in view (source: SAM 2 `NO_OBJ_SCORE`)."""
 DROPPED_LOGIT = -10.0
 """Most that the logit of a mask pixel dropped by `keep` may be: background as clear as a given mask's."""
 

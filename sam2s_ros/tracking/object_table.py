@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sam2s_ros.engines.base import DecodeResult, EngineCapacity
+from sam2s_ros.engines.base import ABSENT_LOGIT, DecodeResult, EngineCapacity
 from sam2s_ros.tracking.errors import TooManyObjectsError, UnknownObjectError
 from sam2s_ros.tracking.kept_frames import KeptFrame
 from sam2s_ros.tracking.prompts import Prompt
@@ -114,7 +114,17 @@ class ObjectTable:
         return np.asarray(self._observed[rows, frame.slot] == frame.index)
 
     def observation(self, rows: NDArray[np.int64], frame: KeptFrame) -> DecodeResult:
-        """A copy of what a frame showed of the rows; nothing (logits 0) where it was not observed."""
+        """A copy of what a frame showed of the rows; where it was not observed, an object out of view."""
+        seen = self.was_observed(rows, frame)
         logits = self._logits[rows, frame.slot]
-        logits[~self.was_observed(rows, frame)] = 0
-        return DecodeResult(logits, self._iou[rows, frame.slot], self._score[rows, frame.slot])
+        logits[~seen] = ABSENT_LOGIT
+        score = np.where(seen, self._score[rows, frame.slot], np.float32(ABSENT_LOGIT))
+        return DecodeResult(logits, np.where(seen, self._iou[rows, frame.slot], np.float32(0)), score)
+
+    def nothing(self) -> DecodeResult:
+        """What a frame on which nothing was looked for shows of all objects: nothing is known."""
+        count = len(self._records)
+        unknown = np.full(count, np.nan, dtype=np.float32)
+        return DecodeResult(
+            np.full((count, *self._logits.shape[2:]), ABSENT_LOGIT, np.float32), unknown, unknown
+        )

@@ -25,7 +25,7 @@ class FrameResult:
 
     stamp_ns: int
     frame_index: int
-    """Number of the frame since the tracker was made."""
+    """Number of the frame since the tracker was made; -1 for an image that was not tracked."""
     image_size: tuple[int, int]
     """height, width in pixels."""
     ids: NDArray[np.uint32]

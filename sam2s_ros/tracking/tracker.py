@@ -13,19 +13,15 @@ from numpy.typing import ArrayLike, NDArray
 from sam2s_ros.engines.base import Engine
 from sam2s_ros.tracking.config import TrackerConfig
 from sam2s_ros.tracking.errors import FrameError, ImageSizeChangedError, PromptError
-from sam2s_ros.tracking.geometry import MaskGeometry, measure
 from sam2s_ros.tracking.kept_frames import KeptFrame, KeptFrames
-from sam2s_ros.tracking.masks import MaskUpsampler, Window
+from sam2s_ros.tracking.masks import MaskUpsampler
 from sam2s_ros.tracking.memory_bank import MemoryBank
-from sam2s_ros.tracking.object_table import NEVER, ObjectRecord, ObjectTable
+from sam2s_ros.tracking.object_table import ObjectRecord, ObjectTable
 from sam2s_ros.tracking.prompts import Prompt, read_prompt, require_positive
 from sam2s_ros.tracking.propagation import Propagator
+from sam2s_ros.tracking.reporting import report_frame, report_lost
 from sam2s_ros.tracking.result import FrameResult, TrackedObjectInfo
-from sam2s_ros.tracking.states import TrackState, judge_states
 from sam2s_ros.tracking.stopwatch import Stopwatch
-
-ABSENT_LOGIT = -1024.0
-"""Mask logit of an object that is not in view, as the network gives it."""
 
 
 class StreamingTracker:
@@ -66,13 +62,13 @@ class StreamingTracker:
         stamp_ns = self._last_stamp_ns = self._next_stamp() if stamp_ns is None else int(stamp_ns)
         self._notice_size(size)
         if self._needs_reset:
-            self.last_result = self._lost_result(size, stamp_ns, watch)
+            self.last_result = report_lost(self._table, size, stamp_ns, self._needs_reset, watch)
             return self.last_result
         previous = self._frames.newest
         frame = self._encode(frame_rgb, stamp_ns, watch)
         if len(self._table):
             self._propagator.track(self._table.rows, frame, previous, watch)
-        self.last_result = self._report(frame, watch)
+        self.last_result = report_frame(frame, self._table, self._upsampler, self.config, watch)
         return self.last_result
 
     def add_object(
@@ -246,60 +242,7 @@ class StreamingTracker:
         self._propagator.catch_up(record, frame, self._frames.following(frame), watch)
         newest = self._frames.newest
         assert newest is not None
-        self.last_result = self._report(newest, watch)
-
-    def _report(self, frame: KeptFrame, watch: Stopwatch) -> FrameResult:
-        """All objects as the newest frame shows them."""
-        records, rows = self._table.records, self._table.rows
-        seen = self._table.observation(rows, frame)
-        with watch.stage("masks"):
-            masks, windows = self._upsampler(seen.logits)
-            put_given_masks(masks, windows, records, frame)
-        with watch.stage("geometry"):
-            geometry = measure(masks, windows)
-        last_seen = np.array([record.last_seen_ns for record in records], dtype=np.int64)
-        age_s = ages_s(last_seen, frame.stamp_ns)
-        return FrameResult(
-            stamp_ns=frame.stamp_ns,
-            frame_index=frame.index,
-            image_size=self._upsampler.image_size,
-            ids=np.array([record.id for record in records], dtype=np.uint32),
-            names=tuple(record.name for record in records),
-            masks=masks,
-            logits=seen.logits,
-            presence=(1 / (1 + np.exp(-seen.object_score))).astype(np.float32),
-            iou=seen.iou,
-            states=judge_states(
-                seen.object_score > 0, ~np.isnan(geometry.area), seen.iou, age_s, self.config
-            ),
-            geometry=geometry,
-            last_seen_ns=last_seen,
-            age_s=age_s,
-            timings_ms=watch.timings_ms(),
-        )
-
-    def _lost_result(self, size: tuple[int, int], stamp_ns: int, watch: Stopwatch) -> FrameResult:
-        """No masks, all objects LOST, for an image that cannot be tracked on."""
-        records, count, side = self._table.records, len(self._table), self.engine.mask_size
-        newest = self._frames.newest
-        last_seen = np.array([record.last_seen_ns for record in records], dtype=np.int64)
-        return FrameResult(
-            stamp_ns=stamp_ns,
-            frame_index=NEVER if newest is None else newest.index,
-            image_size=size,
-            ids=np.array([record.id for record in records], dtype=np.uint32),
-            names=tuple(record.name for record in records),
-            masks=np.zeros((count, *size), dtype=np.bool_),
-            logits=np.full((count, side, side), ABSENT_LOGIT, dtype=np.float32),
-            presence=np.full(count, np.nan, dtype=np.float32),
-            iou=np.full(count, np.nan, dtype=np.float32),
-            states=(TrackState.LOST,) * count,
-            geometry=MaskGeometry.unknown(count),
-            last_seen_ns=last_seen,
-            age_s=ages_s(last_seen, stamp_ns),
-            timings_ms=watch.timings_ms(),
-            needs_reset=self._needs_reset,
-        )
+        self.last_result = report_frame(newest, self._table, self._upsampler, self.config, watch)
 
 
 def check_frame(frame_rgb: NDArray[np.uint8]) -> tuple[int, int]:
@@ -323,20 +266,3 @@ def size_change_message(tracked: tuple[int, int], new: tuple[int, int]) -> str:
         f"the image size changed from {tracked[1]} x {tracked[0]} to {new[1]} x {new[0]} while objects were "
         "tracked, so they are lost; reset the tracker and add them again"
     )
-
-
-def put_given_masks(
-    masks: NDArray[np.bool_], windows: list[Window], records: list[ObjectRecord], frame: KeptFrame
-) -> None:
-    """Replace the mask of every object that a mask prompted on this very frame by that mask, exactly."""
-    for index, record in enumerate(records):
-        if record.prompt_frame != frame.index or record.prompt is None or record.prompt.mask is None:
-            continue
-        masks[index] = record.prompt.mask
-        windows[index] = (0, masks.shape[1], 0, masks.shape[2])
-
-
-def ages_s(last_seen_ns: NDArray[np.int64], stamp_ns: int) -> NDArray[np.float64]:
-    """Seconds from each last sight to a stamp; NaN where there was none, 0 where the stamps went back."""
-    age = np.maximum(stamp_ns - last_seen_ns, 0) / 1e9
-    return np.where(last_seen_ns == NEVER, np.nan, age)

@@ -1,0 +1,96 @@
+"""From what the network saw of the objects to the `FrameResult` that the tracker hands out."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sam2s_ros.engines.base import DecodeResult
+from sam2s_ros.tracking.config import TrackerConfig
+from sam2s_ros.tracking.geometry import MaskGeometry, measure
+from sam2s_ros.tracking.kept_frames import KeptFrame
+from sam2s_ros.tracking.masks import MaskUpsampler, Window
+from sam2s_ros.tracking.object_table import NEVER, ObjectRecord, ObjectTable
+from sam2s_ros.tracking.result import FrameResult
+from sam2s_ros.tracking.states import TrackState, judge_states
+from sam2s_ros.tracking.stopwatch import Stopwatch
+
+
+def report_frame(
+    frame: KeptFrame, table: ObjectTable, upsampler: MaskUpsampler, config: TrackerConfig, watch: Stopwatch
+) -> FrameResult:
+    """All objects as the frame showed them."""
+    records = table.records
+    seen = table.observation(table.rows, frame)
+    with watch.stage("masks"):
+        masks, windows = upsampler(seen.logits)
+        put_given_masks(masks, windows, records, frame)
+    with watch.stage("geometry"):
+        geometry = measure(masks, windows)
+    age_s = ages_s(last_seen_ns(records), frame.stamp_ns)
+    states = judge_states(seen.object_score > 0, ~np.isnan(geometry.area), seen.iou, age_s, config)
+    return _result(frame.index, frame.stamp_ns, records, seen, masks, states, geometry, watch)
+
+
+def report_lost(
+    table: ObjectTable, image_size: tuple[int, int], stamp_ns: int, needs_reset: str, watch: Stopwatch
+) -> FrameResult:
+    """No masks, all objects LOST, for an image that cannot be tracked on."""
+    count = len(table)
+    masks = np.zeros((count, *image_size), dtype=np.bool_)
+    states, geometry = (TrackState.LOST,) * count, MaskGeometry.unknown(count)
+    seen = table.nothing()
+    return _result(NEVER, stamp_ns, table.records, seen, masks, states, geometry, watch, needs_reset)
+
+
+def _result(
+    frame_index: int,
+    stamp_ns: int,
+    records: list[ObjectRecord],
+    seen: DecodeResult,
+    masks: NDArray[np.bool_],
+    states: tuple[TrackState, ...],
+    geometry: MaskGeometry,
+    watch: Stopwatch,
+    needs_reset: str = "",
+) -> FrameResult:
+    last_seen = last_seen_ns(records)
+    return FrameResult(
+        stamp_ns=stamp_ns,
+        frame_index=frame_index,
+        image_size=(masks.shape[1], masks.shape[2]),
+        ids=np.array([record.id for record in records], dtype=np.uint32),
+        names=tuple(record.name for record in records),
+        masks=masks,
+        logits=seen.logits,
+        presence=1 / (1 + np.exp(-np.clip(seen.object_score, -80, 80))),
+        iou=seen.iou,
+        states=states,
+        geometry=geometry,
+        last_seen_ns=last_seen,
+        age_s=ages_s(last_seen, stamp_ns),
+        timings_ms=watch.timings_ms(),
+        needs_reset=needs_reset,
+    )
+
+
+def put_given_masks(
+    masks: NDArray[np.bool_], windows: list[Window], records: list[ObjectRecord], frame: KeptFrame
+) -> None:
+    """Replace the mask of every object that a mask prompted on this very frame by that mask, exactly."""
+    for index, record in enumerate(records):
+        if record.prompt_frame != frame.index or record.prompt is None or record.prompt.mask is None:
+            continue
+        masks[index] = record.prompt.mask
+        windows[index] = (0, masks.shape[1], 0, masks.shape[2])
+
+
+def last_seen_ns(records: list[ObjectRecord]) -> NDArray[np.int64]:
+    """Stamp of the last sight of each object, `NEVER` where there was none."""
+    return np.array([record.last_seen_ns for record in records], dtype=np.int64)
+
+
+def ages_s(last_seen: NDArray[np.int64], stamp_ns: int) -> NDArray[np.float64]:
+    """Seconds from each last sight to a stamp; NaN where there was none, 0 where the stamps went back."""
+    age = np.maximum(stamp_ns - last_seen, 0) / 1e9
+    return np.where(last_seen == NEVER, np.nan, age)
