@@ -63,7 +63,7 @@ def _result(
         names=tuple(record.name for record in records),
         masks=masks,
         logits=seen.logits,
-        presence=1 / (1 + np.exp(-np.clip(seen.object_score, -80, 80))),
+        presence=np.asarray(1 / (1 + np.exp(-np.clip(seen.object_score, -80, 80))), dtype=np.float32),
         iou=seen.iou,
         states=states,
         geometry=geometry,
