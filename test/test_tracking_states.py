@@ -33,7 +33,7 @@ def test_each_state_has_its_cause() -> None:
     [
         ("max_objects", 0),
         ("max_conditioning", 0),
-        ("num_long_term", -1),
+        ("num_long_term", 4),
         ("kept_frames", 0),
         ("previous_mask_prompt", "points"),
         ("stray_distance", -0.1),

@@ -20,7 +20,7 @@ class TrackerConfig:
     max_conditioning: int = 4
     """Prompted frames remembered per object: the first for ever, the others replaced oldest first."""
     num_long_term: int = 0
-    """Long-term memory entries per object (DiveMem); 0 is SAM 2's memory."""
+    """Long-term memory entries per object (DiveMem). Only 0, which is SAM 2's memory, in this version."""
     kept_frames: int = 16
     """Recent frames whose features are kept, to which a late prompt may refer."""
     previous_mask_prompt: str = "off"
@@ -40,7 +40,7 @@ class TrackerConfig:
     def __post_init__(self) -> None:
         for name in ("max_objects", "max_conditioning", "kept_frames"):
             self._require(getattr(self, name) >= 1, name, "at least 1")
-        self._require(self.num_long_term >= 0, "num_long_term", "0 or more")
+        self._require(self.num_long_term == 0, "num_long_term", "0: this version has no long-term memory")
         self._require(
             0 <= self.stray_distance <= 1, "stray_distance", "a fraction of the image's side, 0 to 1"
         )
