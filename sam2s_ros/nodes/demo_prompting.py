@@ -1,0 +1,215 @@
+"""The demo's operator: activates the tracker node and adds each object by its true mask where it appears."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+from rclpy.client import Client
+from rclpy.node import Node
+
+from sam2s_msgs.msg import ErrorCode, Prompt
+from sam2s_msgs.srv import AddObject
+from sam2s_ros.nodes.messages import ns_to_stamp, rle_message, stamp_to_ns
+
+BoolArray = npt.NDArray[np.bool_]
+REMEMBERED_FRAMES = 64
+TRY_AGAIN = (ErrorCode.UNKNOWN_STAMP, ErrorCode.NO_IMAGE)
+
+
+class PromptRefused(RuntimeError):
+    """The tracker node refused a call, or did not answer."""
+
+    def __init__(self, text: str, code: int = ErrorCode.NONE) -> None:
+        """`code`: one of the constants of sam2s_msgs/ErrorCode; NONE where the node gave none."""
+        super().__init__(text)
+        self.code = code
+
+
+@dataclass(frozen=True)
+class PromptChoice:
+    """One object to be added on one image."""
+
+    key: int
+    stamp_ns: int
+    mask: BoolArray
+
+
+@dataclass(frozen=True)
+class PromptedObject:
+    """An object as the node accepted it: `key` is its label value or index in the ground truth."""
+
+    key: int
+    name: str
+    object_id: int
+    stamp_ns: int
+    frames_after_appearance: int
+    call_ms: float
+
+
+class FirstAppearance:
+    """Chooses the image on which each object is prompted: its first one, or the next that the node tracked.
+
+    A frame that the node has skipped cannot be prompted, so a choice is made only when the node's answer to
+    that frame, or to a later one, has arrived. Safe to feed from another thread than the one that asks.
+    """
+
+    def __init__(self, keys: frozenset[int] | None = None, smallest_area: int = 1) -> None:
+        """`keys`: the objects wanted, None for all; `smallest_area`: pixels, less is not an appearance."""
+        self._keys = keys
+        self._smallest_area = smallest_area
+        self._lock = threading.Lock()
+        self._truth: dict[int, Mapping[int, BoolArray]] = {}
+        self._appeared: dict[int, int] = {}
+        self._tracked: set[int] = set()
+        self._newest_tracked_ns = 0
+        self._done: set[int] = set()
+
+    @property
+    def finished(self) -> bool:
+        """Whether all wanted objects have been prompted; never where all that appear are wanted."""
+        with self._lock:
+            return self._keys is not None and self._done >= self._keys
+
+    @property
+    def waiting(self) -> list[int]:
+        """Objects that have appeared and have not been prompted yet."""
+        with self._lock:
+            return sorted(self._appeared.keys() - self._done)
+
+    def truth_arrived(self, stamp_ns: int, masks: Mapping[int, BoolArray]) -> None:
+        """Masks bool [H, W] by object key of the image with this stamp; empty or left out: not in view."""
+        with self._lock:
+            visible = {
+                key: mask
+                for key, mask in masks.items()
+                if (self._keys is None or key in self._keys)
+                and key not in self._done
+                and np.count_nonzero(mask) >= self._smallest_area
+            }
+            self._truth[stamp_ns] = visible
+            for key in visible:
+                self._appeared.setdefault(key, stamp_ns)
+            while len(self._truth) > REMEMBERED_FRAMES:
+                del self._truth[min(self._truth)]
+            self._tracked = {stamp for stamp in self._tracked if stamp >= min(self._truth)}
+
+    def image_tracked(self, stamp_ns: int) -> None:
+        """The node has published objects for the image with this stamp."""
+        with self._lock:
+            self._tracked.add(stamp_ns)
+            self._newest_tracked_ns = max(self._newest_tracked_ns, stamp_ns)
+
+    def next_choice(self) -> PromptChoice | None:
+        """The oldest prompt that can be given now, None while there is none."""
+        with self._lock:
+            for key, appeared_ns in sorted(self._appeared.items(), key=lambda item: (item[1], item[0])):
+                if key in self._done or self._newest_tracked_ns < appeared_ns:
+                    continue
+                for stamp_ns in sorted(self._tracked & self._truth.keys()):
+                    if stamp_ns >= appeared_ns and key in self._truth[stamp_ns]:
+                        return PromptChoice(key, stamp_ns, self._truth[stamp_ns][key])
+        return None
+
+    def prompted(self, choice: PromptChoice) -> int:
+        """Note that the node took this prompt; returns how many frames after the appearance it was placed."""
+        with self._lock:
+            self._done.add(choice.key)
+            appeared_ns = self._appeared[choice.key]
+            return sum(1 for stamp_ns in self._truth if appeared_ns <= stamp_ns < choice.stamp_ns)
+
+    def refused(self, choice: PromptChoice) -> None:
+        """Forget an image that the node no longer keeps, so that a newer one is chosen."""
+        with self._lock:
+            self._tracked.discard(choice.stamp_ns)
+
+
+class TrackerClient:
+    """Service calls to a tracker node. The ROS node given must be spun by another thread."""
+
+    def __init__(self, node: Node, tracker: str = "tracker") -> None:
+        """`tracker`: the name of the tracker node."""
+        self._tracker = tracker
+        self._change_state: Client = node.create_client(ChangeState, f"{tracker}/change_state")
+        self._add_object: Client = node.create_client(AddObject, f"{tracker}/add_object")
+
+    def wait_until_up(self, timeout_s: float, check: Any) -> None:
+        """Block until the node offers its lifecycle services; `check()` is called all the time and may raise.
+
+        Raises:
+            PromptRefused: it does not within `timeout_s`.
+        """
+        deadline = time.monotonic() + timeout_s
+        while not self._change_state.wait_for_service(timeout_sec=0.2):
+            check()
+            if time.monotonic() > deadline:
+                raise PromptRefused(f"the node {self._tracker} did not come up within {timeout_s:g} s")
+
+    def configure_and_activate(self, timeout_s: float) -> None:
+        """Bring the node to active, `timeout_s` for each step; PromptRefused if it does not get there."""
+        for name, transition in (
+            ("configure", Transition.TRANSITION_CONFIGURE),
+            ("activate", Transition.TRANSITION_ACTIVATE),
+        ):
+            request = ChangeState.Request(transition=Transition(id=transition))
+            if not _answer(self._change_state, request, timeout_s).success:
+                raise PromptRefused(f"the node {self._tracker} could not {name}")
+
+    def add_object(self, name: str, mask: BoolArray, stamp_ns: int, timeout_s: float) -> tuple[int, int]:
+        """Add an object by its mask bool [H, W] on the image with this stamp; returns (id, prompted stamp).
+
+        Raises:
+            PromptRefused: with the node's words and error code, or because it did not answer.
+        """
+        prompt = Prompt(stamp=ns_to_stamp(stamp_ns), mask=rle_message(mask))
+        response = _answer(
+            self._add_object, AddObject.Request(client="demo", name=name, prompt=prompt), timeout_s
+        )
+        if not response.success:
+            raise PromptRefused(
+                f"{self._tracker} refused to add '{name}': {response.message}", response.error.code
+            )
+        return int(response.id), stamp_to_ns(response.stamp)
+
+
+def prompt_waiting(
+    client: TrackerClient, prompter: FirstAppearance, names: Mapping[int, str], timeout_s: float = 10.0
+) -> list[PromptedObject]:
+    """Give the node every prompt that is due, and return what it accepted.
+
+    A prompt for an image that the node no longer keeps is left for a newer image; any other refusal is
+    raised.
+    """
+    accepted = []
+    while (choice := prompter.next_choice()) is not None:
+        name = names.get(choice.key, f"object {choice.key}")
+        start = time.perf_counter()
+        try:
+            object_id, stamp_ns = client.add_object(name, choice.mask, choice.stamp_ns, timeout_s)
+        except PromptRefused as error:
+            if error.code not in TRY_AGAIN:
+                raise
+            prompter.refused(choice)
+            continue
+        call_ms = 1000 * (time.perf_counter() - start)
+        late = prompter.prompted(choice)
+        accepted.append(PromptedObject(choice.key, name, object_id, stamp_ns, late, round(call_ms, 1)))
+    return accepted
+
+
+def _answer(client: Client, request: Any, timeout_s: float) -> Any:
+    if not client.wait_for_service(timeout_sec=timeout_s):
+        raise PromptRefused(f"no service {client.srv_name} within {timeout_s:g} s")
+    arrived = threading.Event()
+    future = client.call_async(request)
+    future.add_done_callback(lambda _: arrived.set())
+    if not arrived.wait(timeout_s):
+        raise PromptRefused(f"{client.srv_name} did not answer within {timeout_s:g} s")
+    return future.result()

@@ -1,0 +1,121 @@
+"""Nothing grows: memory and step time of the tracker over 10,000 frames.
+
+Resident memory at the end against frame 200, and the medians of 500-frame windows of the step time against
+each other. Two objects leave and two come in their place every 1,000 frames, so that what a removed object
+leaves behind would show.
+
+    python test/benchmarks/flatness.py [--frames 10000] [--model nano] [--json FILE] [--quick]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+
+from sam2s_ros import load_tracker
+from sam2s_ros.data.sequences import render_sequence
+from sam2s_ros.nodes.synthetic_camera import there_and_back
+
+SIZE = (480, 640)
+OBJECTS = 4
+WINDOW = 500
+SETTLED_FRAME = 200
+CHANGE_EVERY = 1000
+PERIOD_NS = 40_000_000
+
+
+def main() -> None:
+    """Measure, print a table, write JSON."""
+    args = parse_arguments()
+    total = 1000 if args.quick else args.frames
+    frames = [frame for frame, _ in render_sequence(11, 50, SIZE, 25.0, objects=1)]
+    tracker = load_tracker(args.model)
+    tracker.step(frames[0], 0)
+    ids = [tracker.add_object(None, mask=band(index)) for index in range(OBJECTS)]
+    step_ms, cpu_ms, resident = [], [], []
+    for index in range(1, total + 1):
+        frame = frames[there_and_back(index, len(frames))]
+        begun, cpu_begun = time.perf_counter(), time.process_time()
+        tracker.step(frame, index * PERIOD_NS)
+        step_ms.append(1000 * (time.perf_counter() - begun))
+        cpu_ms.append(1000 * (time.process_time() - cpu_begun))
+        resident.append(resident_bytes())
+        if index % CHANGE_EVERY == 0:
+            ids = replace_two(tracker, ids)
+        if index % WINDOW == 0:
+            window = statistics.median(step_ms[-WINDOW:])
+            print(
+                f"frame {index:>6}: median step {window:6.2f} ms, resident {resident[-1] / 2**20:7.1f} MiB",
+                flush=True,
+            )
+    result = {
+        "frames": total,
+        "objects": OBJECTS,
+        "resident_mib_at_200": round(resident[SETTLED_FRAME - 1] / 2**20, 2),
+        "resident_mib_at_end": round(resident[-1] / 2**20, 2),
+        "resident_growth_percent": round(100 * (resident[-1] / resident[SETTLED_FRAME - 1] - 1), 3),
+        "window_medians_ms": window_medians(step_ms),
+        "window_spread_percent": spread_percent(window_medians(step_ms)),
+        "cpu_window_spread_percent": spread_percent(window_medians(cpu_ms)),
+    }
+    print(
+        f"resident memory after frame {SETTLED_FRAME}: {result['resident_growth_percent']:+.2f} % "
+        "(goal < 1 %)"
+    )
+    print(
+        f"medians of {WINDOW}-frame windows: slowest {result['window_spread_percent']:.1f} % above fastest "
+        f"(goal <= 10 %), in processor time {result['cpu_window_spread_percent']:.1f} %"
+    )
+    if args.json:
+        args.json.write_text(json.dumps(result, indent=2) + "\n")
+
+
+def replace_two(tracker, ids):
+    """Remove the two oldest objects and add two, as an operator would in a long operation."""
+    for object_id in ids[:2]:
+        tracker.remove_object(object_id)
+    return ids[2:] + [tracker.add_object(None, mask=band(index)) for index in range(2)]
+
+
+def band(index):
+    """A mask [H, W] for one of the objects."""
+    mask = np.zeros(SIZE, bool)
+    mask[100:380, 40 + 150 * index : 140 + 150 * index] = True
+    return mask
+
+
+def resident_bytes():
+    """Resident memory of this process."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return 1024 * int(line.split()[1])
+    raise OSError("/proc/self/status has no VmRSS")
+
+
+def window_medians(values):
+    return [
+        round(statistics.median(values[start : start + WINDOW]), 3)
+        for start in range(0, len(values) - WINDOW + 1, WINDOW)
+    ]
+
+
+def spread_percent(medians):
+    return round(100 * (max(medians) / min(medians) - 1), 2)
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--frames", type=int, default=10_000, help="how many (default: %(default)s)")
+    parser.add_argument("--model", default="nano", help="preset or weights file")
+    parser.add_argument("--json", type=Path, help="file for the numbers")
+    parser.add_argument("--quick", action="store_true", help="1,000 frames only")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

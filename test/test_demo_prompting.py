@@ -1,0 +1,105 @@
+"""When the demo prompts an object: on the image of its first appearance, if the node has tracked it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="rclpy is not installed: make setup")
+pytest.importorskip("sam2s_msgs.msg", reason="the messages are not built: make setup")
+
+from sam2s_msgs.msg import ErrorCode  # noqa: E402
+from sam2s_ros.nodes.demo_prompting import FirstAppearance, PromptRefused, prompt_waiting  # noqa: E402
+
+
+def block(area: int) -> np.ndarray:
+    mask = np.zeros((8, 8), bool)
+    mask.ravel()[:area] = True
+    return mask
+
+
+def test_an_object_is_not_prompted_before_the_node_has_answered_to_its_image():
+    prompter = FirstAppearance()
+    prompter.truth_arrived(10, {3: block(4)})
+    assert prompter.next_choice() is None
+    prompter.image_tracked(10)
+    choice = prompter.next_choice()
+    assert choice is not None and (choice.key, choice.stamp_ns) == (3, 10)
+
+
+def test_when_the_node_skips_the_first_image_the_next_tracked_one_that_shows_the_object_is_prompted():
+    prompter = FirstAppearance()
+    for stamp, masks in ((10, {1: block(4)}), (20, {}), (30, {1: block(6)})):
+        prompter.truth_arrived(stamp, masks)
+    prompter.image_tracked(20)
+    assert prompter.next_choice() is None
+    prompter.image_tracked(30)
+    choice = prompter.next_choice()
+    assert choice is not None and choice.stamp_ns == 30 and choice.mask.sum() == 6
+    assert prompter.prompted(choice) == 2
+
+
+def test_a_prompted_object_is_not_prompted_again():
+    prompter = FirstAppearance()
+    prompter.truth_arrived(10, {1: block(4)})
+    prompter.image_tracked(10)
+    choice = prompter.next_choice()
+    assert choice is not None
+    prompter.prompted(choice)
+    prompter.truth_arrived(20, {1: block(4)})
+    prompter.image_tracked(20)
+    assert prompter.next_choice() is None and prompter.waiting == []
+
+
+def test_a_few_pixels_are_no_appearance():
+    prompter = FirstAppearance(smallest_area=5)
+    prompter.truth_arrived(10, {1: block(4)})
+    prompter.truth_arrived(20, {1: block(5)})
+    prompter.image_tracked(20)
+    choice = prompter.next_choice()
+    assert choice is not None and choice.stamp_ns == 20
+
+
+def test_finished_when_all_wanted_objects_are_prompted():
+    prompter = FirstAppearance(frozenset({0, 1}))
+    prompter.truth_arrived(10, {0: block(4), 1: block(4), 2: block(4)})
+    prompter.image_tracked(10)
+    assert prompter.waiting == [0, 1]
+    while (choice := prompter.next_choice()) is not None:
+        assert not prompter.finished
+        prompter.prompted(choice)
+    assert prompter.finished
+
+
+class Node:
+    """Answers add_object as the tracker node does."""
+
+    def __init__(self, refusals: list[int]) -> None:
+        self.refusals = refusals
+        self.asked: list[int] = []
+
+    def add_object(self, name: str, mask: np.ndarray, stamp_ns: int, timeout_s: float) -> tuple[int, int]:
+        self.asked.append(stamp_ns)
+        if self.refusals:
+            raise PromptRefused("refused", self.refusals.pop(0))
+        return 7, stamp_ns
+
+
+def two_tracked_images() -> FirstAppearance:
+    prompter = FirstAppearance()
+    for stamp in (10, 20):
+        prompter.truth_arrived(stamp, {1: block(4)})
+        prompter.image_tracked(stamp)
+    return prompter
+
+
+def test_an_evicted_image_is_given_up_for_a_newer_one():
+    node = Node([ErrorCode.UNKNOWN_STAMP])
+    accepted = prompt_waiting(node, two_tracked_images(), {1: "tool"})
+    assert node.asked == [10, 20]
+    assert [(item.name, item.object_id, item.stamp_ns) for item in accepted] == [("tool", 7, 20)]
+
+
+def test_any_other_refusal_ends_the_demo():
+    with pytest.raises(PromptRefused, match="refused"):
+        prompt_waiting(Node([ErrorCode.TOO_MANY_OBJECTS]), two_tracked_images(), {})

@@ -1,0 +1,174 @@
+"""The report of a recorded run, computed from its bag."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rosbags.rosbag2 import StoragePlugin, Writer
+
+pytest.importorskip("sam2s_msgs.msg", reason="the messages are not built: make setup")
+
+from sam2s_ros.nodes.demo_recorder import recording_typestore  # noqa: E402
+from sam2s_ros.nodes.demo_report import (  # noqa: E402
+    PromptedTrack,
+    build_report,
+    format_table,
+    read_recording,
+    score_tracks,
+)
+from sam2s_ros.nodes.machine import describe_run  # noqa: E402
+from sam2s_ros.tracking import rle  # noqa: E402
+
+STORE = recording_typestore()
+OK, STALE, ENGINE_FAILED = 0, 2, 3
+PERIOD_NS = 100_000_000
+START_NS = 3_000_000_000
+SIZE = (24, 32)
+TRACK = PromptedTrack("tool", 5, 1, START_NS)
+
+
+def square(left: int) -> np.ndarray:
+    mask = np.zeros(SIZE, bool)
+    mask[6:18, left : left + 12] = True
+    return mask
+
+
+def default(msgtype: str, **values):
+    """A message with zeros and empty fields, except for `values`."""
+    kind = STORE.types[msgtype]
+    _, fields = STORE.fielddefs[msgtype]
+    filled = {}
+    for name, (node, argument) in fields:
+        if name in values:
+            filled[name] = values[name]
+        elif node.name == "BASE":
+            filled[name] = {"string": "", "bool": False}.get(argument[0], 0)
+        elif node.name == "NAME":
+            filled[name] = default(argument)
+        elif node.name == "ARRAY":
+            filled[name] = np.zeros(argument[1], argument[0][1][0])
+        else:
+            filled[name] = np.zeros(0, argument[0][1][0]) if argument[0][0].name == "BASE" else []
+    return kind(**filled)
+
+
+def stamp(stamp_ns: int):
+    sec, nanosec = divmod(stamp_ns, 1_000_000_000)
+    return default("builtin_interfaces/msg/Time", sec=sec, nanosec=nanosec)
+
+
+def header(stamp_ns: int):
+    return default("std_msgs/msg/Header", stamp=stamp(stamp_ns))
+
+
+def objects(stamp_ns: int, published_ns: int, mask: np.ndarray | None, status: int = OK):
+    items = []
+    if mask is not None:
+        counts = rle.encode(mask)
+        run_lengths = default("sam2s_msgs/msg/RleMask", height=SIZE[0], width=SIZE[1], counts=counts)
+        items = [default("sam2s_msgs/msg/TrackedObject", id=1, name="tool", mask=run_lengths)]
+    stages = [
+        default("sam2s_msgs/msg/StageLatency", stage="encode", duration=0.02),
+        default("sam2s_msgs/msg/StageLatency", stage="publish", duration=float("nan")),
+    ]
+    return default(
+        "sam2s_msgs/msg/TrackedObjectArray",
+        header=header(stamp_ns),
+        status=status,
+        published=stamp(published_ns),
+        model="nano",
+        engine="eager fp32 cpu",
+        frames_tracked=4,
+        stage_latencies=stages,
+        objects=items,
+    )
+
+
+@pytest.fixture
+def recording(tmp_path: Path):
+    """Six images, the object moving by 2 px. Image 2 is skipped and image 4 missed (an empty mask); 20, 30, .. ms
+    of latency; then two heartbeats, one of an engine that failed.
+    """
+    answers = {0: square(2), 1: square(4), 3: square(8), 4: np.zeros(SIZE, bool), 5: square(12)}
+    with Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        images = writer.add_connection("/image", "std_msgs/msg/Header", typestore=STORE)
+        out = writer.add_connection("/objects", "sam2s_msgs/msg/TrackedObjectArray", typestore=STORE)
+
+        def write(connection, receipt_ns, message):
+            writer.write(connection, receipt_ns, bytes(STORE.serialize_cdr(message, connection.msgtype)))
+
+        for frame in range(6):
+            stamp_ns = START_NS + frame * PERIOD_NS
+            write(images, stamp_ns + 1, header(stamp_ns))
+            if frame in answers:
+                latency_ns = (20 + 10 * frame) * 1_000_000
+                write(
+                    out, stamp_ns + latency_ns, objects(stamp_ns, stamp_ns + latency_ns // 2, answers[frame])
+                )
+        last_ns = START_NS + 5 * PERIOD_NS
+        write(out, last_ns + 9 * PERIOD_NS, objects(last_ns, last_ns + 9 * PERIOD_NS, square(12), STALE))
+        failed_ns = START_NS + 2 * PERIOD_NS
+        write(out, last_ns + 10 * PERIOD_NS, objects(failed_ns, last_ns, square(6), ENGINE_FAILED))
+    return read_recording(tmp_path / "bag", "/image", "/objects")
+
+
+def truth(stamp_ns: int, key: int) -> np.ndarray:
+    assert key == TRACK.key
+    return square(2 + 2 * ((stamp_ns - START_NS) // PERIOD_NS))
+
+
+def report_of(recording) -> dict:
+    return build_report(recording, score_tracks(recording, [TRACK], truth), [TRACK])
+
+
+def test_images_without_an_answer_are_skipped_and_heartbeats_and_failures_are_no_answers(recording):
+    report = report_of(recording)
+    assert (report["frames_in"], report["frames_tracked"], report["frames_skipped"]) == (6, 5, 1)
+    assert report["rate_hz"] == 10.0
+
+
+def test_latency_is_from_the_stamp_to_the_first_receipt(recording):
+    report = report_of(recording)
+    assert report["latency_ms"] == {"p50": 50.0, "p99": pytest.approx(69.6, abs=0.5)}
+    assert report["publish_latency_ms"]["p50"] == 25.0
+
+
+def test_a_skipped_image_and_an_empty_mask_score_nothing_and_the_rest_is_exact(recording):
+    (item,) = report_of(recording)["objects"]
+    assert item["frames_scored"] == 4  # without the prompted and the last image
+    assert item["j"] == item["f"] == item["jf"] == 50.0  # images 1 and 3 of 1, 2, 3, 4
+
+
+def test_the_mean_is_over_objects(recording):
+    other = PromptedTrack("other", 5, 99, START_NS)
+    report = build_report(recording, score_tracks(recording, [TRACK, other], truth), [TRACK, other])
+    assert [item["jf"] for item in report["objects"]] == [50.0, 0.0]
+    assert report["jf_mean"] == 25.0
+
+
+def test_an_object_is_scored_from_its_prompted_image_on(recording):
+    late = PromptedTrack("tool", 5, 1, START_NS + 3 * PERIOD_NS)
+    (score,) = score_tracks(recording, [late], truth)
+    assert score.first_frame == 3 and len(score.j) == 3
+
+
+def test_durations_that_are_not_known_are_left_out(recording):
+    assert report_of(recording)["stages_ms"] == {"encode": 20.0}
+
+
+def test_the_table_names_object_model_and_engine(recording):
+    table = format_table("Part 1", report_of(recording))
+    assert all(word in table for word in ("tool", "50.0", "nano", "eager fp32 cpu", "skipped 1"))
+
+
+def test_a_run_without_any_answer_is_no_report(recording):
+    silent = type(recording)(recording.image_stamps_ns, {}, None)
+    with pytest.raises(ValueError, match="published nothing"):
+        build_report(silent, [], [])
+
+
+def test_a_run_says_version_and_machine():
+    described = describe_run()
+    assert described["version"] and described["machine"]["cpus"] >= 1
