@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ros_domain import isolated_domain
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -35,8 +36,8 @@ def shared_data() -> Path:
 def ros() -> Iterator[None]:
     """rclpy, initialised in a ROS domain that no other test here uses (child processes inherit it)."""
     rclpy = pytest.importorskip("rclpy", reason="rclpy is not installed: make setup")
-    isolator = pytest.importorskip("rmw_test_fixture_implementation", reason="install requirements-dev.txt")
-    with isolator.RMWTestIsolator():
+    pytest.importorskip("rmw_test_fixture_implementation", reason="install requirements-dev.txt")
+    with isolated_domain():
         rclpy.init()
         try:
             yield

@@ -22,13 +22,14 @@ import pytest
 
 rclpy = pytest.importorskip("rclpy", reason="rclpy is not installed: make setup")
 pytest.importorskip("sam2s_msgs.msg", reason="the messages are not built: make setup")
-isolation = pytest.importorskip("rmw_test_fixture_implementation", reason="install requirements-dev.txt")
+pytest.importorskip("rmw_test_fixture_implementation", reason="install requirements-dev.txt")
 
 from lifecycle_msgs.srv import ChangeState, GetState  # noqa: E402
 from rcl_interfaces.srv import SetParameters  # noqa: E402
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data  # noqa: E402
+from ros_domain import isolated_domain  # noqa: E402
 from sensor_msgs.msg import CompressedImage, Image  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
 
@@ -97,7 +98,7 @@ def isolated_ros() -> Iterator[None]:
     Without a Fast DDS profile, whatever the caller's environment says: that is what a user forgets.
     """
     os.environ.pop("FASTDDS_DEFAULT_PROFILES_FILE", None)
-    with isolation.RMWTestIsolator():
+    with isolated_domain():
         rclpy.init()
         try:
             yield
