@@ -81,7 +81,7 @@ def _run(args: argparse.Namespace) -> int:
     bag = args.bag or _bundled_bag()
     begun = time.monotonic()
     summary: dict[str, Any] = {"started": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **describe_run()}
-    os.environ.update(image_transport_environment())
+    os.environ.update(image_transport_environment(args.out / "logs"))
     tracker_arguments = ["-p", f"model:={args.model}", "-p", f"engine:={args.engine}"]
     try:
         with isolated_domain(args.out / "logs"):

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sam2s_ros.nodes.demo_report import PromptedTrack, ReceivedObjects, Recording, Truth
-from sam2s_ros.nodes.overlay import draw_overlay
+from sam2s_ros.nodes.overlay import draw_overlay, put_text
 
 UInt8Array = npt.NDArray[np.uint8]
 ImageOf = Callable[[int], UInt8Array]
@@ -116,5 +116,4 @@ def write_pictures(
 def _put_footer(picture: UInt8Array, text: str) -> None:
     scale = max(0.4, picture.shape[0] / 1000)
     origin = (8, picture.shape[0] - 8)
-    for thickness, colour in ((3, (0, 0, 0)), (1, (255, 255, 255))):
-        cv2.putText(picture, text, origin, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, thickness, cv2.LINE_AA)
+    put_text(picture, text, origin, scale, (255, 255, 255))

@@ -49,18 +49,21 @@ def draw_overlay(
         cv2.drawContours(out, contours, -1, colour, thickness=max(1, round(scale * 2)))
         if contours:
             x, y, _, _ = cv2.boundingRect(max(contours, key=len))
-            _put_text(out, text, (x, max(y - 4, int(24 * scale))), scale, colour)
+            put_text(out, text, (x, max(y - 4, int(24 * scale))), scale, colour)
         else:
             absent += 1
-            _put_text(out, text, (8, int(28 * scale * absent)), scale, colour)
+            put_text(out, text, (8, int(28 * scale * absent)), scale, colour)
 
 
 def _colours(label_image: UInt8Array) -> UInt8Array:
     return np.asarray(cv2.LUT(cv2.merge([label_image] * 3), PALETTE_RGB[None]), np.uint8)
 
 
-def _put_text(
+def put_text(
     out: UInt8Array, text: str, origin: tuple[int, int], scale: float, colour: tuple[int, ...]
 ) -> None:
-    for thickness, shade in ((3, (0, 0, 0)), (1, colour)):
-        cv2.putText(out, text, origin, cv2.FONT_HERSHEY_SIMPLEX, scale, shade, thickness, cv2.LINE_AA)
+    """Write `text` from `origin` on, with a shadow: an outline does not fit, OpenCV 5 widens thicker text."""
+    x, y = origin
+    for offset, shade in ((1, (0, 0, 0)), (0, colour)):
+        place = (x + offset, y + offset)
+        cv2.putText(out, text, place, cv2.FONT_HERSHEY_SIMPLEX, scale, shade, 1, cv2.LINE_AA)

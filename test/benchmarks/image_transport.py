@@ -31,15 +31,18 @@ def main() -> None:
     from sam2s_ros.nodes.demo_processes import image_transport_environment
     from sam2s_ros.nodes.demo_stage import isolated_domain
 
-    for name in image_transport_environment():
-        os.environ.pop(name, None)  # `defaults` means without, whatever the caller has set
     rounds: dict[str, list[dict]] = {variant: [] for variant in VARIANTS}
     with tempfile.TemporaryDirectory() as folder:
         write_scene(Path(folder) / "scene")
+        profile = image_transport_environment(Path(folder))
+        for name in profile:
+            os.environ.pop(name, None)  # `defaults` means without, whatever the caller has set
+        environments = {"profile": profile, "defaults": {}}
+        frames = 120 if args.quick else 300
         with isolated_domain(Path(folder) / "logs"):
             for _ in range(1 if args.quick else 5):
                 for variant in VARIANTS:
-                    rounds[variant].append(run_once(Path(folder), variant, frames=120 if args.quick else 300))
+                    rounds[variant].append(run_once(Path(folder), environments[variant], frames))
     results = {variant: summarise(rounds[variant]) for variant in VARIANTS}
     print(f"{'':>9} {'published':>10} {'received':>9} {'latency p50':>12} {'p99':>9}")
     for variant, row in results.items():
@@ -53,11 +56,10 @@ def main() -> None:
         args.json.write_text(json.dumps({"rate_hz": RATE_HZ, "image_size": SIZE, **results}, indent=2) + "\n")
 
 
-def run_once(folder: Path, variant: str, frames: int) -> dict:
+def run_once(folder: Path, environment: dict[str, str], frames: int) -> dict:
     """One run of publisher and subscriber, each a process of its own."""
-    from sam2s_ros.nodes.demo_processes import ChildProcess, image_transport_environment
+    from sam2s_ros.nodes.demo_processes import ChildProcess
 
-    environment = image_transport_environment() if variant == "profile" else {}
     result = folder / "received.json"
     result.unlink(missing_ok=True)
     camera = [str(folder / "scene"), "--rate", str(RATE_HZ), "--frames", str(frames), "--wait-for", "image=1"]
