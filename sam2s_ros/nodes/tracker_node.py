@@ -8,6 +8,8 @@ worker thread takes the newest and calls `TrackerNode._track`, which turns it in
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import signal
 import sys
 import threading
@@ -24,7 +26,7 @@ import rclpy
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
-from rclpy.exceptions import ParameterException
+from rclpy.exceptions import InvalidHandle, ParameterException
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
@@ -351,12 +353,18 @@ def main(args: Sequence[str] | None = None) -> int:
     node.destroy_node()
     if rclpy.ok():
         rclpy.shutdown()
+    gc.freeze()  # or the interpreter spends seconds on taking torch apart, and launch kills after five
     return 0
 
 
 def _spin(executor: MultiThreadedExecutor, stop: threading.Event) -> None:
     try:
-        executor.spin()
+        while not stop.is_set():
+            # rclpy may meet an event handler of the subscription that on_deactivate is destroying, in an unguarded
+            # place of its wait: nothing is lost by waiting again.
+            with contextlib.suppress(InvalidHandle):
+                executor.spin()
+                break
     except ExternalShutdownException:  # somebody else shut the context down
         pass
     finally:
