@@ -31,3 +31,20 @@ def align_prompt_attention(network: Sam2Network, gain: float = 3.0) -> None:
             attention.k_proj.weight.copy_(attention.q_proj.weight)
             attention.q_proj.bias.zero_()
             attention.k_proj.bias.zero_()
+
+
+def align_memory_attention(network: Sam2Network, bias: float = 2.0) -> None:
+    """Let every pixel read memory at its own place from the first step on.
+
+    Under rotary positions, equal biases of queries and keys add a score that falls with the distance between the two
+    pixels, whatever they hold. From zero biases, memory carried no position after 1400 steps: masks were below the
+    first mask left in place.
+
+    Args:
+        network: changed in place.
+        bias: with 2, a key three cells away starts 4 nats below the one at the same place.
+    """
+    for layer in network.memory_attention.layers:
+        with torch.no_grad():
+            layer.cross_attn_image.q_proj.bias.fill_(bias)
+            layer.cross_attn_image.k_proj.bias.fill_(bias)

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from sam2s_ros.network import Sam2Network, build_network
 from sam2s_ros.training.config import StageConfig, TrainConfig
-from sam2s_ros.training.initialise import align_prompt_attention
+from sam2s_ros.training.initialise import align_memory_attention, align_prompt_attention
 from sam2s_ros.training.losses import hypotheses_loss
 from sam2s_ros.training.rollout import Rollout, RolloutPlan
 
@@ -122,6 +122,7 @@ class Trainer:
         self.network = build_network(config.preset, config.init or None).train()
         if not config.init:
             align_prompt_attention(self.network)
+            align_memory_attention(self.network)
         self.average = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
         decay = [p for p in self.network.parameters() if p.ndim > 1]
         plain = [p for p in self.network.parameters() if p.ndim <= 1]
