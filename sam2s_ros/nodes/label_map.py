@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -66,29 +67,28 @@ def paint_labels(
     out[:] = BACKGROUND
     for mask, label in zip(masks, labels, strict=True):
         np.copyto(out, label, where=mask)
-    if len(masks) < 2:
-        return
-    overlap = masks.sum(axis=0, dtype=np.uint8) > 1
-    rows, columns = np.nonzero(overlap)
-    if rows.size:
-        scores = _logits_at(logits, rows, columns, out.shape)
-        scores[~masks[:, rows, columns]] = -np.inf
-        out[rows, columns] = labels[scores.argmax(axis=0)]
+    if _overlap(masks):
+        _paint_by_logit(out, masks, logits, labels)
 
 
-def _logits_at(
+def _overlap(masks: npt.NDArray[np.bool_]) -> bool:
+    covered = np.zeros(masks.shape[1:], np.bool_)
+    for mask in masks:
+        if (covered & mask).any():
+            return True
+        covered |= mask
+    return False
+
+
+def _paint_by_logit(
+    out: npt.NDArray[np.uint8],
+    masks: npt.NDArray[np.bool_],
     logits: npt.NDArray[np.float32],
-    rows: npt.NDArray[np.intp],
-    columns: npt.NDArray[np.intp],
-    shape: tuple[int, ...],
-) -> npt.NDArray[np.float32]:
-    """Bilinear samples [N, P] of the logits at pixels of an image of `shape` (H, W)."""
-    height, width = logits.shape[1:]
-    x = ((columns + 0.5) * width / shape[1] - 0.5).astype(np.float32)
-    y = ((rows + 0.5) * height / shape[0] - 0.5).astype(np.float32)
-    x, y = np.clip(x, 0, width - 1), np.clip(y, 0, height - 1)
-    x0, y0 = np.minimum(x.astype(np.intp), width - 2), np.minimum(y.astype(np.intp), height - 2)
-    fx, fy = x - x0, y - y0
-    top = logits[:, y0, x0] * (1 - fx) + logits[:, y0, x0 + 1] * fx
-    bottom = logits[:, y0 + 1, x0] * (1 - fx) + logits[:, y0 + 1, x0 + 1] * fx
-    return top * (1 - fy) + bottom * fy
+    labels: npt.NDArray[np.uint8],
+) -> None:
+    best = np.full(out.shape, -np.inf, np.float32)
+    for mask, small, label in zip(masks, logits, labels, strict=True):
+        score = cv2.resize(small, (out.shape[1], out.shape[0]), interpolation=cv2.INTER_LINEAR)
+        better = mask & (score > best)
+        np.copyto(best, score, where=better)
+        np.copyto(out, label, where=better)
