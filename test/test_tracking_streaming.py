@@ -200,7 +200,7 @@ def test_a_row_used_again_remembers_nothing_of_its_former_object() -> None:
         assert np.array_equal(used.step(frame).logits, fresh.step(frame).logits)
 
 
-@pytest.mark.parametrize("mode", ["mask", "box", "centre"])
+@pytest.mark.parametrize("mode", ["mask", "flow", "box", "centre"])
 def test_the_previous_mask_prompts_by_setting(mode: str) -> None:
     frames = moving_images(6)
     plain, prompted = small_tracker(), small_tracker(previous_mask_prompt=mode)

@@ -114,12 +114,15 @@ class PromptBatch:
     points float32 [N, K, 2] x, y in pixels of the S x S network input, whole numbers being pixel centres;
     labels int32 [N, K]: 1 on the object, 0 not on it, 2 and 3 corners of a box, -1 no point.
     `previous_mask_slot` names the frame slot whose logits of these rows are the dense prompt (clamped to
-    +-32), or is None. `multimask`: choose the best of three.
+    +-32), or is None. `previous_mask_flow`, float32 [mask_size, mask_size, 2] or None, says where each pixel
+    was in that frame (displacement x, y in mask pixels): the logits are moved along it. `multimask`: choose
+    the best of three.
     """
 
     points: NDArray[np.float32] | None = None
     labels: NDArray[np.int32] | None = None
     previous_mask_slot: int | None = None
+    previous_mask_flow: NDArray[np.float32] | None = None
     multimask: bool = True
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from sam2s_ros.engines.base import (
     DROPPED_LOGIT,
@@ -79,6 +80,8 @@ class EagerEngine(Engine):
         self._high_res = torch.zeros(rows, 1, size, size)
         self._pointer = torch.zeros(rows, c)
         self._object_score = torch.zeros(rows, 1)
+        centre = torch.arange(config.mask_size) + 0.5
+        self._pixel_grid = torch.stack(torch.meshgrid(centre, centre, indexing="xy"), dim=-1)
 
     @torch.inference_mode()
     def encode(self, frame_rgb: NDArray[np.uint8], frame_slot: int) -> None:
@@ -118,7 +121,7 @@ class EagerEngine(Engine):
             frame.f1,
             None if prompt.points is None else torch.from_numpy(prompt.points),
             None if prompt.labels is None else torch.from_numpy(prompt.labels),
-            self._previous_mask(rows, prompt.previous_mask_slot),
+            self._previous_mask(rows, prompt.previous_mask_slot, prompt.previous_mask_flow),
             prompt.multimask,
         )
         return self._store(rows, frame_slot, decoded)
@@ -222,11 +225,18 @@ class EagerEngine(Engine):
     def _logit_slots(self, rows: NDArray[np.int64], frame_slot: int) -> NDArray[np.int64]:
         return np.asarray(rows * self.capacity.frame_slots + frame_slot)
 
-    def _previous_mask(self, rows: NDArray[np.int64], frame_slot: int | None) -> Tensor | None:
+    def _previous_mask(
+        self, rows: NDArray[np.int64], frame_slot: int | None, flow: NDArray[np.float32] | None
+    ) -> Tensor | None:
         if frame_slot is None:
             return None
         slots = torch.from_numpy(self._logit_slots(rows, frame_slot))
-        return self._logits[slots].clamp_(-PREVIOUS_MASK_LIMIT, PREVIOUS_MASK_LIMIT)
+        logits = self._logits[slots].clamp_(-PREVIOUS_MASK_LIMIT, PREVIOUS_MASK_LIMIT)
+        if flow is None:
+            return logits
+        grid = (self._pixel_grid + torch.from_numpy(flow)) * (2 / self.mask_size) - 1
+        grid = grid.expand(len(rows), -1, -1, -1)
+        return F.grid_sample(logits, grid, padding_mode="border", align_corners=False)
 
     def _store(self, rows: NDArray[np.int64], frame_slot: int, decoded: Decoded) -> DecodeResult:
         index = torch.from_numpy(rows)

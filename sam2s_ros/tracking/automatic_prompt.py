@@ -14,15 +14,20 @@ NO_PROMPT = PromptBatch()
 
 
 def automatic_prompts(
-    mode: str, previous: NDArray[np.bool_], previous_slot: int, model_size: int
+    mode: str,
+    previous: NDArray[np.bool_],
+    previous_slot: int,
+    model_size: int,
+    flow: NDArray[np.float32] | None = None,
 ) -> list[tuple[NDArray[np.int64], PromptBatch]]:
     """Split N objects into groups that are prompted alike.
 
     Args:
-        mode: "off", "mask", "box" or "centre" of the previous mask.
+        mode: "off", or "mask", "flow", "box" or "centre" of the previous mask.
         previous: bool [N, mask_size, mask_size]; an object whose previous mask is empty is not prompted.
         previous_slot: frame slot of the previous frame.
         model_size: side of the network's input.
+        flow: how the image moved since, [mask_size, mask_size, 2]; used by "flow".
 
     Returns:
         Pairs of positions int64 among the N and their prompt; no position is left out.
@@ -31,18 +36,24 @@ def automatic_prompts(
     groups = []
     for chosen, batch in (
         (np.flatnonzero(~prompted), NO_PROMPT),
-        (np.flatnonzero(prompted), _prompt(mode, previous[prompted], previous_slot, model_size)),
+        (np.flatnonzero(prompted), _prompt(mode, previous[prompted], previous_slot, model_size, flow)),
     ):
         if len(chosen):
             groups.append((chosen, batch))
     return groups
 
 
-def _prompt(mode: str, masks: NDArray[np.bool_], previous_slot: int, model_size: int) -> PromptBatch:
+def _prompt(
+    mode: str,
+    masks: NDArray[np.bool_],
+    previous_slot: int,
+    model_size: int,
+    flow: NDArray[np.float32] | None,
+) -> PromptBatch:
     if len(masks) == 0:
         return NO_PROMPT
-    if mode == "mask":
-        return PromptBatch(previous_mask_slot=previous_slot)
+    if mode in ("mask", "flow"):
+        return PromptBatch(previous_mask_slot=previous_slot, previous_mask_flow=flow)
     find = _box if mode == "box" else _centre
     points = scale_points(np.stack([find(mask) for mask in masks]), masks.shape[1:], (model_size, model_size))
     labels = BOX_LABELS if mode == "box" else (1,)

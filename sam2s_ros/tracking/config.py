@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sam2s_ros.engines.base import EngineCapacity
 
-PREVIOUS_MASK_PROMPTS = ("off", "mask", "box", "centre")
+PREVIOUS_MASK_PROMPTS = ("off", "mask", "flow", "box", "centre")
 MAX_PROMPT_POINTS = 32
 """Points of one prompt, a box counting as two; clicks on the same frame add up to at most this many."""
 
@@ -24,7 +24,8 @@ class TrackerConfig:
     kept_frames: int = 16
     """Recent frames whose features are kept, to which a late prompt may refer."""
     previous_mask_prompt: str = "off"
-    """What of an object's last mask prompts its next frame: "off" (SAM 2), "mask", "box" or "centre"."""
+    """What of an object's last mask prompts its next frame: "off" (SAM 2), "mask", "flow" (the mask moved
+    along the optical flow between the two images), "box" or "centre"."""
     drop_stray_components: bool = True
     """Drop components of a mask that do not belong to the object before the mask is shown and memorised."""
     stray_distance: float = 0.06

@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sam2s_ros.tracking.errors import PromptError, UnknownStampError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class KeptFrame:
-    """One frame of the stream: its number since the tracker was made, its engine slot, its image stamp."""
+    """One frame of the stream: its number since the tracker was made, its engine slot, its image stamp, and,
+    where the settings ask for it, how the image moved since the frame before (`MotionEstimator.advance`)."""
 
     index: int
     slot: int
     stamp_ns: int
+    flow: NDArray[np.float32] | None = None
 
 
 class KeptFrames:
@@ -25,11 +30,11 @@ class KeptFrames:
         self._next_index = 0
         self._frames: deque[KeptFrame] = deque()
 
-    def open_next(self, stamp_ns: int) -> KeptFrame:
+    def open_next(self, stamp_ns: int, flow: NDArray[np.float32] | None = None) -> KeptFrame:
         """The frame to be encoded next; the oldest is let go of first when all slots are taken."""
         if len(self._frames) == self._slots:
             self._frames.popleft()
-        return KeptFrame(self._next_index, self._next_index % self._slots, stamp_ns)
+        return KeptFrame(self._next_index, self._next_index % self._slots, stamp_ns, flow)
 
     def keep(self, frame: KeptFrame) -> None:
         """The opened frame is encoded."""

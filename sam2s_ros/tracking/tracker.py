@@ -16,6 +16,7 @@ from sam2s_ros.tracking.errors import FrameError, ImageSizeChangedError, PromptE
 from sam2s_ros.tracking.kept_frames import KeptFrame, KeptFrames
 from sam2s_ros.tracking.masks import MaskUpsampler
 from sam2s_ros.tracking.memory_bank import MemoryBank
+from sam2s_ros.tracking.motion import MotionEstimator
 from sam2s_ros.tracking.object_table import ObjectRecord, ObjectTable
 from sam2s_ros.tracking.prompts import Prompt, read_prompt, require_positive
 from sam2s_ros.tracking.propagation import Propagator
@@ -44,6 +45,7 @@ class StreamingTracker:
         self._bank = MemoryBank(engine.capacity)
         self._propagator = Propagator(engine, self.config, self._bank, self._table)
         self._newest_image = np.zeros((0, 0, 3), dtype=np.uint8)
+        self._motion = MotionEstimator(engine.mask_size)
         self._upsampler = MaskUpsampler(engine.mask_size, (1, 1))
         self._needs_reset = ""
         self._last_stamp_ns: int | None = None
@@ -149,6 +151,7 @@ class StreamingTracker:
             self._bank.clear(record.row)
         self._table.clear()
         self._frames.clear()
+        self._motion.reset()
         self._newest_image = np.zeros((0, 0, 3), dtype=np.uint8)
         self._needs_reset = ""
         self.last_result = None
@@ -173,7 +176,11 @@ class StreamingTracker:
         return self._frames.stamps_ns()
 
     def _encode(self, frame_rgb: NDArray[np.uint8], stamp_ns: int, watch: Stopwatch) -> KeptFrame:
-        frame = self._frames.open_next(stamp_ns)
+        flow = None
+        if self.config.previous_mask_prompt == "flow":
+            with watch.stage("motion"):
+                flow = self._motion.advance(frame_rgb)
+        frame = self._frames.open_next(stamp_ns, flow)
         with watch.stage("encode"):
             self.engine.encode(frame_rgb, frame.slot)
         if self._newest_image.shape != frame_rgb.shape:
@@ -194,6 +201,7 @@ class StreamingTracker:
             self._needs_reset = size_change_message(self._upsampler.image_size, size)
             return
         self._frames.clear()
+        self._motion.reset()
         self._upsampler = MaskUpsampler(self.engine.mask_size, size)
 
     def _prompted_size(self, frame_rgb: NDArray[np.uint8] | None) -> tuple[int, int]:

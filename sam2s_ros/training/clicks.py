@@ -43,7 +43,7 @@ def corrective_click(
 
 
 def noisy_box(mask: np.ndarray, rng: np.random.Generator, noise: float = 0.1) -> np.ndarray:
-    """The mask's bounding box with each side moved by up to `noise` of its length (at most 10 px) -> [4] x0 y0 x1 y1."""
+    """The mask's bounding box, each side moved by some `noise` of its length (at most 10 px) -> [4] x0 y0 x1 y1."""
     if not mask.any():
         return np.zeros(4, np.float32)
     ys, xs = np.nonzero(mask)

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from sam2s_ros.network import Sam2Network
+from sam2s_ros.network.layers import Attention
 
 
 def align_prompt_attention(network: Sam2Network, gain: float = 3.0) -> None:
@@ -21,11 +22,9 @@ def align_prompt_attention(network: Sam2Network, gain: float = 3.0) -> None:
         network: changed in place.
         gain: factor on the scores; larger starts sharper.
     """
-    transformer = network.sam_mask_decoder.transformer
-    attentions = [transformer.final_attn_token_to_image]
-    for layer in transformer.layers:
-        attentions += [layer.cross_attn_token_to_image, layer.cross_attn_image_to_token]
-    for attention in attentions:
+    for name, attention in network.sam_mask_decoder.transformer.named_modules():
+        if not isinstance(attention, Attention) or name.endswith("self_attn"):
+            continue
         with torch.no_grad():
             nn.init.orthogonal_(attention.q_proj.weight, gain=math.sqrt(gain))
             attention.k_proj.weight.copy_(attention.q_proj.weight)
@@ -44,7 +43,8 @@ def align_memory_attention(network: Sam2Network, bias: float = 2.0) -> None:
         network: changed in place.
         bias: with 2, a key three cells away starts 4 nats below the one at the same place.
     """
-    for layer in network.memory_attention.layers:
-        with torch.no_grad():
-            layer.cross_attn_image.q_proj.bias.fill_(bias)
-            layer.cross_attn_image.k_proj.bias.fill_(bias)
+    for name, attention in network.memory_attention.named_modules():
+        if isinstance(attention, Attention) and name.endswith("cross_attn_image"):
+            with torch.no_grad():
+                attention.q_proj.bias.fill_(bias)
+                attention.k_proj.bias.fill_(bias)

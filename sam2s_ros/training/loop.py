@@ -22,7 +22,6 @@ from sam2s_ros.training.initialise import align_memory_attention, align_prompt_a
 from sam2s_ros.training.losses import hypotheses_loss
 from sam2s_ros.training.rollout import Rollout, RolloutPlan
 
-
 RENDERED_FRAMES = 4
 """Frames that a scene is rendered for at least."""
 MIN_PROMPTED_AREA = 0.0008
