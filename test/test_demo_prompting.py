@@ -48,7 +48,7 @@ def test_a_prompted_object_is_not_prompted_again():
     prompter.prompted(choice)
     prompter.truth_arrived(20, {1: block(4)})
     prompter.image_tracked(20)
-    assert prompter.next_choice() is None and prompter.waiting == []
+    assert prompter.next_choice() is None and not prompter.waiting
 
 
 def test_a_few_pixels_are_no_appearance():
@@ -64,7 +64,7 @@ def test_finished_when_all_wanted_objects_are_prompted():
     prompter = FirstAppearance(frozenset({0, 1}))
     prompter.truth_arrived(10, {0: block(4), 1: block(4), 2: block(4)})
     prompter.image_tracked(10)
-    assert prompter.waiting == [0, 1]
+    assert prompter.waiting == {0: 10, 1: 10}
     while (choice := prompter.next_choice()) is not None:
         assert not prompter.finished
         prompter.prompted(choice)

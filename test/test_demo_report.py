@@ -12,6 +12,7 @@ pytest.importorskip("sam2s_msgs.msg", reason="the messages are not built: make s
 
 from sam2s_ros.nodes.demo_recorder import recording_typestore  # noqa: E402
 from sam2s_ros.nodes.demo_report import (  # noqa: E402
+    NEVER_ADDED,
     PromptedTrack,
     build_report,
     format_table,
@@ -146,6 +147,13 @@ def test_the_mean_is_over_objects(recording):
     report = build_report(recording, score_tracks(recording, [TRACK, other], truth), [TRACK, other])
     assert [item["jf"] for item in report["objects"]] == [50.0, 0.0]
     assert report["jf_mean"] == 25.0
+
+
+def test_an_object_that_the_node_was_never_given_scores_nothing(recording):
+    never = PromptedTrack("late tool", 5, NEVER_ADDED, START_NS)
+    report = build_report(recording, score_tracks(recording, [never], truth), [never])
+    assert (report["objects"][0]["id"], report["objects"][0]["jf"]) == (None, 0.0)
+    assert "never prompted" in format_table("Part 1", report)
 
 
 def test_an_object_is_scored_from_its_prompted_image_on(recording):

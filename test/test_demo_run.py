@@ -105,6 +105,7 @@ def test_the_demo_prompts_every_object_and_reports_it(finished: tuple[Path, str]
     assert summary["latency_ms"]["p50"] > 0
     assert summary["model"] and summary["engine"] and summary["version"]
     assert summary["jf_mean"] is not None
+    assert summary["tracker_exit_status"] == 0
 
 
 def test_the_demo_prints_a_table_of_the_objects(finished: tuple[Path, str]):

@@ -22,6 +22,7 @@ from sam2s_ros.nodes.demo_processes import ChildProcess
 from sam2s_ros.nodes.demo_prompting import FirstAppearance, PromptedObject
 from sam2s_ros.nodes.demo_recorder import RecordedTopic
 from sam2s_ros.nodes.demo_report import (
+    NEVER_ADDED,
     PromptedTrack,
     build_report,
     read_recording,
@@ -95,13 +96,15 @@ def run_bag_part(bag: Path, out: Path, tracker_arguments: Sequence[str], say: Sa
         ),
         say,
     )
-    return _report_bag(out, image_topic, result, say)
+    return _report_bag(out, image_topic, result, prompter.waiting, say)
 
 
-def _report_bag(out: Path, image_topic: str, result: StageResult, say: Say) -> dict[str, Any]:
+def _report_bag(
+    out: Path, image_topic: str, result: StageResult, missed: Mapping[int, int], say: Say
+) -> dict[str, Any]:
     folder = out / "bag"
     recording = read_recording(folder, image_topic, OBJECTS_TOPIC)
-    tracks = _tracks(result.prompted)
+    tracks = _tracks(result.prompted, missed)
     labels = {
         stamp_ns(message.header.stamp): image_to_labels(message)
         for _, message in read_topic(folder, LABEL_TOPIC)
@@ -113,7 +116,7 @@ def _report_bag(out: Path, image_topic: str, result: StageResult, say: Say) -> d
 
     painter = OverlayPainter(recording, tracks, lambda stamp: decode_recorded_image(images[stamp]), truth)
     report = build_report(recording, score_tracks(recording, tracks, truth), tracks)
-    report["late_prompts"] = [item.name for item in result.prompted if item.frames_after_appearance]
+    report.update(_run_report(result))
     _write_prompts(out, "bag", result.prompted)
     say("bag: drawing the overlay")
     write_video(out / "overlay.mp4", map(painter.draw, recording.image_stamps_ns), VIDEO_FPS)
@@ -156,13 +159,15 @@ def run_stream_part(args: argparse.Namespace, tracker_arguments: Sequence[str], 
         ),
         say,
     )
-    return _report_stream(args.out, scene, result, say)
+    return _report_stream(args.out, scene, result, prompter.waiting, say)
 
 
-def _report_stream(out: Path, scene: Scene, result: StageResult, say: Say) -> dict[str, Any]:
+def _report_stream(
+    out: Path, scene: Scene, result: StageResult, missed: Mapping[int, int], say: Say
+) -> dict[str, Any]:
     folder = out / "stream_bag"
     recording = read_recording(folder, MARKER_TOPIC, OBJECTS_TOPIC)
-    tracks = _tracks(result.prompted)
+    tracks = _tracks(result.prompted, missed)
     shown = {stamp_ns(marker.stamp): int(marker.frame_id) for _, marker in read_topic(folder, MARKER_TOPIC)}
 
     def truth(stamp: int, key: int) -> npt.NDArray[np.bool_]:
@@ -175,7 +180,7 @@ def _report_stream(out: Path, scene: Scene, result: StageResult, say: Say) -> di
     report["image_size"] = [scene.size.height, scene.size.width]
     report["seed"] = scene.size.seed
     report["publisher"] = json.loads(result.publisher_line)
-    report["late_prompts"] = [item.name for item in result.prompted if item.frames_after_appearance]
+    report.update(_run_report(result))
     _write_prompts(out, "stream", result.prompted)
     painter = OverlayPainter(recording, tracks, lambda stamp: scene.frames[shown[stamp]], truth)
     write_pictures(out / "frames", "stream", painter, recording.image_stamps_ns, 5)
@@ -229,8 +234,16 @@ def _tell_scene_frame(prompter: FirstAppearance, scene: Scene, data: bytes) -> N
     )
 
 
-def _tracks(prompted: Sequence[PromptedObject]) -> list[PromptedTrack]:
-    return [PromptedTrack(item.name, item.key, item.object_id, item.stamp_ns) for item in prompted]
+def _tracks(prompted: Sequence[PromptedObject], missed: Mapping[int, int]) -> list[PromptedTrack]:
+    """What is scored: the prompted objects, and those that appeared (key -> stamp) but that the node never got."""
+    tracks = [PromptedTrack(item.name, item.key, item.object_id, item.stamp_ns) for item in prompted]
+    return tracks + [PromptedTrack(f"object {key}", key, NEVER_ADDED, stamp) for key, stamp in missed.items()]
+
+
+def _run_report(result: StageResult) -> dict[str, Any]:
+    """What the bag does not hold: late prompts, and how the node ended when it was told to (0 is in order)."""
+    late = [item.name for item in result.prompted if item.frames_after_appearance]
+    return {"late_prompts": late, "tracker_exit_status": result.tracker_exit_status}
 
 
 def _write_prompts(out: Path, part: str, prompted: Sequence[PromptedObject]) -> None:

@@ -79,10 +79,10 @@ class FirstAppearance:
             return self._keys is not None and self._done >= self._keys
 
     @property
-    def waiting(self) -> list[int]:
-        """Objects that have appeared and have not been prompted yet."""
+    def waiting(self) -> dict[int, int]:
+        """Objects that have appeared and have not been prompted yet, with the stamp in ns of their first image."""
         with self._lock:
-            return sorted(self._appeared.keys() - self._done)
+            return {key: stamp_ns for key, stamp_ns in self._appeared.items() if key not in self._done}
 
     def truth_arrived(self, stamp_ns: int, masks: Mapping[int, BoolArray]) -> None:
         """Masks bool [H, W] by object key of the image with this stamp; empty or left out: not in view."""

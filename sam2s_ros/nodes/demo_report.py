@@ -28,6 +28,7 @@ Truth = Callable[[int, int], "BoolArray | None"]
 NANOSECONDS = 1_000_000_000
 NOT_TRACKED = (1, 3)  # TrackedObjectArray.NO_INPUT, ENGINE_FAILED
 PERCENTILES = (50, 99)
+NEVER_ADDED = 0  # as an object id, which start at 1: the object appeared, and the node was never given it
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,7 @@ def _object_report(score: ObjectScore, track: PromptedTrack) -> dict[str, Any]:
     accuracy = score.accuracy(present_only=True)
     return {
         "name": score.name,
-        "id": track.object_id,
+        "id": None if track.object_id == NEVER_ADDED else track.object_id,
         "jf": None if accuracy is None else round(accuracy.jf, 2),
         "j": None if accuracy is None else round(accuracy.j, 2),
         "f": None if accuracy is None else round(accuracy.f, 2),
@@ -231,10 +232,8 @@ def format_table(title: str, report: Mapping[str, Any]) -> str:
     lines = [title]
     for item in report["objects"]:
         jf = "  n/a" if item["jf"] is None else f"{item['jf']:5.1f}"
-        lines.append(
-            f"  {item['name']:<20} J&F {jf}   prompted on frame {item['prompted_frame']}, "
-            f"{item['frames_scored']} frames scored"
-        )
+        prompted = "never prompted" if item["id"] is None else f"prompted on frame {item['prompted_frame']}"
+        lines.append(f"  {item['name']:<20} J&F {jf}   {prompted}, {item['frames_scored']} frames scored")
     mean = "  n/a" if report["jf_mean"] is None else f"{report['jf_mean']:5.1f}"
     latency = report["latency_ms"]
     lines += [
