@@ -36,7 +36,7 @@ from std_srvs.srv import Trigger  # noqa: E402
 from sam2s_msgs.msg import BoundingBox2D, LabelTable, Point2D, RleMask, TrackedObjectArray  # noqa: E402
 from sam2s_msgs.srv import AddObject, ListObjects, RefineObject, RemoveObject  # noqa: E402
 
-TIMEOUT_S = 60.0  # generous: a busy machine takes 20 s to import torch
+TIMEOUT_S = 120.0  # generous: a busy machine can take most of a minute to import torch
 SIZE = (96, 128)  # height, width of the small test images
 SERVICES = {
     "add_object": AddObject,

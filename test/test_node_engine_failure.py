@@ -40,8 +40,9 @@ class Trouble:
         tracker.engine.encode = troubled  # type: ignore[method-assign]
 
 
-@pytest.fixture
-def trouble(monkeypatch: pytest.MonkeyPatch) -> Trouble:
+@pytest.fixture(scope="module")
+def trouble() -> Iterator[Trouble]:
+    """Every tracker that the node loads gets this trouble."""
     trouble, load_tracker = Trouble(), tracker_node.load_tracker
 
     def load(*arguments: Any) -> StreamingTracker:
@@ -49,11 +50,12 @@ def trouble(monkeypatch: pytest.MonkeyPatch) -> Trouble:
         trouble.watch(tracker)
         return tracker
 
-    monkeypatch.setattr(tracker_node, "load_tracker", load)
-    return trouble
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tracker_node, "load_tracker", load)
+        yield trouble
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def client(trouble: Trouble) -> Iterator[Client]:
     """A client of an active node whose engine's trouble the test decides."""
     with isolated_ros():

@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from node_harness import Client, NodeProcess, block_mask, isolated_ros, mask, scene
+from node_harness import TIMEOUT_S, Client, NodeProcess, block_mask, isolated_ros, mask, scene
 from sensor_msgs.msg import CompressedImage
 
 from sam2s_msgs.msg import Prompt
@@ -53,7 +53,7 @@ def test_a_signal_ends_the_node_without_an_error(ros_domain: None, signal_number
 def test_a_wrong_parameter_at_start_is_named(ros_domain: None) -> None:
     """Exit status 2 and one line, not a traceback."""
     process = NodeProcess({"max_objects": 300})
-    assert process.process.wait(60) == 2
+    assert process.process.wait(TIMEOUT_S) == 2
     assert "max_objects" in process.log() and "Traceback" not in process.log()
 
 

@@ -28,7 +28,7 @@ SILENT_AFTER_S = 2.0
 PROFILE_HINT = (
     "large images need the Fast DDS profile: start the publisher and this node with "
     "FASTDDS_DEFAULT_PROFILES_FILE=<share of sam2s_ros>/config/fastdds_profile.xml "
-    "(launch/tracker.launch.py does so for this node)"
+    "(launch/tracker.launch.py does so for this node), and in a container with enough shared memory (--shm-size=512m)"
 )
 
 
