@@ -91,7 +91,7 @@ def finished(bag: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
     """The folder and the output of a run of part 1 on the small bag."""
     out = tmp_path_factory.mktemp("demo")
     process = demo(out, "--part", "bag", "--bag", str(bag), "--model", str(random_weights()))
-    output, _ = process.communicate(timeout=150)
+    output, _ = process.communicate(timeout=270)
     assert process.returncode == 0, output
     return out, output
 
@@ -146,7 +146,7 @@ def test_weights_that_are_missing_end_the_demo_with_a_message_and_an_error_statu
     process = demo(
         tmp_path, "--part", "bag", "--bag", str(bag), "--model", str(tmp_path / "none.safetensors")
     )
-    output, _ = process.communicate(timeout=150)
+    output, _ = process.communicate(timeout=270)
     assert process.returncode == 1
     assert "could not configure" in output and "none.safetensors" in output
 

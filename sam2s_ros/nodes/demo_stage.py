@@ -40,8 +40,8 @@ RECORDED = QoSProfile(
     reliability=ReliabilityPolicy.RELIABLE,
     durability=DurabilityPolicy.VOLATILE,
 )
-NODE_UP_TIMEOUT_S = 60.0
-TRANSITION_TIMEOUT_S = 60.0
+NODE_UP_TIMEOUT_S = 120.0
+TRANSITION_TIMEOUT_S = 120.0
 DRAIN_S = 1.0  # for the answer to the last image
 
 
