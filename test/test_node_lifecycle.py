@@ -55,7 +55,7 @@ def take_up(client: Client) -> None:
 
 def test_up_and_down_twice(client: Client) -> None:
     """Each time the node tracks and answers; in between it is gone from the stream, with nothing old left latched."""
-    sessions = []
+    sessions, ids = [], []
     for _ in range(2):
         take_up(client)
         client.track()
@@ -64,6 +64,7 @@ def test_up_and_down_twice(client: Client) -> None:
         array = client.track()
         assert array.frames_tracked == 2 and len(array.objects) == 1
         sessions.append(array.session)
+        ids.append(response.id)
         assert client.transition(Transition.TRANSITION_DEACTIVATE)
         client.wait(lambda: client.tables[-1].entries == [], "an empty label table")
         refused = client.call("add_object", prompt=Prompt(**mask(block_mask())))
@@ -71,7 +72,7 @@ def test_up_and_down_twice(client: Client) -> None:
         assert client.transition(Transition.TRANSITION_CLEANUP)
         client.wait(lambda: client.images.get_subscription_count() == 0, "the subscription to go")
         client.arrays.clear()
-    assert len(set(sessions)) == 2
+    assert len(set(sessions)) == 2 and len(set(ids)) == 2
 
 
 def test_without_images_the_heartbeat_says_so(client: Client) -> None:

@@ -64,7 +64,7 @@ class NodeSettings:
     )
     previous_mask_prompt: str = _parameter(
         _TRACKER.previous_mask_prompt,
-        "Prompt each frame by the object's mask of the frame before: off (as SAM 2), mask, box or centre.",
+        "Prompt each frame by the object's mask of the frame before: off (as SAM 2), or one of the others.",
         choices=PREVIOUS_MASK_PROMPTS,
     )
     drop_stray_components: bool = _parameter(

@@ -17,7 +17,7 @@ import time
 import traceback
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -94,19 +94,16 @@ class TrackerNode(LifecycleNode):
         self.counter = StreamCounter()
         self._configured: Configured | None = None
         self._active: Active | None = None
+        self._first_id = 1  # of the next tracker: ids are not used twice while the node lives
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Read the parameters, load the model, warm it up, create publishers and services."""
         try:
             settings = read_settings(self)
             start_prompts = load_prompts_file(settings.prompts_file) if settings.prompts_file else []
-            tracker = load_tracker(
-                settings.model,
-                settings.engine,
-                settings.tracker_config(),
-                settings.checkpoint or None,
-                settings.threads,
-            )
+            config = replace(settings.tracker_config(), first_id=self._first_id)
+            checkpoint = settings.checkpoint or None
+            tracker = load_tracker(settings.model, settings.engine, config, checkpoint, settings.threads)
         except Exception as error:
             self._log_failure("cannot configure", error)
             return TransitionCallbackReturn.FAILURE
@@ -304,6 +301,7 @@ class TrackerNode(LifecycleNode):
         if configured is not None:
             configured.services.destroy()
             configured.results.destroy()
+            self._first_id = configured.tracker.next_id
             configured.tracker.engine.free()
 
     def _on_set_parameters(self, parameters: list[Parameter]) -> SetParametersResult:

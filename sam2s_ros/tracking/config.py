@@ -37,9 +37,11 @@ class TrackerConfig:
     """Seconds out of view after which an object is LOST instead of OCCLUDED."""
     frame_interval_s: float = 0.04
     """Assumed time between frames that come without a stamp."""
+    first_id: int = 1
+    """Id of the first object, for a tracker that follows another one of the same stream: no id is used twice."""
 
     def __post_init__(self) -> None:
-        for name in ("max_objects", "max_conditioning", "kept_frames"):
+        for name in ("max_objects", "max_conditioning", "kept_frames", "first_id"):
             self._require(getattr(self, name) >= 1, name, "at least 1")
         self._require(self.num_long_term == 0, "num_long_term", "0: this version has no long-term memory")
         self._require(

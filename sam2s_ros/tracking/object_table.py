@@ -30,11 +30,11 @@ class ObjectRecord:
 
 
 class ObjectTable:
-    """Objects by id (from 1, never used twice) and their observations, [max_objects, frame_slots, ...]."""
+    """Objects by id (from `first_id`, never used twice) and their observations, [max_objects, frame_slots, ...]."""
 
-    def __init__(self, capacity: EngineCapacity, mask_size: int) -> None:
+    def __init__(self, capacity: EngineCapacity, mask_size: int, first_id: int = 1) -> None:
         self._max_objects = capacity.max_objects
-        self._next_id = 1
+        self.next_id = first_id
         self._records: dict[int, ObjectRecord] = {}
         slots = (capacity.max_objects, capacity.frame_slots)
         self._observed = np.full(slots, NEVER, dtype=np.int64)
@@ -67,8 +67,8 @@ class ObjectTable:
         """A new object with the lowest free row. TooManyObjectsError when there is none."""
         self.require_room()
         row = min(set(range(self._max_objects)) - {record.row for record in self._records.values()})
-        record = ObjectRecord(self._next_id, name, row, first)
-        self._next_id += 1
+        record = ObjectRecord(self.next_id, name, row, first)
+        self.next_id += 1
         self._records[record.id] = record
         self._observed[row] = NEVER
         return record
@@ -89,7 +89,7 @@ class ObjectTable:
     def withdraw(self, record: ObjectRecord) -> None:
         """Undo the latest `add`, its id included."""
         del self._records[record.id]
-        self._next_id = record.id
+        self.next_id = record.id
 
     def clear(self) -> None:
         """Remove all objects; ids go on."""

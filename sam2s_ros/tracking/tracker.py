@@ -41,7 +41,7 @@ class StreamingTracker:
             raise ValueError(f"the engine was made for {engine.capacity}, the tracker needs {expected}")
         self.last_result: FrameResult | None = None
         self._frames = KeptFrames(self.config.kept_frames)
-        self._table = ObjectTable(engine.capacity, engine.mask_size)
+        self._table = ObjectTable(engine.capacity, engine.mask_size, self.config.first_id)
         self._bank = MemoryBank(engine.capacity)
         self._propagator = Propagator(engine, self.config, self._bank, self._table)
         self._newest_image = np.zeros((0, 0, 3), dtype=np.uint8)
@@ -170,6 +170,11 @@ class StreamingTracker:
             )
             for record, state in zip(self._table.records, states, strict=True)
         ]
+
+    @property
+    def next_id(self) -> int:
+        """Id that the next object gets."""
+        return self._table.next_id
 
     def kept_stamps_ns(self) -> list[int]:
         """Stamps of the frames that a prompt may refer to, oldest first."""
