@@ -69,7 +69,7 @@ def test_memory_stays_level() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3600)
 @pytest.mark.usefixtures("one_thread")
 def test_memory_and_step_time_stay_level_over_ten_thousand_frames() -> None:
     network = small_network()
