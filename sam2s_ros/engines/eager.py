@@ -54,6 +54,7 @@ class EagerEngine(Engine):
         self.image_size = config.image_size
         self.mask_size = config.mask_size
         self._network = network.eval()
+        network.image_encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._reason = reason
         self._sha256 = weights_sha256(network.state_dict())
         self._normalise = Normaliser(config.image_mean, config.image_std)
@@ -63,7 +64,7 @@ class EagerEngine(Engine):
         config, capacity = self._network.config, self.capacity
         rows, side, size = capacity.max_objects, config.feature_size, config.image_size
         area, c, cm = side * side, config.hidden_dim, config.memory_dim
-        self._image = torch.zeros(1, 3, size, size)
+        self._image = torch.zeros(1, 3, size, size).contiguous(memory_format=torch.channels_last)
         self._features = [
             ImageFeatures(
                 torch.zeros(1, c // 8, 4 * side, 4 * side),

@@ -32,6 +32,8 @@ class NetworkConfig:
     max_pointers: int = 16
     """Object pointers attended from recent frames plus one; distances are divided by this less one."""
     memory_layers: int = 4
+    mask_downsampler_widths: tuple[int, int, int, int] = (4, 16, 64, 256)
+    """Channels after each strided convolution that brings a mask to the memory's resolution."""
     memory_ffn_dim: int = 2048
     rope_theta: float = 10000.0
     decoder_depth: int = 2

@@ -79,7 +79,13 @@ class MaskDecoder(nn.Module):
     """SAM 2's mask decoder with high-resolution features and an object score."""
 
     def __init__(
-        self, dim: int, depth: int, num_heads: int, ffn_dim: int, iou_hidden_dim: int, num_multimask_outputs: int
+        self,
+        dim: int,
+        depth: int,
+        num_heads: int,
+        ffn_dim: int,
+        iou_hidden_dim: int,
+        num_multimask_outputs: int,
     ) -> None:
         super().__init__()
         self.num_masks = num_multimask_outputs + 1
@@ -96,7 +102,9 @@ class MaskDecoder(nn.Module):
         )
         self.conv_s0 = nn.Conv2d(dim, dim // 8, 1)
         self.conv_s1 = nn.Conv2d(dim, dim // 4, 1)
-        self.output_hypernetworks_mlps = nn.ModuleList(MLP(dim, dim, dim // 8, 3) for _ in range(self.num_masks))
+        self.output_hypernetworks_mlps = nn.ModuleList(
+            MLP(dim, dim, dim // 8, 3) for _ in range(self.num_masks)
+        )
         self.iou_prediction_head = MLP(dim, iou_hidden_dim, self.num_masks, 3, sigmoid=True)
         self.pred_obj_score_head = MLP(dim, dim, 1, 3)
 

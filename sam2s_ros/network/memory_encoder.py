@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -10,15 +12,15 @@ from sam2s_ros.network.layers import LayerNorm2d
 
 
 class MaskDownSampler(nn.Module):
-    """Four strided convolutions: mask [N, 1, S, S] -> [N, dim, S / 16, S / 16]."""
+    """Strided convolutions of the given widths: mask [N, 1, S, S] -> [N, dim, S / 16, S / 16]."""
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, widths: Sequence[int]) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         channels = 1
-        for _ in range(4):
-            layers += [nn.Conv2d(channels, channels * 4, 3, 2, 1), LayerNorm2d(channels * 4), nn.GELU()]
-            channels *= 4
+        for width in widths:
+            layers += [nn.Conv2d(channels, width, 3, 2, 1), LayerNorm2d(width), nn.GELU()]
+            channels = width
         layers.append(nn.Conv2d(channels, dim, 1))
         self.encoder = nn.Sequential(*layers)
 
@@ -59,9 +61,9 @@ class Fuser(nn.Module):
 class MemoryEncoder(nn.Module):
     """Features [N, C, h, w] and mask values [N, 1, S, S] -> memory [N, Cm, h, w] (source: SAM 2 `MemoryEncoder`)."""
 
-    def __init__(self, dim: int, memory_dim: int) -> None:
+    def __init__(self, dim: int, memory_dim: int, mask_widths: Sequence[int]) -> None:
         super().__init__()
-        self.mask_downsampler = MaskDownSampler(dim)
+        self.mask_downsampler = MaskDownSampler(dim, mask_widths)
         self.pix_feat_proj = nn.Conv2d(dim, dim, 1)
         self.fuser = Fuser(dim, 2)
         self.out_proj = nn.Conv2d(dim, memory_dim, 1)

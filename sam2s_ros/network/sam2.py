@@ -1,7 +1,7 @@
 """SAM 2.1 assembled: what happens to a frame and to each object on it, one method per graph.
 
-The order of a frame: `encode_image` once; then, batched over objects, `attend_memory` (or `without_memory`), `decode` (or
-`mask_as_output`) and `encode_memory`. Numerics are those of SAM 2's `SAM2Base.track_step` in float32; state-dict
+The order of a frame: `encode_image` once; then, batched over objects, `attend_memory` (or `without_memory`),
+`decode` (or `mask_as_output`) and `encode_memory`. Numerics are those of SAM 2's `SAM2Base.track_step` in float32; state-dict
 keys are those of the official checkpoints.
 """
 
@@ -73,7 +73,7 @@ class Sam2Network(nn.Module):
         self.memory_attention = MemoryAttention(
             c, cm, config.memory_layers, config.memory_ffn_dim, side, config.rope_theta
         )
-        self.memory_encoder = MemoryEncoder(c, cm)
+        self.memory_encoder = MemoryEncoder(c, cm, config.mask_downsampler_widths)
         self.sam_prompt_encoder = PromptEncoder(c, config.image_size, config.mask_prompt_channels)
         self.sam_mask_decoder = MaskDecoder(
             c,
@@ -161,7 +161,8 @@ class Sam2Network(nn.Module):
         if pointer_valid is None:
             pointer_valid = torch.ones(pointers.shape[:2], dtype=torch.bool, device=memory.device)
         valid = torch.cat(
-            (memory_valid.repeat_interleave(area, dim=1), pointer_valid.repeat_interleave(split, dim=1)), dim=1
+            (memory_valid.repeat_interleave(area, dim=1), pointer_valid.repeat_interleave(split, dim=1)),
+            dim=1,
         )
         return ((~valid).to(memory.dtype) * INVALID_BIAS)[:, None, None, :]
 
@@ -246,7 +247,13 @@ class Sam2Network(nn.Module):
             antialias=True,
         )
         pointed = self.decode(
-            f2.expand(mask.shape[0], -1, -1, -1), f0, f1, None, None, self.mask_downsample(mask), multimask=False
+            f2.expand(mask.shape[0], -1, -1, -1),
+            f0,
+            f1,
+            None,
+            None,
+            self.mask_downsample(mask),
+            multimask=False,
         )
         appearing = mask.flatten(1).gt(0).any(dim=1, keepdim=True)
         return Decoded(

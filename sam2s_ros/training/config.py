@@ -47,6 +47,9 @@ class LossConfig:
     dice: float = 3.0
     iou: float = 0.5
     presence: float = 0.5
+    others: float = 0.0
+    """Weight of the mean over all hypotheses beside the best one. From scratch the predicted IoU often picks another
+    hypothesis than the one that learns, and tracking follows the pick."""
     size: int = 128
     """Side in pixels at which masks are compared."""
 

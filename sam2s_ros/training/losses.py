@@ -54,8 +54,8 @@ def hypotheses_loss(
 ) -> tuple[Tensor, dict[str, float]]:
     """Loss of one decoder pass (source: SAM 2 `MultiStepMultiMasksAndIous`).
 
-    Only the hypothesis with the lowest mask loss learns its mask; every one learns its IoU. Mask and IoU terms count
-    only where the object is in view.
+    The hypothesis with the lowest mask loss learns its mask, the others with the weight `config.others`; every one
+    learns its IoU. Mask and IoU terms count only where the object is in view.
 
     Args:
         hypotheses: the decoder's output, raw logits.
@@ -72,7 +72,8 @@ def hypotheses_loss(
     present = target.flatten(1).amax(dim=1).gt(0.5).float()
     pixel = focal_loss if config.mask_loss == "focal" else balanced_bce
     mask_terms = config.mask * pixel(logits, target) + config.dice * dice_loss(logits, target)
-    best, index = mask_terms.min(dim=1)
+    lowest, index = mask_terms.min(dim=1)
+    best = (1 - config.others) * lowest + config.others * mask_terms.mean(dim=1)
     actual = mask_iou(logits.detach(), target)
     iou_term = (hypotheses.iou[:, chosen] - actual).abs().mean(dim=1)
     visible = present.sum().clamp(min=1)
