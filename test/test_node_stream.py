@@ -69,13 +69,14 @@ def decoded(one: TrackedObject) -> np.ndarray:
 
 def test_image_in_objects_out_with_the_same_header(client: Client) -> None:
     """Each image gives one array with its stamp and frame_id, and every stage says how long it took."""
-    assert add(client, name="grasper").success
+    request = {"name": "left hand", "class_name": "grasper", "prompt": Prompt(**mask(block_mask()))}
+    assert client.call("add_object", **request).success
     array = client.track()
     assert array.header.frame_id == "endoscope"
     assert (array.image_height, array.image_width) == SIZE
     assert array.status == TrackedObjectArray.OK
     assert array.model == "nano" and len(array.model_sha256) == 64
-    assert [one.name for one in array.objects] == ["grasper"]
+    assert [(one.name, one.class_name) for one in array.objects] == [("left hand", "grasper")]
     stages = {one.stage: one.duration for one in array.stage_latencies}
     assert {"transport", "queue", "convert", "encode", "decode", "fill"} <= stages.keys()
     assert 0 < stages["encode"] < array.latency
@@ -320,10 +321,16 @@ def test_loss_in_transport_is_counted_and_the_fix_is_named(client: Client, node:
     for _ in range(sent):
         client.send(large)
         time.sleep(1 / 60)
-    client.call("reset")
-    after = client.track()
-    arrived = after.frames_received - before.frames_received - 1
-    lost = after.frames_lost - before.frames_lost
-    assert arrived < sent and lost > 0
-    assert abs(arrived + lost - sent) <= 3
+    small = 0
+
+    def losses() -> int:
+        """How many are counted as lost, once all images are accounted for; the count may come a little late."""
+        nonlocal small
+        small += 1
+        after = client.track()
+        arrived = after.frames_received - before.frames_received - small
+        lost = after.frames_lost - before.frames_lost
+        return lost if abs(arrived + lost - sent) <= 3 else 0
+
+    assert client.wait(losses, "every image to be counted as arrived or lost") > 0
     client.wait(lambda: "FASTDDS_DEFAULT_PROFILES_FILE" in node.log(), "the warning")

@@ -79,13 +79,15 @@ class ImageSource:
         options: dict[str, Any] = {"callback_group": MutuallyExclusiveCallbackGroup()}
         try:
             callbacks = SubscriptionEventCallbacks(message_lost=self._on_lost)
-            return self._node.create_subscription(
+            subscription = self._node.create_subscription(
                 message_type, topic, self._on_image, NEWEST_IMAGE, event_callbacks=callbacks, **options
             )
         except UnsupportedEventTypeError:  # this RMW does not report losses; the gaps between stamps remain
             return self._node.create_subscription(
                 message_type, topic, self._on_image, NEWEST_IMAGE, **options
             )
+        self._counter.set_lost_in_transport(0)
+        return subscription
 
     def _on_image(self, message: Image | CompressedImage) -> None:
         received = ReceivedImage(message, self._node.get_clock().now().to_msg(), time.monotonic())

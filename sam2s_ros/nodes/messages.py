@@ -48,14 +48,16 @@ def latency_s(earlier: Time, later: Time) -> float:
     return seconds if 0.0 <= seconds <= _LARGEST_LATENCY_S else NAN
 
 
-def objects_array(result: FrameResult, header: Header, labels: Mapping[int, int]) -> TrackedObjectArray:
-    """All objects of one tracked frame, without the fields that describe the node (`describe_node`)."""
+def objects_array(
+    result: FrameResult, header: Header, labels: Mapping[int, int], class_names: Mapping[int, str]
+) -> TrackedObjectArray:
+    """All objects of one tracked frame, without what describes node and stream; labels and class names by id."""
     message = TrackedObjectArray(header=header)
     message.image_height, message.image_width = result.image_size
-    message.objects = [
-        _tracked_object(result, row, labels.get(int(object_id), 0))
-        for row, object_id in enumerate(result.ids)
-    ]
+    message.objects = [_tracked_object(result, row) for row in range(len(result.ids))]
+    for one in message.objects:
+        one.label = labels.get(one.id, 0)
+        one.class_name = class_names.get(one.id, "")
     return message
 
 
@@ -72,7 +74,7 @@ def set_counts(message: TrackedObjectArray, counts: StreamCounts) -> None:
     message.frames_lost = counts.lost
 
 
-def _tracked_object(result: FrameResult, row: int, label: int) -> TrackedObject:
+def _tracked_object(result: FrameResult, row: int) -> TrackedObject:
     geometry = result.geometry
     message = TrackedObject()
     _set_unknown(message)
@@ -88,7 +90,6 @@ def _tracked_object(result: FrameResult, row: int, label: int) -> TrackedObject:
     message.axis = _vector(geometry.axis[row])
     message.bounding_box = _box(geometry.box[row])
     message.area = _area(result, row)
-    message.label = label
     message.mask = rle_message(result.masks[row])
     return message
 
@@ -151,12 +152,16 @@ def unknown_summary() -> MaskSummary:
 
 
 def label_table(
-    header: Header, session: str, names: Mapping[int, str], labels: Mapping[int, int]
+    header: Header,
+    session: str,
+    names: Mapping[int, str],
+    class_names: Mapping[int, str],
+    labels: Mapping[int, int],
 ) -> LabelTable:
-    """The meaning of the label values: `labels` and `names` are by object id."""
+    """The meaning of the label values: names, class names and `labels` are by object id."""
     entries = [
-        LabelEntry(label=label, id=object_id, name=names.get(object_id, ""))
-        for object_id, label in sorted(labels.items(), key=lambda item: item[1])
+        LabelEntry(label=label, id=key, name=names.get(key, ""), class_name=class_names.get(key, ""))
+        for key, label in sorted(labels.items(), key=lambda item: item[1])
     ]
     return LabelTable(header=header, session=session, entries=entries)
 

@@ -53,6 +53,12 @@ class PromptHost(Protocol):
     def label(self, object_id: int) -> int:
         """The object's value in the label image; 0 if it has none."""
 
+    def set_class_name(self, object_id: int, class_name: str) -> None:
+        """Remember the class that a client gave an object."""
+
+    def class_name(self, object_id: int) -> str:
+        """The class that a client gave the object; empty if none."""
+
     def image_topic(self) -> str:
         """Where images are expected, for messages."""
 
@@ -81,9 +87,11 @@ class PromptServices:
         def add(tracker: StreamingTracker) -> None:
             _set_kept_range(response, tracker)
             stamp_ns, prompt = self._aim(tracker, request.prompt)
-            name = request.name[:MAX_NAME_LENGTH]
-            response.id = tracker.add_object(None, **prompt.arguments(), name=name, stamp_ns=stamp_ns)
+            for field in ("name", "class_name"):
+                _check_length(field, getattr(request, field))
+            response.id = tracker.add_object(None, **prompt.arguments(), name=request.name, stamp_ns=stamp_ns)
             self._prompts_given[response.id] = 1
+            self._host.set_class_name(response.id, request.class_name)
             _describe_prompted(response, tracker, response.id, stamp_ns)
             response.message = f"object {response.id} is tracked"
 
@@ -173,6 +181,7 @@ class PromptServices:
             ObjectSummary(
                 id=info.id,
                 name=info.name,
+                class_name=self._host.class_name(info.id),
                 class_score=float("nan"),
                 label=self._host.label(info.id),
                 prompts=self._prompts_given.get(info.id, 1),
@@ -182,6 +191,11 @@ class PromptServices:
             )
             for info in tracker.objects()
         ]
+
+
+def _check_length(field: str, text: str) -> None:
+    if len(text) > MAX_NAME_LENGTH:
+        raise PromptInputError(f"{field} has {len(text)} characters: at most {MAX_NAME_LENGTH} are taken")
 
 
 def _describe_prompted(response: Any, tracker: StreamingTracker, object_id: int, stamp_ns: int) -> None:

@@ -67,12 +67,13 @@ class ResultPublisher:
         self._label_image, self._overlay_image = ImageWriter("mono8", 1), ImageWriter("rgb8", 3)
         self._newest = self._described(TrackedObjectArray())
         self._newest_lock = threading.Lock()
+        self._class_names: dict[int, str] = {}
         self._last_publish_s = math.nan
 
     def start(self, counter: StreamCounter) -> None:
         """Begin a stream, counted by `counter`: an empty label table says that nothing is tracked yet."""
         self._counter = counter
-        self._label_table.publish(label_table(self._newest.header, self._session, {}, {}))
+        self._label_table.publish(label_table(self._newest.header, self._session, {}, {}, {}))
 
     def publish(self, frame: TrackedFrame) -> None:
         """Publish one tracked frame on every topic that is wanted, the objects first."""
@@ -92,10 +93,14 @@ class ResultPublisher:
     def refresh(self, result: FrameResult, header: Header | None = None) -> None:
         """Take a result as the newest without publishing it, but for a change of the label table."""
         header = self._newest.header if header is None else header
-        if self._label_map.update((int(one) for one in result.ids), time.monotonic()):
+        ids = set(result.ids.tolist())
+        self._class_names = {key: name for key, name in self._class_names.items() if key in ids}
+        if self._label_map.update(sorted(ids), time.monotonic()):
             names = {int(object_id): name for object_id, name in zip(result.ids, result.names, strict=True)}
-            self._label_table.publish(label_table(header, self._session, names, self._label_map.labels()))
-        message = self._described(objects_array(result, header, self._label_map.labels()))
+            self._label_table.publish(
+                label_table(header, self._session, names, self._class_names, self._label_map.labels())
+            )
+        message = self._described(objects_array(result, header, self._label_map.labels(), self._class_names))
         with self._newest_lock:
             message.stage_latencies = self._newest.stage_latencies
             self._newest = message
@@ -109,10 +114,18 @@ class ResultPublisher:
         """The object's value in the label image; 0 if it has none."""
         return self._label_map.label(object_id)
 
+    def set_class_name(self, object_id: int, class_name: str) -> None:
+        """Remember the class that a client gave an object, as long as it is tracked."""
+        self._class_names[object_id] = class_name
+
+    def class_name(self, object_id: int) -> str:
+        """The class that a client gave the object; empty if none."""
+        return self._class_names.get(object_id, "")
+
     def forget(self) -> None:
         """After a reset and before deactivation: free all label values, latch an empty table."""
         if self._label_map.update((), time.monotonic()):
-            self._label_table.publish(label_table(self._newest.header, self._session, {}, {}))
+            self._label_table.publish(label_table(self._newest.header, self._session, {}, {}, {}))
         with self._newest_lock:
             self._newest = self._described(TrackedObjectArray())
 

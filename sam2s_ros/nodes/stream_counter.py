@@ -59,17 +59,17 @@ class StampGapCounter:
 
 
 class StreamCounter:
-    """Thread-safe counts of a stream. `lost` is the larger of two views on the same loss:
+    """Thread-safe counts of a stream.
 
-    what the middleware reports (samples that never arrived, exact, where the RMW supports it), and the gaps
-    between stamps (also images that were dropped before the middleware).
+    `lost` is what the middleware reports (samples that never arrived, exact), or, with one that reports nothing, an
+    estimate from the gaps between stamps, which cannot tell a loss from a camera that stuttered.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._gaps = StampGapCounter()
         self._counts = {"received": 0, "tracked": 0, "skipped": 0, "unreadable": 0, "failed": 0}
-        self._lost_in_transport = 0
+        self._lost_in_transport: int | None = None
 
     def add_received(self, stamp_ns: int) -> None:
         with self._lock:
@@ -82,10 +82,11 @@ class StreamCounter:
             self._counts[kind] += 1
 
     def set_lost_in_transport(self, total: int) -> None:
-        """Take the middleware's own total of lost samples."""
+        """Take the middleware's own total of lost samples; 0 at first says that it will report them."""
         with self._lock:
             self._lost_in_transport = total
 
     def counts(self) -> StreamCounts:
         with self._lock:
-            return StreamCounts(**self._counts, lost=max(self._lost_in_transport, self._gaps.missing))
+            reported = self._lost_in_transport
+            return StreamCounts(**self._counts, lost=self._gaps.missing if reported is None else reported)

@@ -99,19 +99,10 @@ class TrackerNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Read the parameters, load the model, warm it up, create publishers and services."""
         try:
-            settings = read_settings(self)
-            start_prompts = load_prompts_file(settings.prompts_file) if settings.prompts_file else []
-            config = replace(settings.tracker_config(), first_id=self._first_id)
-            checkpoint = settings.checkpoint or None
-            tracker = load_tracker(settings.model, settings.engine, config, checkpoint, settings.threads)
+            self._configured = self._configure()
         except Exception as error:
             self._log_failure("cannot configure", error)
             return TransitionCallbackReturn.FAILURE
-        engine = tracker.engine.describe()
-        results = ResultPublisher(self, settings, engine, session=uuid.uuid4().hex)
-        services = PromptServices(self, self, settings.max_objects)
-        self._configured = Configured(settings, tracker, results, services, start_prompts)
-        self.get_logger().info(f"configured: model {engine.model}, engine {engine.name} ({engine.reason})")
         return super().on_configure(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -121,24 +112,12 @@ class TrackerNode(LifecycleNode):
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Start the stream: counters at 0, no objects, then those of the prompts file."""
-        configured = self._configured
-        assert configured is not None  # the state machine sees to it
         outcome = super().on_activate(state)  # enables the publishers
-        self.counter = StreamCounter()
-        configured.results.start(self.counter)
-        worker: FrameWorker[ReceivedImage] = FrameWorker(self._track, self._on_frame_failed, "tracker")
-        worker.start()
-        self._active = Active(
-            worker=worker,
-            source=ImageSource(self, configured.settings.image_transport, self.counter, self._on_image),
-            heartbeat=self.create_timer(
-                configured.settings.heartbeat_period_s,
-                self._on_heartbeat,
-                callback_group=MutuallyExclusiveCallbackGroup(),
-                clock=Clock(clock_type=ClockType.STEADY_TIME),
-            ),
-            start_prompts=list(configured.start_prompts),
-        )
+        try:
+            self._active = self._start_stream()
+        except Exception as error:
+            self._log_failure("cannot activate", error)
+            return TransitionCallbackReturn.ERROR
         self.get_logger().info(f"active: waiting for images on {self.image_topic()}")
         return outcome
 
@@ -174,7 +153,7 @@ class TrackerNode(LifecycleNode):
         configured, active = self._configured, self._active
         if configured is None or active is None:
             raise WorkerStoppedError(
-                "the node is not active: activate it first (ros2 lifecycle set /tracker activate)"
+                f"the node {self.get_fully_qualified_name()} is not active: activate it first"
             )
 
         def run() -> Answer:
@@ -196,6 +175,15 @@ class TrackerNode(LifecycleNode):
     def image_topic(self) -> str:
         """Where images are expected."""
         return self._active.source.topic if self._active else "image"
+
+    def set_class_name(self, object_id: int, class_name: str) -> None:
+        """Remember the class that a client gave an object."""
+        if self._configured is not None:
+            self._configured.results.set_class_name(object_id, class_name)
+
+    def class_name(self, object_id: int) -> str:
+        """The class that a client gave the object; empty if none."""
+        return self._configured.results.class_name(object_id) if self._configured else ""
 
     def _on_image(self, image: ReceivedImage) -> None:
         active = self._active
@@ -281,6 +269,34 @@ class TrackerNode(LifecycleNode):
             configured.results.repeat(TrackedObjectArray.NO_INPUT, reason)
         elif (age_s := time.monotonic() - active.last_tracked_s) > configured.settings.stale_after_s:
             configured.results.repeat(TrackedObjectArray.STALE, f"no image tracked for {age_s:.1f} s{hint}")
+
+    def _configure(self) -> Configured:
+        settings = read_settings(self)
+        start_prompts = load_prompts_file(settings.prompts_file) if settings.prompts_file else []
+        config = replace(settings.tracker_config(), first_id=self._first_id)
+        checkpoint = settings.checkpoint or None
+        tracker = load_tracker(settings.model, settings.engine, config, checkpoint, settings.threads)
+        engine = tracker.engine.describe()
+        results = ResultPublisher(self, settings, engine, session=uuid.uuid4().hex)
+        services = PromptServices(self, self, settings.max_objects)
+        self.get_logger().info(f"configured: model {engine.model}, engine {engine.name} ({engine.reason})")
+        return Configured(settings, tracker, results, services, start_prompts)
+
+    def _start_stream(self) -> Active:
+        configured = self._configured
+        assert configured is not None  # the state machine sees to it
+        self.counter = StreamCounter()
+        configured.results.start(self.counter)
+        worker: FrameWorker[ReceivedImage] = FrameWorker(self._track, self._on_frame_failed, "tracker")
+        worker.start()
+        source = ImageSource(self, configured.settings.image_transport, self.counter, self._on_image)
+        heartbeat = self.create_timer(
+            configured.settings.heartbeat_period_s,
+            self._on_heartbeat,
+            callback_group=MutuallyExclusiveCallbackGroup(),
+            clock=Clock(clock_type=ClockType.STEADY_TIME),
+        )
+        return Active(worker, source, heartbeat, list(configured.start_prompts))
 
     def _stop_stream(self) -> bool:
         configured, active, self._active = self._configured, self._active, None
