@@ -1,8 +1,8 @@
 """SAM 2.1 assembled: what happens to a frame and to each object on it, one method per graph.
 
 The order of a frame: `encode_image` once; then, batched over objects, `attend_memory` (or `without_memory`),
-`decode` (or `mask_as_output`) and `encode_memory`. Numerics are those of SAM 2's `SAM2Base.track_step` in float32; state-dict
-keys are those of the official checkpoints.
+`decode` (or `mask_as_output`) and `encode_memory`. Numerics are those of SAM 2's `SAM2Base.track_step` in
+float32; state-dict keys are those of the official checkpoints.
 """
 
 from __future__ import annotations
