@@ -245,3 +245,31 @@ def test_an_image_need_not_be_writable_or_contiguous() -> None:
     assert np.array_equal(plain.step(frames[1]).logits, strided.step(padded[:, : SIZE[1]]).logits)
     backwards = frames[2][..., ::-1].copy()[..., ::-1]
     assert np.array_equal(plain.step(frames[2]).logits, strided.step(backwards).logits)
+
+
+@pytest.mark.parametrize("stage", ["attend", "decode", "memorise"])
+def test_a_frame_on_which_the_engine_failed_leaves_no_trace(
+    stage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = moving_images(5)
+    network = small_network()
+    tracker, undisturbed = small_tracker(network), small_tracker(network)
+    for one in (tracker, undisturbed):
+        one.add_object(frames[0], mask=disc(60, 40, 15))
+        one.step(frames[1])
+    before = tracker.last_result
+    with monkeypatch.context() as patch:
+
+        def fail(*_: object, **__: object) -> None:
+            raise RuntimeError("out of memory")
+
+        patch.setattr(tracker.engine, stage, fail)
+        with pytest.raises(RuntimeError):
+            tracker.step(frames[2])
+    assert tracker.last_result is before
+    assert tracker.kept_stamps_ns() == undisturbed.kept_stamps_ns()
+    added = tracker.add_object(None, mask=disc(30, 30, 8))
+    result = tracker.last_result
+    assert result is not None and before is not None
+    assert result.stamp_ns == before.stamp_ns and added in result.ids
+    assert np.array_equal(result.masks[0], before.masks[0])

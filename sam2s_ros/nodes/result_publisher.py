@@ -34,12 +34,16 @@ PICTURES = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
 
 @dataclass(frozen=True)
 class TrackedFrame:
-    """One image and what the tracker made of it: image uint8 [H, W, 3] RGB, stages name -> seconds so far."""
+    """One image and what the tracker made of it: image uint8 [H, W, 3] RGB, stages name -> seconds so far.
+
+    `trouble`: why nobody should act on the objects (status STALE); empty if nothing speaks against it.
+    """
 
     header: Header
     image: npt.NDArray[np.uint8]
     result: FrameResult
     stages_s: dict[str, float]
+    trouble: str = ""
 
 
 class ResultPublisher:
@@ -84,8 +88,7 @@ class ResultPublisher:
         stages = {**frame.stages_s, "fill": filled - begun, "publish": self._last_publish_s}
         with self._newest_lock:
             self._newest.stage_latencies = stage_latencies(stages)
-            status = TrackedObjectArray.STALE if frame.result.needs_reset else TrackedObjectArray.OK
-            self._send(status, f"{frame.result.needs_reset} (~/reset)" if frame.result.needs_reset else "")
+            self._send(TrackedObjectArray.STALE if frame.trouble else TrackedObjectArray.OK, frame.trouble)
         self._publish_detections()
         self._publish_pictures(frame)
         self._last_publish_s = time.perf_counter() - filled

@@ -201,7 +201,9 @@ class TrackerNode(LifecycleNode):
             return
         converted = time.monotonic()
         header = received.message.header
+        previous = configured.tracker.last_result
         result = configured.tracker.step(image, stamp_to_ns(header.stamp))
+        trouble = _stream_trouble(result, previous)
         result = self._add_start_prompts(configured.tracker, active, result)
         stages_s = {
             "transport": latency_s(header.stamp, received.received),
@@ -210,10 +212,10 @@ class TrackerNode(LifecycleNode):
             **{stage: ms * 1e-3 for stage, ms in result.timings_ms.items() if stage != "total"},
         }
         self.counter.add("failed" if result.needs_reset else "tracked")
-        configured.results.publish(TrackedFrame(header, image, result, stages_s))
+        configured.results.publish(TrackedFrame(header, image, result, stages_s, trouble))
         active.last_tracked_s, active.failure, active.unreadable = time.monotonic(), "", ""
-        if result.needs_reset:
-            self.get_logger().warning(result.needs_reset, throttle_duration_sec=WARNING_PERIOD_S)
+        if trouble:
+            self.get_logger().warning(trouble, throttle_duration_sec=WARNING_PERIOD_S)
 
     def _read(self, received: ReceivedImage, active: Active) -> npt.NDArray[np.uint8] | None:
         """The image as an array; None, counted and warned about, if nobody can read it."""
@@ -340,6 +342,19 @@ class TrackerNode(LifecycleNode):
             self.get_logger().error(f"{what}: {error}")
         else:
             self.get_logger().error(f"{what}: {traceback.format_exc()}")
+
+
+def _stream_trouble(result: FrameResult, previous: FrameResult | None) -> str:
+    """Why nobody should act on this result; empty if the stream is in order."""
+    if result.needs_reset:
+        return f"{result.needs_reset} (~/reset)"
+    if previous is not None and result.stamp_ns < previous.stamp_ns:
+        back_s = (previous.stamp_ns - result.stamp_ns) * 1e-9
+        return (
+            f"the image is {back_s:.3f} s older than the one before: two publishers on one topic, or a "
+            "recording that began anew; ~/reset if it is another scene"
+        )
+    return ""
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -41,6 +41,10 @@ class KeptFrames:
         self._frames.append(frame)
         self._next_index = frame.index + 1
 
+    def drop_newest(self) -> None:
+        """Forget the newest frame, which could not be tracked; its number is not used again."""
+        self._frames.pop()
+
     def clear(self) -> None:
         """Forget all kept frames."""
         self._frames.clear()

@@ -69,7 +69,11 @@ class StreamingTracker:
         previous = self._frames.newest
         frame = self._encode(frame_rgb, stamp_ns, watch)
         if len(self._table):
-            self._propagator.track(self._table.rows, frame, previous, watch)
+            try:
+                self._propagator.track(self._table.rows, frame, previous, watch)
+            except BaseException:
+                self._forget_newest()
+                raise
         self.last_result = report_frame(frame, self._table, self._upsampler, self.config, watch)
         return self.last_result
 
@@ -193,6 +197,11 @@ class StreamingTracker:
         np.copyto(self._newest_image, frame_rgb)
         self._frames.keep(frame)
         return frame
+
+    def _forget_newest(self) -> None:
+        """A frame on which the engine failed shows nothing: no prompt may refer to it or pass through it."""
+        self._frames.drop_newest()
+        self._newest_image = np.zeros((0, 0, 3), dtype=np.uint8)
 
     def _next_stamp(self) -> int:
         last = self._last_stamp_ns
