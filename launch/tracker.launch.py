@@ -32,7 +32,10 @@ from lifecycle_msgs.msg import Transition
 CONFIG = Path(__file__).parent.parent / "config"  # in the source tree and in the share directory alike
 
 ARGUMENTS = {
-    "image": ("image", "Topic of the images to track (sensor_msgs/Image, or its /compressed)."),
+    "image": (
+        "image",
+        "Topic of the raw images to track; compressed ones are taken from the same name with /compressed.",
+    ),
     "image_transport": ("", "raw or compressed; empty: as in params_file."),
     "model": ("", "Preset with bundled weights (nano), or path of a weights file; empty: as in params_file."),
     "engine": ("", "Engine that runs the model, or auto; empty: as in params_file."),
@@ -41,7 +44,10 @@ ARGUMENTS = {
     "namespace": ("", "Namespace of the node, one for each camera."),
     "use_sim_time": ("false", "Take the time from /clock; true where a bag or a simulator publishes it."),
     "bag": ("", "Bag to play into the node (needs ros2 bag); empty: none."),
-    "bag_topic": ("", "Topic of the images in the bag, played as `image`; empty: the bag has that topic."),
+    "bag_topic": (
+        "",
+        "Topic of the images in the bag, with its /compressed, played as `image`; empty: the bag has that one.",
+    ),
     "dds_profile": (
         str(CONFIG / "fastdds_profile.xml"),
         "Fast DDS profile without which large images are lost; empty: leave the middleware as it is.",
@@ -132,8 +138,10 @@ def bag_player(values: dict[str, str]) -> list[Action]:
     command = ["ros2", "bag", "play", values["bag"]]
     if values["use_sim_time"].lower() in ("true", "1"):
         command.append("--clock")
-    if values["bag_topic"]:
-        command += ["--remap", f"{values['bag_topic']}:={absolute(values['image'], values['namespace'])}"]
+    if bag_topic := values["bag_topic"]:
+        tail = "/compressed" if bag_topic.endswith("/compressed") else ""
+        topic = absolute(values["image"], values["namespace"])
+        command += ["--remap", f"{bag_topic}:={topic}{tail}"]
     return [ExecuteProcess(cmd=command, output="screen")]
 
 

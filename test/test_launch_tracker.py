@@ -134,6 +134,15 @@ def test_a_bag_is_played_only_when_one_is_given(launch_file: ModuleType) -> None
     assert player.fields["cmd"] == play
 
 
+def test_a_compressed_bag_topic_is_played_where_the_node_expects_compressed_images(
+    launch_file: ModuleType,
+) -> None:
+    """The raw topic holds another type, on which the node would wait in vain."""
+    values = {"bag": "/b.mcap", "bag_topic": "/endoscope/compressed", "image": "/left/image"}
+    player = only(started(launch_file, **values)[1], "ExecuteProcess")
+    assert player.fields["cmd"][-1] == "/endoscope/compressed:=/left/image/compressed"
+
+
 def test_with_the_real_launch_packages_the_file_loads() -> None:
     """On a ROS distribution: launch itself takes the description and knows its arguments."""
     pytest.importorskip("launch_ros.actions", reason="launch_ros comes with a ROS distribution only")
