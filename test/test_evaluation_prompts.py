@@ -94,6 +94,11 @@ def test_box_holds_the_first_and_last_pixel_centres() -> None:
     assert box_of(rectangle(10, 8, 20, 18)).tolist() == [10, 8, 20, 18]
 
 
+def test_box_of_a_line_has_an_area() -> None:
+    assert box_of(rectangle(10, 8, 10, 18)).tolist() == [9.5, 8, 10.5, 18]
+    assert box_of(rectangle(10, 8, 20, 8)).tolist() == [10, 7.5, 20, 8.5]
+
+
 def test_unknown_prompt_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match="mask, click, clicks, box"):
         prompt_object(FirstMaskInPlace(), FRAME, rectangle(1, 1, 5, 5), "scribble")

@@ -43,9 +43,18 @@ def prompt_object(
 
 
 def box_of(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """The pixel centres [4] (x0, y0, x1, y1) of a mask's first and last column and row."""
+    """The pixel centres [4] (x0, y0, x1, y1) of a mask's first and last column and row.
+
+    A side of a single pixel reaches from edge to edge of that pixel, since a box must have an area.
+    """
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return np.array([columns[0], rows[0], columns[-1], rows[-1]], np.float32)
+    (x0, x1), (y0, y1) = _extent(columns), _extent(rows)
+    return np.array([x0, y0, x1, y1], np.float32)
+
+
+def _extent(indices: NDArray[np.intp]) -> tuple[float, float]:
+    first, last = float(indices[0]), float(indices[-1])
+    return (first - 0.5, last + 0.5) if first == last else (first, last)
 
 
 def correction_click(
