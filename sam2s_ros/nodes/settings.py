@@ -69,7 +69,7 @@ class NodeSettings:
     )
     drop_stray_components: bool = _parameter(
         _TRACKER.drop_stray_components,
-        "Drop parts of a mask that are not connected to its largest part before memorising it.",
+        "Drop parts of a mask far from the previous mask (without one near: all but the largest).",
     )
     uncertain_iou: float = _parameter(
         _TRACKER.uncertain_iou, "Predicted IoU below which a visible object is UNCERTAIN, 0 .. 1.", 0.0, 1.0
