@@ -84,7 +84,7 @@ def _tracked_object(result: FrameResult, row: int) -> TrackedObject:
     message.presence = float(result.presence[row])
     message.predicted_iou = float(result.iou[row])
     message.last_seen = ns_to_stamp(int(result.last_seen_ns[row]))
-    message.mask_age = 0.0
+    message.mask_age = NAN if result.needs_reset else 0.0
     message.centroid = _point(geometry.centroid[row])
     message.tip = _point(geometry.tip[row])
     message.axis = _vector(geometry.axis[row])
@@ -95,7 +95,9 @@ def _tracked_object(result: FrameResult, row: int) -> TrackedObject:
 
 
 def _area(result: FrameResult, row: int) -> float:
-    """0 for a mask without any pixel, whose other measures are NaN."""
+    """0 for a mask without any pixel, whose other measures are NaN; NaN where no mask was made at all."""
+    if result.needs_reset:
+        return NAN
     area = float(result.geometry.area[row])
     return area if math.isfinite(area) else 0.0
 
