@@ -292,6 +292,13 @@ def test_every_usual_encoding_is_tracked(client: Client, encoding: str) -> None:
     assert client.track(np.ascontiguousarray(pixels), encoding).status == TrackedObjectArray.OK
 
 
+def test_an_object_added_without_a_name_gets_one(client: Client) -> None:
+    """So lists, label table and objects show something for it."""
+    name = f"object {add(client).id}"
+    assert [one.name for one in client.call("list_objects").objects] == [name]
+    assert [one.name for one in client.track().objects] == [name]
+
+
 def test_a_change_of_the_image_size_asks_for_a_reset(client: Client) -> None:
     """The objects are LOST, the status says what to do, prompts are refused until then, and a reset helps."""
     add(client)

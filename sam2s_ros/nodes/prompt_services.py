@@ -89,7 +89,8 @@ class PromptServices:
             stamp_ns, prompt = self._aim(tracker, request.prompt)
             for field in ("name", "class_name"):
                 _check_length(field, getattr(request, field))
-            response.id = tracker.add_object(None, **prompt.arguments(), name=request.name, stamp_ns=stamp_ns)
+            name = request.name or f"object {tracker.next_id}"
+            response.id = tracker.add_object(None, **prompt.arguments(), name=name, stamp_ns=stamp_ns)
             self._prompts_given[response.id] = 1
             self._host.set_class_name(response.id, request.class_name)
             _describe_prompted(response, tracker, response.id, stamp_ns)
