@@ -18,12 +18,15 @@ pytest.importorskip("rclpy", reason="rclpy is not installed: make setup")
 pytest.importorskip("sam2s_msgs.msg", reason="the messages are not built: make setup")
 
 from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
+from tracking_cases import disc, moving_images, small_tracker
 
 from sam2s_msgs.msg import TrackedObject, TrackedObjectArray
 from sam2s_ros.nodes.detections import detections_message
 from sam2s_ros.nodes.frame_worker import FrameWorker, WorkerStoppedError, WorkerTimeoutError
 from sam2s_ros.nodes.image_messages import ImageMessageError, ImageWriter, compressed_to_rgb, image_to_rgb
 from sam2s_ros.nodes.label_map import LabelMap, paint_labels
+from sam2s_ros.nodes.messages import mask_summary, objects_array
 from sam2s_ros.nodes.overlay import PALETTE_RGB, draw_overlay
 from sam2s_ros.nodes.prompts import PromptInputError, load_prompts_file
 from sam2s_ros.nodes.settings import NodeSettings
@@ -276,13 +279,54 @@ def test_a_stopped_worker_refuses_calls() -> None:
         ("prompts: [{box: [1, 2, 3]}]", "entry 1"),
         ("prompts: [{box: [1, 2, 3, 4]}, {bux: 1}]", "entry 2: use only the keys"),
         ("prompts: [{mask: missing.png}]", "missing.png"),
+        ("prompts: [{box: [4, 2, 3, 4]}]", "entry 1: box .* min < max"),
+        ("prompts: [{box: [1, 2, 3, .inf]}]", "entry 1: box "),
+        ("prompts: [{points: [1, 2]}]", r"entry 1: points are \[1, 2\]: give a list of finite pairs"),
+        ("prompts: [{points: [[1, 2], [3]]}]", "entry 1: points "),
+        ("prompts: [{points: [[1, .nan]]}]", "entry 1: points "),
+        ("prompts: [{points: [[1, 2]], labels: [4294967296]}]", "entry 1: labels "),
+        ("prompts: [{points: [[1, 2]], labels: [0.5]}]", "entry 1: labels "),
+        ("prompts: [{points: [[1, 2]], labels: [0]}]", "entry 1: all labels are 0"),
+        ("prompts: [{points: [[1, 2], [3, 4]], labels: [1]}]", "entry 1: 2 points and 1 labels"),
+        ("prompts: [{box: [1, 2, 3, 4], labels: [1]}]", "entry 1: labels without points"),
+        (f"prompts: [{{points: {[[1, 2]] * 33}}}]", "entry 1: 33 points: give at most 32"),
+        ("prompts: [{box: [1, 2, 3, 4], stamp: .inf}]", "entry 1: stamp is inf: give seconds"),
+        ("prompts: [{box: [1, 2, 3, 4], stamp: noon}]", "entry 1: stamp "),
+        ("prompts: [{box: [1, 2, 3, 4], name: null}]", "entry 1: name is None: give text"),
     ],
 )
 def test_a_wrong_prompts_file_is_refused_with_the_entry(tmp_path: Path, text: str, words: str) -> None:
     """A mistake is found on configure, not when the first image comes."""
     (tmp_path / "prompts.yaml").write_text(text)
-    with pytest.raises(PromptInputError, match=words):
+    with pytest.raises(PromptInputError, match=words) as caught:
         load_prompts_file(tmp_path / "prompts.yaml")
+    assert str(tmp_path / "prompts.yaml") in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("stamp", ["1719829012.123457", '"1719829012.123457000"'])
+def test_a_stamp_of_the_prompts_file_is_exact(tmp_path: Path, stamp: str) -> None:
+    """A float times 1e9 would be up to 128 ns beside the image's stamp, and so name the next image."""
+    (tmp_path / "prompts.yaml").write_text(f"prompts: [{{box: [1, 2, 3, 4], stamp: {stamp}}}]")
+    assert load_prompts_file(tmp_path / "prompts.yaml")[0].stamp_ns == 1719829012123457000
+
+
+def test_prompts_of_the_same_name_are_told_apart(tmp_path: Path) -> None:
+    """The node looks for those that are due in the list of those that are left."""
+    (tmp_path / "prompts.yaml").write_text("prompts: [{box: [1, 2, 3, 4]}, {box: [1, 2, 3, 4], stamp: 9}]")
+    due, left = load_prompts_file(tmp_path / "prompts.yaml")
+    assert left not in [due] and due in [due]
+
+
+def test_where_no_mask_was_made_its_area_and_age_are_not_known() -> None:
+    """After a change of the image size, 0 would say that the object is judged out of view now."""
+    tracker = small_tracker()
+    tracker.step(moving_images(1)[0], stamp_ns=1)
+    object_id = tracker.add_object(None, mask=disc(60, 45, 20))
+    (before,) = objects_array(tracker.step(moving_images(2)[1], stamp_ns=2), Header(), {}, {}).objects
+    assert before.mask_age == 0 and not np.isnan(before.area)
+    result = tracker.step(np.zeros((20, 30, 3), np.uint8), stamp_ns=3)
+    (one,) = objects_array(result, Header(), {}, {}).objects
+    assert np.isnan([one.area, one.mask_age, mask_summary(result, object_id).area]).all()
 
 
 def test_the_example_prompts_file_is_right() -> None:
