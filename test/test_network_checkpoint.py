@@ -23,8 +23,10 @@ from sam2s_ros.network.checkpoint import (
     weights_sha256,
 )
 from sam2s_ros.network.fit import preset_shapes
+from sam2s_ros.network.presets import PRESETS
 
 State = dict[str, Tensor]
+WIDTH = PRESETS["nano"].hidden_dim
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +125,7 @@ def test_misfits_are_listed_and_nothing_is_loaded(tmp_path: Path, state: State) 
     assert str(path) in message
     assert f"missing 1 of {len(state)}: no_mem_embed" in message
     assert f"unexpected 1 of {len(state)}: stranger.weight" in message
-    assert f"wrong shape 1 of {len(state)}: no_obj_ptr [1, 7] instead of [1, 96]" in message
+    assert f"wrong shape 1 of {len(state)}: no_obj_ptr [1, 7] instead of [1, {WIDTH}]" in message
     assert f"closest preset is nano: {len(state) - 2} of its {len(state)}" in message
     assert weights_sha256(network.state_dict()) == before
 
@@ -160,16 +162,52 @@ def test_sam_2_0_weights_are_recognised(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_values_that_are_not_finite_are_refused(tmp_path: Path, state: State, value: float) -> None:
     path = tmp_path / "diverged.pt"
-    torch.save({**state, "no_obj_ptr": torch.full((1, 96), value)}, path)
+    torch.save({**state, "no_obj_ptr": torch.full((1, WIDTH), value)}, path)
     with pytest.raises(CheckpointError, match="no_obj_ptr holds NaN or infinity"):
         load_checkpoint(build_network("nano"), path)
 
 
 def test_integer_weights_are_refused(tmp_path: Path, state: State) -> None:
     path = tmp_path / "quantised.pt"
-    torch.save({**state, "no_obj_ptr": torch.zeros(1, 96, dtype=torch.int8)}, path)
+    torch.save({**state, "no_obj_ptr": torch.zeros(1, WIDTH, dtype=torch.int8)}, path)
     with pytest.raises(CheckpointError, match=r"no_obj_ptr is torch\.int8"):
         load_checkpoint(build_network("nano"), path)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "reason"),
+    [
+        (torch.zeros(1, WIDTH).to(torch.float8_e4m3fn), r"no_obj_ptr is torch\.float8_e4m3fn"),
+        (torch.zeros(1, WIDTH).to_sparse(), r"no_obj_ptr is sparse .*to_dense"),
+    ],
+    ids=["float8", "sparse"],
+)
+def test_tensors_that_cannot_be_checked_are_refused(
+    tmp_path: Path, state: State, tensor: Tensor, reason: str
+) -> None:
+    path = tmp_path / "strange.pt"
+    torch.save({**state, "no_obj_ptr": tensor}, path)
+    with pytest.raises(CheckpointError, match=reason):
+        load_checkpoint(build_network("nano"), path)
+
+
+def test_metadata_whose_extra_is_no_object_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "extra.safetensors"
+    metadata = {
+        "preset": "nano",
+        "licence": "x",
+        "weights_sha256": "0",
+        "format_version": "1",
+        "extra": "[1]",
+    }
+    save_file({"a": torch.zeros(1)}, path, metadata)
+    with pytest.raises(CheckpointError, match=r"extra\.safetensors has metadata.*extra is a JSON list"):
+        read_metadata(path)
+
+
+def test_a_tilde_is_the_home_folder(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(saved.parent))
+    assert detect_preset(f"~/{saved.name}") == "nano"
 
 
 def test_a_flipped_byte_is_found(saved: Path) -> None:

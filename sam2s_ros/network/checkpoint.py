@@ -28,6 +28,8 @@ FORMAT_VERSION = 1
 SAFETENSORS_SUFFIX = ".safetensors"
 PYTORCH_SUFFIXES = (".pt", ".pth")
 UNKNOWN_LICENCE = "unknown"
+DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+"""What weights may be stored in."""
 
 
 class CheckpointError(ValueError):
@@ -106,7 +108,7 @@ def save_checkpoint(
     Raises:
         CheckpointError: another suffix, an unknown preset, no licence, or tensors that do not fit the preset.
     """
-    path = Path(path)
+    path = Path(os.path.expanduser(path))
     if path.suffix != SAFETENSORS_SUFFIX:
         raise CheckpointError(
             f"weights are written as safetensors; name the file {path.stem}{SAFETENSORS_SUFFIX}"
@@ -145,6 +147,8 @@ def read_metadata(path: str | Path) -> CheckpointMetadata | None:
     try:
         version = int(strings["format_version"])
         extra = json.loads(strings.get("extra", "{}"))
+        if not isinstance(extra, dict):
+            raise ValueError(f"extra is a JSON {type(extra).__name__}, not an object")
     except ValueError as error:
         raise CheckpointError(
             f"{path} has metadata that cannot be read ({error}); convert it again"
@@ -203,7 +207,7 @@ def weights_sha256(state: Mapping[str, Tensor]) -> str:
 
 
 def _existing_file(path: str | Path) -> Path:
-    path = Path(path)
+    path = Path(os.path.expanduser(path))
     if path.is_dir():
         raise CheckpointError(f"{path} is a folder; name the weights file in it")
     if not path.exists():
@@ -264,8 +268,13 @@ def _why_unpickling_failed(error: Exception) -> str:
 
 def _check_values(path: Path, state: Mapping[str, Tensor]) -> None:
     for name, tensor in state.items():
-        if not tensor.is_floating_point():
-            raise CheckpointError(f"{path}: {name} is {tensor.dtype}; weights must be floating-point")
+        if tensor.dtype not in DTYPES:
+            known = ", ".join(str(dtype).removeprefix("torch.") for dtype in DTYPES)
+            raise CheckpointError(
+                f"{path}: {name} is {tensor.dtype}; weights must be floating-point of 16 bits or more: {known}"
+            )
+        if tensor.layout != torch.strided:
+            raise CheckpointError(f"{path}: {name} is sparse ({tensor.layout}); save it with to_dense()")
         if not bool(torch.isfinite(tensor).all()):
             raise CheckpointError(
                 f"{path}: {name} holds NaN or infinity; the file is damaged or training diverged"
