@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ros_domain import isolated_domain
+
+from sam2s_ros.nodes.ros_domain import own_domain
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -37,7 +38,7 @@ def ros() -> Iterator[None]:
     """rclpy, initialised in a ROS domain that no other test here uses (child processes inherit it)."""
     rclpy = pytest.importorskip("rclpy", reason="rclpy is not installed: make setup")
     pytest.importorskip("rmw_test_fixture_implementation", reason="install requirements-dev.txt")
-    with isolated_domain():
+    with own_domain():
         rclpy.init()
         try:
             yield

@@ -29,12 +29,12 @@ from rcl_interfaces.srv import SetParameters  # noqa: E402
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data  # noqa: E402
-from ros_domain import isolated_domain  # noqa: E402
 from sensor_msgs.msg import CompressedImage, Image  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
 
 from sam2s_msgs.msg import BoundingBox2D, LabelTable, Point2D, RleMask, TrackedObjectArray  # noqa: E402
 from sam2s_msgs.srv import AddObject, ListObjects, RefineObject, RemoveObject  # noqa: E402
+from sam2s_ros.nodes.ros_domain import own_domain  # noqa: E402
 
 TIMEOUT_S = 120.0  # generous: a busy machine can take most of a minute to import torch
 SIZE = (96, 128)  # height, width of the small test images
@@ -98,7 +98,7 @@ def isolated_ros() -> Iterator[None]:
     Without a Fast DDS profile, whatever the caller's environment says: that is what a user forgets.
     """
     os.environ.pop("FASTDDS_DEFAULT_PROFILES_FILE", None)
-    with isolated_domain():
+    with own_domain():
         rclpy.init()
         try:
             yield

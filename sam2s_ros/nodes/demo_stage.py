@@ -29,6 +29,7 @@ from sam2s_ros.nodes.demo_prompting import (
 )
 from sam2s_ros.nodes.demo_recorder import BagRecorder, RecordedTopic
 from sam2s_ros.nodes.replay import LATCHED, read_stamp
+from sam2s_ros.nodes.ros_domain import own_domain
 
 TRACKER = "tracker"
 OBJECTS_TOPIC = f"/{TRACKER}/objects"
@@ -86,8 +87,7 @@ def tracker_topics(prompter: FirstAppearance, labels: RecordedTopic | None = Non
 
 @contextmanager
 def isolated_domain(log_folder: Path) -> Iterator[None]:
-    """A ROS domain of our own on this machine only: a free one where the RMW's test fixture is installed,
-    else the caller's ROS_DOMAIN_ID, else one made from the process id.
+    """A ROS domain of our own (`own_domain`) on this machine only.
 
     No packet leaves the machine. Child processes inherit all of it by environment variables.
     """
@@ -95,15 +95,7 @@ def isolated_domain(log_folder: Path) -> Iterator[None]:
     if os.environ.get("ROS_DISTRO") == "humble":  # older than the variable above
         os.environ["ROS_LOCALHOST_ONLY"] = "1"
     os.environ["ROS_LOG_DIR"] = str(log_folder.resolve())
-    try:
-        from rmw_test_fixture_implementation import RMWTestIsolator
-    except ImportError:
-        os.environ.setdefault(
-            "ROS_DOMAIN_ID", str(1 + os.getpid() % 100)
-        )  # up to 101 are safe on every system
-        yield
-        return
-    with RMWTestIsolator():
+    with own_domain():
         yield
 
 
