@@ -11,10 +11,11 @@ import torch
 from tracking_cases import moving_images, small_network
 
 from sam2s_ros.engines import Engine, EngineCapacity, MemoryRead, PromptBatch, create_engine
-from sam2s_ros.engines.eager import without_empty_columns
+from sam2s_ros.engines.eager import EagerEngine, without_empty_columns
 from sam2s_ros.engines.preprocess import Normaliser, resize_to_square
 
 CAPACITY = EngineCapacity(max_objects=3, frame_slots=4)
+LONG_TERM = dataclasses.replace(CAPACITY, long_term_slots=2)
 ROWS = np.array([2, 0], dtype=np.int64)
 
 
@@ -42,9 +43,9 @@ def rows_of(read: MemoryRead, index: slice) -> MemoryRead:
     return MemoryRead(**{field.name: getattr(read, field.name)[index] for field in dataclasses.fields(read)})
 
 
-def engine_with_memory() -> Engine:
+def engine_with_memory(precision: str = "fp32", capacity: EngineCapacity = CAPACITY) -> Engine:
     """Four slots of each row filled from four frames with masks of their own."""
-    engine = create_engine("eager", small_network(), CAPACITY)
+    engine = create_engine("eager", small_network(), capacity, precision=precision)
     rng = np.random.default_rng(1)
     for slot, frame in enumerate(moving_images(4)):
         engine.encode(frame, slot)
@@ -128,22 +129,87 @@ def test_a_state_that_does_not_fit_is_refused() -> None:
         engine.import_state(ROWS, {"memory": state["memory"]})
 
 
-def test_warming_up_leaves_no_trace() -> None:
-    engine = create_engine("eager", small_network(), CAPACITY)
+def test_similarity_is_the_cosine_of_the_stride_16_maps_of_two_frames() -> None:
+    engine = engine_with_memory(capacity=LONG_TERM)
+    assert isinstance(engine, EagerEngine)
+    kept = np.array([3, 0])
+    engine.keep_feature(ROWS[:1], 0, kept[:1])
+    engine.keep_feature(ROWS[1:], 2, kept[1:])
+    maps = [engine._features[slot].f2.flatten() for slot in (0, 2, 3)]
+    expected = [torch.cosine_similarity(one, maps[2], dim=0).item() for one in maps[:2]]
+    assert abs(expected[0] - expected[1]) > 1e-4, "the case shows something"
+    np.testing.assert_allclose(engine.similarity(ROWS, 3, kept), expected, atol=1e-6)
+    np.testing.assert_allclose(engine.similarity(ROWS, 0, kept)[0], 1, atol=1e-6)
+    assert engine.similarity(ROWS, 3, kept[::-1].copy()).tolist() == [0, 0], "nothing is kept there"
+
+
+def test_a_kept_memory_outlives_its_slot_and_touches_no_other() -> None:
+    engine = engine_with_memory(capacity=LONG_TERM)
+    before = engine.export_state(np.arange(3))["memory"]
+    engine.keep_memory(ROWS, np.array([1, 2]), np.array([6, 4]))
+    engine.memorise(ROWS, 0, np.array([1, 2]), np.array([1, 2]))
+    after = engine.export_state(np.arange(3))["memory"]
+    assert np.array_equal(after[2, 6], before[2, 1]) and np.array_equal(after[0, 4], before[0, 2])
+    changed = np.argwhere((after != before).any(axis=(2, 3))).tolist()
+    assert changed == [[0, 2], [0, 4], [2, 1], [2, 6]]
+
+
+def test_an_exported_state_with_features_continues_in_another_engine() -> None:
+    engine, fresh = engine_with_memory(capacity=LONG_TERM), create_engine("eager", small_network(), LONG_TERM)
+    engine.keep_feature(ROWS, 2, np.array([1, 3]))
+    state = engine.export_state(ROWS)
+    assert {name: bank.shape[1] for name, bank in state.items()} == {
+        "memory": LONG_TERM.memory_slots,
+        "pointers": LONG_TERM.pointer_slots,
+        "features": 4,
+    }
+    fresh.import_state(np.array([0, 1]), state)
+    fresh.encode(moving_images(4)[3], 1)
+    continued = fresh.similarity(np.array([0, 1]), 1, np.array([1, 3]))
+    assert np.array_equal(continued, engine.similarity(ROWS, 3, np.array([1, 3])))
+    assert all(np.array_equal(bank, state[name]) for name, bank in fresh.export_state(np.arange(2)).items())
+    with pytest.raises(ValueError, match="engine state holds"):
+        create_engine("eager", small_network(), CAPACITY).import_state(ROWS, state)
+
+
+@pytest.mark.parametrize("capacity", [CAPACITY, LONG_TERM], ids=["sam2", "long_term"])
+def test_warming_up_leaves_no_trace(capacity: EngineCapacity) -> None:
+    engine = create_engine("eager", small_network(), capacity)
     engine.warm_up()
     assert not any(bank.any() for bank in engine.export_state(np.arange(3)).values())
     with pytest.raises(RuntimeError, match="frame slot 0 holds no features"):
         engine.attend(ROWS, 0, None)
 
 
-def test_auto_takes_the_best_engine_and_says_why() -> None:
-    network = small_network()
-    described = create_engine("auto", network, CAPACITY).describe()
-    assert (described.name, described.model, described.precision) == ("eager", "small_test", "fp32")
-    assert described.reason.startswith("auto: ")
+@pytest.mark.parametrize(("hardware", "precision"), [(True, "bf16"), (False, "fp32")])
+def test_auto_takes_the_best_engine_and_says_why(
+    hardware: bool, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sam2s_ros.engines.eager.multiplies_bfloat16", lambda: hardware)
+    described = create_engine("auto", small_network(), CAPACITY).describe()
+    assert (described.name, described.model, described.precision) == ("eager", "small_test", precision)
+    assert described.reason.startswith("auto: ") and precision in described.reason
     assert len(described.weights_sha256) == 64
+
+
+def test_an_unknown_engine_or_precision_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match="unknown engine 'cuda'; choose one of auto, eager"):
-        create_engine("cuda", network, CAPACITY)
+        create_engine("cuda", small_network(), CAPACITY)
+    with pytest.raises(ValueError, match="unknown precision 'int8'; choose one of auto, fp32, bf16"):
+        create_engine("eager", small_network(), CAPACITY, precision="int8")
+
+
+def test_bfloat16_stays_close_to_float32_and_says_what_it_is() -> None:
+    """Encoder and memory attention in bfloat16 move the logits, by less than 2 % of their range."""
+    exact, reduced = engine_with_memory("fp32"), engine_with_memory("bf16")
+    assert (exact.describe().precision, reduced.describe().precision) == ("fp32", "bf16")
+    assert exact.describe().weights_sha256 == reduced.describe().weights_sha256
+    logits = []
+    for engine in (exact, reduced):
+        engine.attend(ROWS, 1, random_read(2))
+        logits.append(engine.decode(ROWS, 1, PromptBatch()).logits)
+    difference = np.abs(logits[0] - logits[1]).max() / np.ptp(logits[0])
+    assert 0 < difference < 0.02
 
 
 def test_a_capacity_that_the_network_cannot_read_is_refused() -> None:
@@ -156,12 +222,12 @@ def test_a_capacity_that_the_network_cannot_read_is_refused() -> None:
 def test_images_are_normalised_as_in_sam2() -> None:
     image = moving_images(1, (64, 64))[0]
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-    ours = np.zeros((3, 64, 64), dtype=np.float32)
-    Normaliser(mean, std)(image, ours)
+    ours = Normaliser(mean, std, torch.float32)(image)
     reference = (
         torch.from_numpy(image).permute(2, 0, 1) / 255 - torch.tensor(mean)[:, None, None]
     ) / torch.tensor(std)[:, None, None]
-    assert np.abs(ours - reference.numpy()).max() < 1e-6
+    assert ours.is_contiguous(memory_format=torch.channels_last)
+    assert (ours[0] - reference).abs().max() < 1e-6
 
 
 @pytest.mark.parametrize("size", [(720, 1280), (90, 160), (128, 128), (400, 60), (60, 400), (1, 1)])

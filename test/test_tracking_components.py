@@ -14,6 +14,8 @@ from tracking_cases import disc, moving_images, small_tracker
 from sam2s_ros.network import Decoded
 from sam2s_ros.tracking import StreamingTracker
 from sam2s_ros.tracking.components import keep_own_components, keep_own_components_batch
+from sam2s_ros.tracking.masks import MaskUpsampler
+from sam2s_ros.tracking.propagation import without_overlaps
 
 SIDE = (32, 32)
 
@@ -75,3 +77,35 @@ def show_two_discs(monkeypatch: pytest.MonkeyPatch, tracker: StreamingTracker) -
         return dataclasses.replace(decode(*args, **kwargs), logits=logits, high_res=network.upsample(logits))
 
     monkeypatch.setattr(network, "decode", decode_discs)
+
+
+def test_a_pixel_claimed_twice_goes_to_the_higher_logit() -> None:
+    logits = np.full((3, 2, 3), -5, np.float32)
+    logits[0, 0], logits[1, 0] = [1, 4, -1], [2, 3, 6]
+    alone = without_overlaps(logits)
+    assert alone[:, 0].tolist() == [[-2, 4, -6], [2, -4, 6], [-5, -5, -6]]
+    assert np.array_equal(alone[:, 1], logits[:, 1]), "where nothing is positive, nothing changes"
+
+
+def test_masks_that_do_not_overlap_do_not_after_upsampling_either_and_leave_no_gap() -> None:
+    logits = np.full((2, 8, 8), -1, np.float32)
+    logits[0, :, :4], logits[1, :, 3:] = 5, 2
+    upsampler = MaskUpsampler(8, (80, 80))
+    assert upsampler(logits)[0].all(axis=0).any(), "the case shows something"
+    masks, _ = upsampler(without_overlaps(logits))
+    assert not masks.all(axis=0).any()
+    assert masks.any(axis=0).mean() > 0.98
+
+
+@pytest.mark.parametrize("exclusive", [False, True])
+def test_masks_overlap_unless_the_settings_forbid_it(exclusive: bool) -> None:
+    """Two objects prompted by the same box claim the same pixels; the prompted frame shows both as given."""
+    frames = moving_images(5)
+    tracker = small_tracker(exclusive_masks=exclusive)
+    given = [disc(60, 40, 25), disc(70, 40, 25)]
+    for mask in given:
+        tracker.add_object(frames[0], mask=mask)
+    assert np.array_equal(tracker.last_result.masks, given)
+    overlaps = [int(tracker.step(frame).masks.all(axis=0).sum()) for frame in frames[1:]]
+    assert (max(overlaps) == 0) if exclusive else (min(overlaps) > 0)
+    assert tracker.last_result.masks.any(axis=(1, 2)).all()

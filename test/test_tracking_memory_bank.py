@@ -123,3 +123,62 @@ def test_a_cleared_row_reads_nothing() -> None:
     assert entries(bank, 2) == set()
     assert pointers(bank, 2) == set()
     assert (bank.frames[1] == EMPTY).all()
+
+
+def take_in(bank: MemoryBank, *frames: int, rows: np.ndarray = ROW) -> None:
+    for frame in frames:
+        bank.record_long_term(rows, np.full(len(rows), frame))
+
+
+def test_long_term_frames_are_read_beside_the_others_with_an_index_of_their_own_and_no_pointer() -> None:
+    """A frame that is recent too is read twice."""
+    bank, without = (
+        MemoryBank(EngineCapacity(long_term_slots=2)),
+        MemoryBank(EngineCapacity()),
+    )
+    for one in (bank, without):
+        prompt(one, 0)
+        for frame in range(1, 12):
+            track(one, frame)
+    take_in(bank, 2, 10)
+    assert entries(bank, 12) == entries(without, 12) | {(7, 2), (7, 10)}
+    assert pointers(bank, 12) == pointers(without, 12)
+    kinds = [MemoryKind.CONDITIONING] * 4 + [MemoryKind.LONG_TERM] * 2 + [MemoryKind.RECENT] * 6
+    assert bank.read(ROW, 12).kind[0].tolist() == kinds
+
+
+def test_a_full_long_term_queue_lets_go_of_its_oldest_and_moves_nothing_else() -> None:
+    bank = MemoryBank(EngineCapacity(long_term_slots=2))
+    places = []
+    for frame in (5, 9, 14, 20):
+        take_in(bank, frame)
+        places.append({int(f): i for i, f in enumerate(bank.frames[1, 4:7]) if f != EMPTY})
+    assert places == [{5: 0}, {5: 0, 9: 1}, {9: 1, 14: 2}, {14: 2, 20: 0}]
+
+
+def test_a_late_read_sees_no_long_term_frame_of_its_future() -> None:
+    bank = MemoryBank(EngineCapacity(long_term_slots=3))
+    prompt(bank, 0)
+    take_in(bank, 5, 9, 14)
+    assert entries(bank, 9) == {(6, 0), (7, 5)}
+    assert entries(bank, 10) == {(6, 0), (7, 5), (7, 9)}
+
+
+def test_long_term_frames_are_forgotten_from_a_frame_on_or_with_the_object() -> None:
+    bank = MemoryBank(EngineCapacity(long_term_slots=3))
+    take_in(bank, 5, 9, 14, rows=np.array([1, 2]))
+    bank.forget_long_term(1, since=9)
+    assert (bank.long_term_frames(1), bank.long_term_frames(2)) == ([5], [5, 9, 14])
+    bank.clear(2)
+    assert bank.long_term_frames(2) == []
+
+
+def test_objects_have_long_term_queues_of_their_own() -> None:
+    bank = MemoryBank(EngineCapacity(long_term_slots=2))
+    take_in(bank, 5, rows=np.array([0, 2]))
+    take_in(bank, 9, rows=np.array([2]))
+    assert bank.latest_long_term(np.arange(3)).tolist() == [0, EMPTY, 1]
+    assert bank.spare_long_term(np.arange(3)).tolist() == [1, 0, 2]
+    bank.record_long_term(np.array([0, 2]), np.array([11, 12]))
+    assert [bank.long_term_frames(row) for row in range(3)] == [[5, 11], [], [9, 12]]
+    assert bank.read(np.arange(3), 20).valid[:, 4:6].tolist() == [[True] * 2, [False] * 2, [True] * 2]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -273,3 +275,73 @@ def test_a_frame_on_which_the_engine_failed_leaves_no_trace(
     assert result is not None and before is not None
     assert result.stamp_ns == before.stamp_ns and added in result.ids
     assert np.array_equal(result.masks[0], before.masks[0])
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("previous_mask_prompt", ["off", "flow"])
+def test_frames_encoded_ahead_on_another_thread_give_the_same_results(previous_mask_prompt: str) -> None:
+    """One frame ahead of `step` while it runs; both threads compute with as many threads of their own."""
+    frames = moving_images(16)
+
+    def prepared(tracker: StreamingTracker) -> StreamingTracker:
+        tracker.add_object(frames[0], mask=disc(60, 40, 20))
+        return tracker
+
+    plain = prepared(small_tracker(kept_frames=3, previous_mask_prompt=previous_mask_prompt))
+    expected = [plain.step(frame).logits for frame in frames[1:]]
+    tracker = prepared(small_tracker(kept_frames=3, previous_mask_prompt=previous_mask_prompt))
+    seen = []
+    with ThreadPoolExecutor(1) as encoder:
+        ahead = encoder.submit(tracker.encode_ahead, frames[1])
+        for frame, following in zip(frames[1:], [*frames[2:], None], strict=True):
+            ahead.result()
+            if following is not None:
+                ahead = encoder.submit(tracker.encode_ahead, following)
+            seen.append(tracker.step(frame).logits)
+    assert np.ptp(expected) > 1, "the case shows something"
+    assert np.array_equal(seen, expected)
+
+
+def test_a_frame_encoded_ahead_is_not_encoded_again_and_others_are_forgotten() -> None:
+    frames = moving_images(8)
+    tracker = small_tracker(kept_frames=2)
+    encoded = []
+    encode = tracker.engine.encode
+    tracker.engine.encode = lambda frame, slot: (encoded.append((frame, slot)), encode(frame, slot))  # type: ignore[method-assign]
+    for frame in frames[:5]:  # more than there are slots for
+        tracker.encode_ahead(frame)
+    tracker.step(frames[4])
+    assert [frame is frames[index] for index, (frame, _) in enumerate(encoded)] == [True] * 5
+    tracker.encode_ahead(frames[5])
+    tracker.reset()
+    tracker.step(frames[6])
+    tracker.step(frames[7])
+    assert [frame is wanted for (frame, _), wanted in zip(encoded[5:], frames[5:], strict=True)] == [True] * 3
+    assert max(slot for _, slot in encoded) < tracker.engine.capacity.frame_slots
+
+
+def test_the_answer_to_a_late_prompt_describes_the_image_that_was_prompted() -> None:
+    """`last_prompted` is the prompted frame with the one object, `last_result` the newest with all."""
+    frames = moving_images(4)
+    tracker = small_tracker()
+    for index, frame in enumerate(frames):
+        tracker.step(frame, stamp_ns=index)
+    tracker.add_object(None, mask=disc(30, 30, 9), stamp_ns=3)
+    late = tracker.add_object(None, mask=disc(90, 50, 12), stamp_ns=1)
+    prompted, newest = tracker.last_prompted, tracker.last_result
+    assert prompted is not None and newest is not None
+    assert (prompted.stamp_ns, prompted.ids.tolist()) == (1, [late])
+    assert np.array_equal(prompted.masks[0], disc(90, 50, 12))
+    assert (newest.stamp_ns, len(newest.ids)) == (3, 2)
+    assert not np.array_equal(newest.masks[1], prompted.masks[0])
+    tracker.reset()
+    assert tracker.last_prompted is None
+
+
+def test_an_image_of_another_size_with_the_stamp_of_a_kept_one_is_a_new_image() -> None:
+    """Its coordinates are its own, not those of the kept image."""
+    tracker = small_tracker()
+    tracker.step(moving_images(1)[0], stamp_ns=1)
+    larger = moving_images(1, (180, 320))[0]
+    tracker.add_object(larger, mask=disc(200, 100, 20, (180, 320)), stamp_ns=1)
+    assert tracker.last_result is not None and tracker.last_result.image_size == (180, 320)

@@ -1,14 +1,16 @@
 """The engine interface: what runs the network's graphs and owns every tensor that lives longer than a call.
 
 An engine keeps, preallocated, for `max_objects` rows: the memory bank, the object pointers, and a workspace
-(memory conditioned features, pointer and object score of the last decode); and for `frame_slots` recent
-frames: the image features and the mask logits of every row. A tracker never sees a tensor of these. It
+(memory conditioned features, pointer and object score of the last decode); with long-term memory, the image
+features of the frames in it; and for `frame_slots` recent frames: the image features and the mask logits of
+every row. A tracker never sees a tensor of these. It
 names rows, frame slots and memory slots by number and says, per object, which slots are valid and how old
 they are (`MemoryRead`). A GPU engine can therefore keep everything on board, and no slot is ever shifted or
 re-stacked.
 
-The order of the calls for one frame is `encode`, `attend`, `decode` (or `decode_mask`), `memorise`. Rows
-are independent of each other in all of them.
+The order of the calls for one frame is `encode`, `attend`, `decode` (or `decode_mask`), `memorise`; then, for
+a long-term memory, `similarity`, `keep_memory` and `keep_feature`. Rows are independent of each other in all of
+them.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ ABSENT_LOGIT = -1024.0
 """Mask logit everywhere in the mask of an object that is not in view (source: SAM 2 `NO_OBJ_SCORE`)."""
 DROPPED_LOGIT = -10.0
 """Most that the logit of a mask pixel dropped by `keep` may be: background as clear as a given mask's."""
+FIRST_FEATURE_SLOT = 0
+"""Feature slot of an object's first conditioning frame; slot 1 + k is that of its k-th long-term slot."""
 
 
 class MemoryKind(IntEnum):
@@ -40,7 +44,7 @@ class EngineCapacity:
 
     `recent_slots` and `recent_pointers` are how many recent frames an object reads (SAM 2: 6 and 15).
     Storage goes back `frame_slots` further, so that a prompt for a kept frame reads the memory of its own
-    time.
+    time. `long_term_slots` is how many long-term frames an object reads; one more is stored, the candidate.
     """
 
     max_objects: int = 8
@@ -51,9 +55,18 @@ class EngineCapacity:
     frame_slots: int = 16
 
     def __post_init__(self) -> None:
-        for name in ("max_objects", "conditioning_slots", "recent_slots", "recent_pointers", "frame_slots"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"engine capacity: {name} is {getattr(self, name)}; it must be at least 1")
+        least = {
+            "max_objects": 1,
+            "conditioning_slots": 2,
+            "recent_slots": 1,
+            "recent_pointers": 1,
+            "frame_slots": 1,
+        }
+        for name, minimum in least.items():
+            if getattr(self, name) < minimum:
+                raise ValueError(
+                    f"engine capacity: {name} is {getattr(self, name)}; it must be at least {minimum}"
+                )
         if self.long_term_slots < 0:
             raise ValueError(f"engine capacity: long_term_slots is {self.long_term_slots}; use 0 for none")
 
@@ -68,9 +81,19 @@ class EngineCapacity:
         return self.recent_pointers + self.frame_slots
 
     @property
+    def long_term_stored(self) -> int:
+        """Long-term memory entries stored per object: what is read, and a spare one for the candidate."""
+        return self.long_term_slots + 1 if self.long_term_slots else 0
+
+    @property
+    def feature_slots(self) -> int:
+        """Image features stored per object: the first conditioning frame's, then one a long-term entry."""
+        return self.long_term_stored + 1 if self.long_term_slots else 0
+
+    @property
     def memory_slots(self) -> int:
         """Memory slots stored per object: conditioning, then long-term, then the recent ring."""
-        return self.conditioning_slots + self.long_term_slots + self.recent_ring
+        return self.conditioning_slots + self.long_term_stored + self.recent_ring
 
     @property
     def pointer_slots(self) -> int:
@@ -93,8 +116,8 @@ class MemoryRead:
     """What N objects read for one frame. M = `memory_reads`, P = `pointer_reads`; every array is per object.
 
     slots int64 [N, M] (memory slot of the row; 0 where invalid), kind int8 [N, M] (`MemoryKind`),
-    temporal_index int64 [N, M] (t_rel - 1 for a recent frame t_rel frames back, the last index for
-    conditioning and long-term), valid bool [N, M]; pointer_slots int64 [N, P], pointer_distance float32 [N,
+    temporal_index int64 [N, M] (t_rel - 1 for a recent frame t_rel frames back; with R = `recent_slots`, R for
+    conditioning and R + 1 for long-term), valid bool [N, M]; pointer_slots int64 [N, P], pointer_distance float32 [N,
     P] in frames, pointer_valid bool [N, P].
     """
 
@@ -153,7 +176,7 @@ class EngineDescription:
 
 class Engine(ABC):
     """Runs one model for up to `capacity.max_objects` objects of one stream. Not thread-safe: one caller at
-    a time.
+    a time, except that one thread may `encode` into a slot that no other call uses meanwhile.
 
     `rows` is int64 [N], each row at most once; `frame_slot` is 0 .. frame_slots - 1. C is the network's
     hidden dimension, S = `image_size` the side of its square input, `mask_size` = S / 4 the side of its
@@ -202,6 +225,27 @@ class Engine(ABC):
         """
 
     @abstractmethod
+    def similarity(
+        self, rows: NDArray[np.int64], frame_slot: int, feature_slots: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Cosine of the frame's stride-16 feature map, flattened, with what one feature slot of each row holds.
+
+        float32 [N], -1 .. 1; 0 where the slot holds nothing. Only with `long_term_slots` > 0, as the next two.
+        """
+
+    @abstractmethod
+    def keep_memory(
+        self, rows: NDArray[np.int64], from_slots: NDArray[np.int64], to_slots: NDArray[np.int64]
+    ) -> None:
+        """Copy one memory slot of each row into another of the same row."""
+
+    @abstractmethod
+    def keep_feature(
+        self, rows: NDArray[np.int64], frame_slot: int, feature_slots: NDArray[np.int64]
+    ) -> None:
+        """Store the frame's stride-16 feature map, flattened and of length 1, in one feature slot of each row."""
+
+    @abstractmethod
     def warm_up(self) -> None:
         """Run every graph once at full size, so that the first frame is not slow. Only before the first
         object."""
@@ -213,7 +257,7 @@ class Engine(ABC):
     @abstractmethod
     def export_state(self, rows: NDArray[np.int64]) -> dict[str, np.ndarray]:
         """A copy of the rows' memory [N, memory_slots, h*w, Cm] and pointers [N, pointer_slots, C], to be
-        saved."""
+        saved; with long-term memory, also of their features [N, feature_slots, C*h*w]."""
 
     @abstractmethod
     def import_state(self, rows: NDArray[np.int64], state: dict[str, np.ndarray]) -> None:

@@ -1,4 +1,4 @@
-"""The reference engine: the network's own PyTorch modules, run eagerly in float32 on the CPU."""
+"""The reference engine: the network's own PyTorch modules, run eagerly on the CPU, in float32 or partly in bfloat16."""
 
 from __future__ import annotations
 
@@ -21,12 +21,17 @@ from sam2s_ros.engines.preprocess import Normaliser, resize_to_square
 from sam2s_ros.network.checkpoint import weights_sha256
 from sam2s_ros.network.sam2 import Decoded, ImageFeatures, Sam2Network
 
+EAGER_PRECISIONS = ("fp32", "bf16")
 PREVIOUS_MASK_LIMIT = 32.0
 """Previous logits are clamped to +- this before they prompt (source: SAM 2 `add_new_points_or_box`)."""
 
 
 class EagerEngine(Engine):
-    """Runs `network` as it is. `threads` > 0 sets PyTorch's threads for the whole process."""
+    """Runs `network`, which is the engine's from then on.
+
+    `threads` > 0 sets PyTorch's threads for the whole process. `precision`: "fp32" is the reference; "bf16" runs
+    image encoder and memory attention in bfloat16.
+    """
 
     @torch.inference_mode()
     def __init__(
@@ -34,9 +39,12 @@ class EagerEngine(Engine):
         network: Sam2Network,
         capacity: EngineCapacity,
         threads: int = 0,
+        precision: str = "fp32",
         reason: str = "asked for by name",
     ) -> None:
         config = network.config
+        if precision not in EAGER_PRECISIONS:
+            raise ValueError(f"precision {precision!r}: eager runs {' or '.join(EAGER_PRECISIONS)}")
         if (capacity.recent_slots, capacity.recent_pointers) != (
             config.num_maskmem - 1,
             config.max_pointers - 1,
@@ -54,17 +62,19 @@ class EagerEngine(Engine):
         self.image_size = config.image_size
         self.mask_size = config.mask_size
         self._network = network.eval()
-        network.image_encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._reason = reason
         self._sha256 = weights_sha256(network.state_dict())
-        self._normalise = Normaliser(config.image_mean, config.image_std)
+        network.image_encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._precision, self._reason = precision, reason
+        dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        self._normalise = Normaliser(config.image_mean, config.image_std, dtype)
+        if precision == "bf16":
+            network.reduce_precision()
         self._allocate()
 
     def _allocate(self) -> None:
         config, capacity = self._network.config, self.capacity
         rows, side, size = capacity.max_objects, config.feature_size, config.image_size
         area, c, cm = side * side, config.hidden_dim, config.memory_dim
-        self._image = torch.zeros(1, 3, size, size).contiguous(memory_format=torch.channels_last)
         self._features = [
             ImageFeatures(
                 torch.zeros(1, c // 8, 4 * side, 4 * side),
@@ -76,6 +86,7 @@ class EagerEngine(Engine):
         self._encoded = [False] * capacity.frame_slots
         self._memory = torch.zeros(rows * capacity.memory_slots, area, cm)
         self._pointers = torch.zeros(rows * capacity.pointer_slots, c)
+        self._kept_features = torch.zeros(rows * capacity.feature_slots, c * area)
         self._logits = torch.zeros(rows * capacity.frame_slots, 1, config.mask_size, config.mask_size)
         self._conditioned = torch.zeros(rows, c, side, side)
         self._high_res = torch.zeros(rows, 1, size, size)
@@ -86,8 +97,7 @@ class EagerEngine(Engine):
 
     @torch.inference_mode()
     def encode(self, frame_rgb: NDArray[np.uint8], frame_slot: int) -> None:
-        self._normalise(resize_to_square(frame_rgb, self.image_size), self._image.numpy()[0])
-        new = self._network.encode_image(self._image)
+        new = self._network.encode_image(self._normalise(resize_to_square(frame_rgb, self.image_size)))
         kept = self._features[frame_slot]
         for target, source in ((kept.f0, new.f0), (kept.f1, new.f1), (kept.f2, new.f2)):
             target.copy_(source)
@@ -169,6 +179,32 @@ class EagerEngine(Engine):
         self._high_res[torch.from_numpy(rows[changed])] = self._network.upsample(logits)
 
     @torch.inference_mode()
+    def similarity(
+        self, rows: NDArray[np.int64], frame_slot: int, feature_slots: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        kept = self._kept_features[self._feature_index(rows, feature_slots)]
+        return np.asarray((kept @ self._unit_feature(frame_slot)).numpy())
+
+    @torch.inference_mode()
+    def keep_memory(
+        self, rows: NDArray[np.int64], from_slots: NDArray[np.int64], to_slots: NDArray[np.int64]
+    ) -> None:
+        start = rows * self.capacity.memory_slots
+        self._memory[torch.from_numpy(start + to_slots)] = self._memory[torch.from_numpy(start + from_slots)]
+
+    @torch.inference_mode()
+    def keep_feature(
+        self, rows: NDArray[np.int64], frame_slot: int, feature_slots: NDArray[np.int64]
+    ) -> None:
+        self._kept_features[self._feature_index(rows, feature_slots)] = self._unit_feature(frame_slot)
+
+    def _feature_index(self, rows: NDArray[np.int64], feature_slots: NDArray[np.int64]) -> Tensor:
+        return torch.from_numpy(rows * self.capacity.feature_slots + feature_slots)
+
+    def _unit_feature(self, frame_slot: int) -> Tensor:
+        return F.normalize(self._frame(frame_slot).f2.flatten(), dim=0)
+
+    @torch.inference_mode()
     def warm_up(self) -> None:
         rows = np.arange(self.capacity.max_objects, dtype=np.int64)
         zeros = np.zeros_like(rows)
@@ -176,13 +212,17 @@ class EagerEngine(Engine):
         self.attend(rows, 0, _full_read(self.capacity))
         self.decode(rows, 0, PromptBatch())
         self.memorise(rows, 0, zeros, zeros)
+        if self.capacity.long_term_slots:
+            self.similarity(rows, 0, zeros)
+            self.keep_memory(rows, zeros, zeros)
+            self.keep_feature(rows, 0, zeros)
         self._allocate()
 
     def describe(self) -> EngineDescription:
         return EngineDescription(
             name="eager",
             model=self._network.config.name,
-            precision="fp32",
+            precision=self._precision,
             device="cpu",
             version=f"torch {torch.__version__}",
             threads=torch.get_num_threads(),
@@ -211,12 +251,11 @@ class EagerEngine(Engine):
         self.__dict__.clear()
 
     def _banks(self) -> dict[str, Tensor]:
-        return {
-            "memory": self._memory.view(
-                self.capacity.max_objects, self.capacity.memory_slots, *self._memory.shape[1:]
-            ),
-            "pointers": self._pointers.view(self.capacity.max_objects, self.capacity.pointer_slots, -1),
-        }
+        """The rows' memory, pointers and, with long-term memory, features: [max_objects, slots, ...]."""
+        stored = {"memory": self._memory, "pointers": self._pointers}
+        if self.capacity.long_term_slots:
+            stored["features"] = self._kept_features
+        return {name: bank.unflatten(0, (self.capacity.max_objects, -1)) for name, bank in stored.items()}
 
     def _frame(self, frame_slot: int) -> ImageFeatures:
         if not self._encoded[frame_slot]:
@@ -250,6 +289,12 @@ class EagerEngine(Engine):
             iou=decoded.iou.numpy(),
             object_score=decoded.object_score[:, 0].numpy(),
         )
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether this CPU multiplies bfloat16 in hardware; elsewhere it is slower than float32."""
+    features = torch.cpu.get_capabilities()
+    return bool(features.get("avx512_bf16") or features.get("amx_bf16"))
 
 
 def without_empty_columns(read: MemoryRead) -> MemoryRead:

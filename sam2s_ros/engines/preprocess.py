@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 
 def resize_to_square(frame_rgb: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """uint8 [H, W, 3] -> uint8 [size, size, 3], both sides stretched as SAM 2 does.
 
-    Area averaging where a side shrinks, bilinear where it grows; both keep pixel centres where they belong.
+    Area averaging where a side shrinks, bilinear where it grows; both keep pixel centres where they belong. An
+    image of more than twice the size is halved first, which costs a third of averaging it in one go.
     """
-    height, width = frame_rgb.shape[:2]
-    if (height, width) == (size, size):
+    if frame_rgb.shape[:2] == (size, size):
         return frame_rgb
     frame_rgb = np.ascontiguousarray(frame_rgb)
+    while min(frame_rgb.shape[:2]) >= 2 * size:
+        half = (frame_rgb.shape[1] // 2, frame_rgb.shape[0] // 2)
+        frame_rgb = np.asarray(cv2.resize(frame_rgb, half, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    height, width = frame_rgb.shape[:2]
     if (height >= size) != (width >= size):  # OpenCV averages areas only when both sides shrink
         middle = (size, height) if width >= size else (width, size)
         frame_rgb = np.asarray(cv2.resize(frame_rgb, middle, interpolation=cv2.INTER_AREA), dtype=np.uint8)
@@ -25,14 +31,16 @@ def resize_to_square(frame_rgb: NDArray[np.uint8], size: int) -> NDArray[np.uint
 
 
 class Normaliser:
-    """uint8 [S, S, 3] RGB -> float32 [3, S, S], (x / 255 - mean) / std, written into a buffer that is
-    kept."""
+    """uint8 [S, S, 3] RGB -> [1, 3, S, S] of the given dtype, channels last in memory, (x / 255 - mean) / std."""
 
-    def __init__(self, mean: tuple[float, float, float], std: tuple[float, float, float]) -> None:
-        deviation = np.asarray(std, dtype=np.float64)[:, None, None]
-        self._scale = (1.0 / (255.0 * deviation)).astype(np.float32)
-        self._offset = (-np.asarray(mean, dtype=np.float64)[:, None, None] / deviation).astype(np.float32)
+    def __init__(
+        self, mean: tuple[float, float, float], std: tuple[float, float, float], dtype: torch.dtype
+    ) -> None:
+        self._scale = 1 / (255 * torch.tensor(std))
+        self._offset = -torch.tensor(mean) / torch.tensor(std)
+        self._dtype = dtype
 
-    def __call__(self, image: NDArray[np.uint8], out: NDArray[np.float32]) -> None:
-        np.multiply(image.transpose(2, 0, 1), self._scale, out=out)
-        out += self._offset
+    def __call__(self, image: NDArray[np.uint8]) -> Tensor:
+        pixels = torch.from_numpy(image).float()
+        normalised = torch.addcmul(self._offset, pixels, self._scale).to(self._dtype)
+        return normalised.permute(2, 0, 1)[None]

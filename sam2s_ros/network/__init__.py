@@ -5,11 +5,12 @@ Nothing here knows of video streams, engines or ROS: a network is a set of graph
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from sam2s_ros.network.config import ConvTrunkConfig, HieraConfig, NetworkConfig
 from sam2s_ros.network.presets import PRESETS
-from sam2s_ros.network.sam2 import Decoded, ImageFeatures, Sam2Network
+from sam2s_ros.network.sam2 import LONG_TERM_TPOS, Decoded, ImageFeatures, Sam2Network
 
 __all__ = [
     "PRESETS",
@@ -29,16 +30,17 @@ def build_network(preset: str, checkpoint: str | Path | None = None) -> Sam2Netw
     Args:
         preset: a key of `PRESETS`.
         checkpoint: weights to load strictly (safetensors, or a PyTorch file read with `weights_only=True`); None
-            leaves the weights random.
+            leaves the weights random. The network has long-term memory if they have.
 
     Raises:
         ValueError: unknown preset, or a checkpoint that does not fit (the message lists what does not).
     """
     if preset not in PRESETS:
         raise ValueError(f"unknown preset {preset!r}; choose one of {', '.join(sorted(PRESETS))}")
-    network = Sam2Network(PRESETS[preset])
-    if checkpoint is not None:
-        from sam2s_ros.network.checkpoint import load_checkpoint
+    if checkpoint is None:
+        return Sam2Network(PRESETS[preset]).eval()
+    from sam2s_ros.network.checkpoint import load_checkpoint, read_shapes
 
-        load_checkpoint(network, checkpoint)
+    network = Sam2Network(replace(PRESETS[preset], long_term=LONG_TERM_TPOS in read_shapes(checkpoint)))
+    load_checkpoint(network, checkpoint)
     return network.eval()

@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from sam2s_ros.network.fit import fitting_preset, likely_fix, list_misfits, preset_shapes
-from sam2s_ros.network.sam2 import Sam2Network
+from sam2s_ros.network.sam2 import LONG_TERM_TPOS, Sam2Network
 
 FORMAT_VERSION = 1
 SAFETENSORS_SUFFIX = ".safetensors"
@@ -54,7 +54,8 @@ class CheckpointMetadata:
 def load_checkpoint(network: Sam2Network, path: str | Path) -> CheckpointMetadata:
     """Load weights into a network, all of them or none.
 
-    Floating-point tensors of another precision are converted to the network's.
+    Floating-point tensors of another precision are converted to the network's. Where the network has long-term
+    memory and the file has not, its temporal embedding starts as that of the conditioning frames.
 
     Args:
         network: receives the weights.
@@ -70,7 +71,10 @@ def load_checkpoint(network: Sam2Network, path: str | Path) -> CheckpointMetadat
     """
     path = _existing_file(path)
     state = read_state(path)
-    misfits = list_misfits(_shapes(state), _shapes(network.state_dict()))
+    expected = _shapes(network.state_dict())
+    if LONG_TERM_TPOS not in state:
+        expected.pop(LONG_TERM_TPOS, None)
+    misfits = list_misfits(_shapes(state), expected)
     if misfits:
         raise CheckpointError(f"{path} does not fit the network {network.config.name}:\n{misfits}")
     _check_values(path, state)
@@ -83,6 +87,8 @@ def load_checkpoint(network: Sam2Network, path: str | Path) -> CheckpointMetadat
             f"{path} is damaged: its tensors have SHA-256 {checksum}, its header says "
             f"{metadata.weights_sha256}; fetch or convert it again"
         )
+    if network.config.long_term and LONG_TERM_TPOS not in state:
+        state[LONG_TERM_TPOS] = state["maskmem_tpos_enc"][-1:]
     network.load_state_dict(state, strict=True)
     return metadata
 
@@ -100,7 +106,7 @@ def save_checkpoint(
 
     Args:
         path: ends in `.safetensors`; its folder is created.
-        state: must have exactly the preset's keys and shapes.
+        state: must have exactly the preset's keys and shapes, with long-term memory or without.
         preset: a key of `PRESETS`.
         licence: SPDX identifier or name.
         extra: further facts, JSON-serialisable.
@@ -115,7 +121,7 @@ def save_checkpoint(
         )
     if not licence.strip():
         raise CheckpointError("weights need a licence; give its SPDX identifier, such as Apache-2.0")
-    misfits = list_misfits(_shapes(state), preset_shapes(preset))
+    misfits = list_misfits(_shapes(state), preset_shapes(preset, LONG_TERM_TPOS in state))
     if misfits:
         raise CheckpointError(f"the tensors for {path} do not fit preset {preset}:\n{misfits}")
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
@@ -171,16 +177,25 @@ def detect_preset(path: str | Path) -> str:
         FileNotFoundError: no such file.
         CheckpointError: a broken file, or one that fits no preset.
     """
-    path = _existing_file(path)
-    if path.suffix == SAFETENSORS_SUFFIX:
-        shapes = _read_safetensors_header(path)[1]
-    else:
-        shapes = _shapes(_read_pytorch(path, device="meta"))
+    shapes = read_shapes(path)
     metadata = read_metadata(path)
     preset = fitting_preset(shapes, preferred=metadata.preset if metadata else None)
     if preset is None:
         raise CheckpointError(f"{path} fits no preset. {likely_fix(shapes)}")
     return preset
+
+
+def read_shapes(path: str | Path) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of a file's tensors, told without loading them into memory.
+
+    Raises:
+        FileNotFoundError: no such file.
+        CheckpointError: a broken file.
+    """
+    path = _existing_file(path)
+    if path.suffix == SAFETENSORS_SUFFIX:
+        return _read_safetensors_header(path)[1]
+    return _shapes(_read_pytorch(path, device="meta"))
 
 
 def read_state(path: str | Path) -> dict[str, Tensor]:

@@ -29,6 +29,8 @@ class NetworkConfig:
     """Pyramid levels (0 = stride 4) that receive the upsampled coarser level."""
     num_maskmem: int = 7
     """Entries of the temporal embedding: 6 recent distances and, last, the conditioning frame."""
+    long_term: bool = False
+    """An embedding of their own for long-term memory entries (SAM2S, DiveMem): the state dict has one more key."""
     max_pointers: int = 16
     """Object pointers attended from recent frames plus one; distances are divided by this less one."""
     memory_layers: int = 4

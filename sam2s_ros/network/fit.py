@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 
 import torch
 
 from sam2s_ros.network.presets import PRESETS
-from sam2s_ros.network.sam2 import Sam2Network
+from sam2s_ros.network.sam2 import LONG_TERM_TPOS, Sam2Network
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -18,21 +19,25 @@ SAM_2_0_LACKS = frozenset({"no_obj_embed_spatial", "obj_ptr_tpos_proj.weight", "
 
 
 @cache
-def preset_shapes(preset: str) -> Shapes:
+def preset_shapes(preset: str, long_term: bool = False) -> Shapes:
     """Names and shapes of a preset's state dict; nothing is allocated for it.
 
-    Raises ValueError for an unknown preset.
+    With `long_term`, those of the preset's network with long-term memory. Raises ValueError for an unknown preset.
     """
     if preset not in PRESETS:
         raise ValueError(f"unknown preset {preset!r}; choose one of {', '.join(sorted(PRESETS))}")
     with torch.device("meta"):
-        network = Sam2Network(PRESETS[preset])
+        network = Sam2Network(replace(PRESETS[preset], long_term=long_term))
     return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
 
 
 def fitting_preset(shapes: Shapes, preferred: str | None = None) -> str | None:
-    """The preset that has exactly these names and shapes, or None; `preferred` decides between several."""
-    fitting = [preset for preset in PRESETS if preset_shapes(preset) == shapes]
+    """The preset that has exactly these names and shapes, with long-term memory or without, or None.
+
+    `preferred` decides between several.
+    """
+    long_term = LONG_TERM_TPOS in shapes
+    fitting = [preset for preset in PRESETS if preset_shapes(preset, long_term) == shapes]
     if preferred in fitting:
         return preferred
     return fitting[0] if fitting else None
@@ -63,7 +68,8 @@ def likely_fix(found: Shapes) -> str:
     """One sentence on what these tensors are."""
     preset = fitting_preset(found)
     if preset is not None:
-        return f"These are the weights of preset {preset}; ask for that preset."
+        kind = " with long-term memory" if LONG_TERM_TPOS in found else ""
+        return f"These are the weights of preset {preset}{kind}; ask for that preset."
     matches = {name: _shared(found, preset_shapes(name)) for name in PRESETS}
     closest = max(matches, key=lambda name: matches[name] / len(preset_shapes(name)))
     expected = preset_shapes(closest)

@@ -9,6 +9,9 @@ from torch.nn import functional as F
 from sam2s_ros.network.layers import Attention
 from sam2s_ros.network.position import axial_rotation, rotate
 
+EXPLICIT_SCORES = 2**20
+"""Most scores (queries x keys) that are held in memory at once, where reduced precision makes that the faster way."""
+
 
 class RotaryAttention(Attention):
     """Attention with axial rotary positions; keys may repeat the grid and end in tokens without position."""
@@ -19,19 +22,32 @@ class RotaryAttention(Attention):
         """q [B or 1, L, dim], k and v [B, grids * L + E, kv_dim], rotation [L, D / 2] complex -> [B, L, dim].
 
         The first keys are `grids` maps of the queries' size, the last E (object pointers) are not rotated.
-        `bias` [B, 1, 1, grids * L + E] is added to the scores.
+        `bias` [B, 1, 1, grids * L + E] is added to the scores. All of it in the dtype of the weights.
         """
         query = rotate(self.split_heads(self.q_proj(q)), rotation)
         key = self.split_heads(self.k_proj(k))
-        value = self.split_heads(self.v_proj(v))
         positioned = grids * rotation.shape[0]
         repeated = rotation if grids == 1 else rotation.repeat(grids, 1)
         turned = rotate(key[:, :, :positioned], repeated)
         if positioned < key.shape[2]:
             turned = torch.cat((turned, key[:, :, positioned:]), dim=2)
         query = query.expand(key.shape[0], -1, -1, -1)
+        if query.dtype == torch.bfloat16 and query.shape[2] * key.shape[2] <= EXPLICIT_SCORES:
+            return self.out_proj(self.v_proj(_weighted_mean(query, turned, v, bias)))
+        value = self.split_heads(self.v_proj(v))
         attended = F.scaled_dot_product_attention(query, turned, value, attn_mask=bias)
         return self.out_proj(self.join_heads(attended))
+
+
+def _weighted_mean(query: Tensor, key: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
+    """Values [B, K, V] averaged by attention of query [B, 1, L, D] to key [B, 1, K, D] -> [B, L, V].
+
+    With one head, projecting the mean is the mean of the projected: the values stay in the memory's few channels.
+    """
+    scores = (query[:, 0] * query.shape[-1] ** -0.5) @ key[:, 0].transpose(1, 2)
+    if bias is not None:
+        scores += bias[:, 0]
+    return torch.softmax(scores, dim=-1) @ values
 
 
 class MemoryAttentionLayer(nn.Module):
@@ -50,14 +66,19 @@ class MemoryAttentionLayer(nn.Module):
     def forward(
         self, x: Tensor, keys: Tensor, values: Tensor, rotation: Tensor, bias: Tensor | None, grids: int
     ) -> Tensor:
-        y = self.norm1(x)
+        y = self.norm1(x).to(keys.dtype)
         x = x + self.self_attn.rotary(y, y, y, rotation)
-        x = x + self.cross_attn_image.rotary(self.norm2(x), keys, values, rotation, bias, grids)
-        return x + self.linear2(F.relu(self.linear1(self.norm3(x))))
+        y = self.norm2(x).to(keys.dtype)
+        x = x + self.cross_attn_image.rotary(y, keys, values, rotation, bias, grids)
+        y = self.norm3(x).to(keys.dtype)
+        return x + self.linear2(F.relu(self.linear1(y)))
 
 
 class MemoryAttention(nn.Module):
-    """Image features conditioned on memory (source: SAM 2 `MemoryAttention`, positions at the input x 0.1)."""
+    """Image features conditioned on memory (source: SAM 2 `MemoryAttention`, positions at the input x 0.1).
+
+    The projections may be in bfloat16 (`reduce_precision`); sums and normalisations stay in float32.
+    """
 
     rotation: Tensor
 
@@ -69,6 +90,14 @@ class MemoryAttention(nn.Module):
         self.norm = nn.LayerNorm(dim)
         rotation = axial_rotation(feature_size, feature_size, dim, theta)
         self.register_buffer("rotation", rotation, persistent=False)
+        self._dtype = torch.float32
+
+    def reduce_precision(self) -> None:
+        """Turn the weights of attention and feed-forward into bfloat16, for inference."""
+        self._dtype = torch.bfloat16
+        for module in self.layers.modules():
+            if isinstance(module, nn.Linear):
+                module.to(self._dtype)
 
     def forward(
         self,
@@ -93,7 +122,8 @@ class MemoryAttention(nn.Module):
             [N, L, C].
         """
         x = features + 0.1 * position
-        keys = memory + memory_position
+        keys, values = (memory + memory_position).to(self._dtype), memory.to(self._dtype)
+        bias = None if bias is None else bias.to(self._dtype)
         for layer in self.layers:
-            x = layer(x, keys, memory, self.rotation, bias, grids)
+            x = layer(x, keys, values, self.rotation, bias, grids)
         return self.norm(x)

@@ -51,6 +51,6 @@ def axial_rotation(height: int, width: int, channels: int, theta: float = 10000.
 
 
 def rotate(x: Tensor, rotation: Tensor) -> Tensor:
-    """Rotate adjacent channel pairs of x [B, heads, L, D] by rotation [L, D / 2] (complex)."""
-    pairs = torch.view_as_complex(x.unflatten(-1, (-1, 2)))
-    return torch.view_as_real(pairs * rotation).flatten(-2)
+    """Rotate adjacent channel pairs of x [B, heads, L, D] by rotation [L, D / 2] (complex); keeps x's dtype."""
+    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * rotation).flatten(-2).to(x.dtype)

@@ -2,7 +2,7 @@
 
 The order of a frame: `encode_image` once; then, batched over objects, `attend_memory` (or `without_memory`),
 `decode` (or `mask_as_output`) and `encode_memory`. Numerics are those of SAM 2's `SAM2Base.track_step` in
-float32; state-dict keys are those of the official checkpoints.
+float32; state-dict keys are those of the official checkpoints. What SAM2S adds is named `sam2s.` there.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ NO_OBJECT_LOGIT = -1024.0
 """Mask logit everywhere in the mask of an object that is not in view."""
 INVALID_BIAS = -1e4
 """Added to attention scores of memory that is not valid; still finite in float16."""
+LONG_TERM_TPOS = "sam2s.long_term_tpos"
+"""State-dict key of the long-term entries' temporal embedding, [1, 1, 1, Cm]."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,10 @@ class Sam2Network(nn.Module):
         self.obj_ptr_proj = MLP(c, c, c, 3)
         self.obj_ptr_tpos_proj = nn.Linear(c, cm)
         self.maskmem_tpos_enc = _embedding(config.num_maskmem, 1, 1, cm)
+        self.sam2s = nn.ParameterDict()
+        if config.long_term:
+            conditioning = self.maskmem_tpos_enc.detach()[-1:]
+            self.sam2s["long_term_tpos"] = nn.Parameter(conditioning.clone())
         self.no_mem_embed = _embedding(1, 1, c)
         self.no_mem_pos_enc = _embedding(1, 1, c)  # in the official checkpoints, used by no graph
         self.no_obj_ptr = _embedding(1, c)
@@ -94,6 +100,17 @@ class Sam2Network(nn.Module):
         memory_position = sine_encoding_2d(side, side, cm).flatten(1).T.contiguous()
         self.register_buffer("feature_position", feature_position.contiguous(), persistent=False)
         self.register_buffer("memory_position", memory_position, persistent=False)
+
+    def reduce_precision(self) -> None:
+        """Run image encoder and memory attention in bfloat16, for inference; images must then be bfloat16.
+
+        Their sums over many terms stay in float32 inside of the kernels. Prompts, decoder, memory encoder and all
+        that is kept stay in float32.
+        """
+        self.image_encoder.to(torch.bfloat16)
+        self.sam_mask_decoder.conv_s0.to(torch.bfloat16)
+        self.sam_mask_decoder.conv_s1.to(torch.bfloat16)
+        self.memory_attention.reduce_precision()
 
     def encode_image(self, image: Tensor) -> ImageFeatures:
         """Normalised image [B, 3, S, S] -> features; the decoder's projections of f0 and f1 are done here."""
@@ -119,8 +136,8 @@ class Sam2Network(nn.Module):
         Args:
             f2: [N or 1, C, h, w].
             memory: [N, M, h * w, Cm] spatial entries in any order.
-            temporal_index: [N, M] row of `maskmem_tpos_enc`: distance in frames - 1 for recent entries, 6 for
-                conditioning ones.
+            temporal_index: [N, M] row of `temporal_embeddings`: distance in frames - 1 for recent entries, 6 for
+                conditioning ones, 7 for long-term ones.
             memory_valid: [N, M] bool, or None when every entry is valid.
             pointers: [N, P, C].
             pointer_distance: [N, P] frames between the pointer's frame and this one.
@@ -131,7 +148,7 @@ class Sam2Network(nn.Module):
         """
         n, m, area, cm = memory.shape
         split = self.config.hidden_dim // cm
-        temporal = self.maskmem_tpos_enc[temporal_index].view(n, m, 1, cm)
+        temporal = self.temporal_embeddings()[temporal_index].view(n, m, 1, cm)
         position = (self.memory_position + temporal).flatten(1, 2)
         distance = sine_encoding_1d(
             pointer_distance.to(f2.dtype) / (self.config.max_pointers - 1), self.config.hidden_dim
@@ -143,6 +160,14 @@ class Sam2Network(nn.Module):
         features = f2.flatten(2).transpose(1, 2)
         attended = self.memory_attention(features, self.feature_position, tokens, positions, bias, grids=m)
         return attended.transpose(1, 2).unflatten(2, (self.config.feature_size, self.config.feature_size))
+
+    def temporal_embeddings(self) -> Tensor:
+        """[num_maskmem + 1, 1, 1, Cm]: `maskmem_tpos_enc`, then the embedding of all long-term entries.
+
+        A network without one of its own for these gives them that of the conditioning frames.
+        """
+        own = self.sam2s["long_term_tpos"] if self.config.long_term else self.maskmem_tpos_enc[-1:]
+        return torch.cat((self.maskmem_tpos_enc, own))
 
     @staticmethod
     def _memory_bias(

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sam2s_ros.engines.base import EngineCapacity
+from sam2s_ros.tracking.kept_frames import AHEAD
 
 PREVIOUS_MASK_PROMPTS = ("off", "mask", "flow", "box", "centre")
 MAX_PROMPT_POINTS = 32
 """Points of one prompt, a box counting as two; clicks on the same frame add up to at most this many."""
+MAX_LONG_TERM = 16
+MAX_LONG_TERM_INTERVAL_S = 3600.0
 
 
 @dataclass(frozen=True)
@@ -18,9 +21,15 @@ class TrackerConfig:
     max_objects: int = 8
     """Objects tracked at a time."""
     max_conditioning: int = 4
-    """Prompted frames remembered per object: the first for ever, the others replaced oldest first."""
+    """Prompted frames remembered per object, at least 2: the first for ever, the others replaced oldest first."""
     num_long_term: int = 0
-    """Long-term memory entries per object (DiveMem). Only 0, which is SAM 2's memory, in this version."""
+    """Long-term memory entries per object (DiveMem; the paper has 4). 0 is SAM 2's memory."""
+    long_term_interval_s: float = 1.0
+    """Seconds of image stamp between two candidates for the long-term memory; 0, every frame, is the paper's rule."""
+    long_term_candidates: int = 5
+    """Candidates in a row, none failing between them, of which one enters the long-term memory (the paper's delta)."""
+    long_term_min_iou: float = 0.95
+    """Predicted IoU above which a frame may be a candidate, and at or below which it fails (the paper's gamma)."""
     kept_frames: int = 16
     """Recent frames whose features are kept, to which a late prompt may refer."""
     previous_mask_prompt: str = "off"
@@ -31,6 +40,9 @@ class TrackerConfig:
     stray_distance: float = 0.06
     """How far from the previous mask a component may lie and still belong to it; fraction of the image's
     side."""
+    exclusive_masks: bool = False
+    """Give a pixel that several objects claim to the one with the highest logit, before masks are shown and memorised.
+    The mask of a prompt stays as it was given. An object that has grown over a small one then takes its place."""
     uncertain_iou: float = 0.6
     """Predicted IoU below which an object in view is UNCERTAIN."""
     lost_after_s: float = 2.0
@@ -41,9 +53,19 @@ class TrackerConfig:
     """Id of the first object, for a tracker that follows another one of the same stream: no id is used twice."""
 
     def __post_init__(self) -> None:
-        for name in ("max_objects", "max_conditioning", "kept_frames", "first_id"):
+        for name in ("max_objects", "kept_frames", "first_id"):
             self._require(getattr(self, name) >= 1, name, "at least 1")
-        self._require(self.num_long_term == 0, "num_long_term", "0: this version has no long-term memory")
+        self._require(
+            self.max_conditioning >= 2, "max_conditioning", "at least 2: the first prompt and the latest"
+        )
+        self._require(0 <= self.num_long_term <= MAX_LONG_TERM, "num_long_term", f"0 to {MAX_LONG_TERM}")
+        self._require(
+            0 <= self.long_term_interval_s <= MAX_LONG_TERM_INTERVAL_S,
+            "long_term_interval_s",
+            f"seconds, 0 to {MAX_LONG_TERM_INTERVAL_S:g}",
+        )
+        self._require(self.long_term_candidates >= 1, "long_term_candidates", "at least 1")
+        self._require(0 <= self.long_term_min_iou <= 1, "long_term_min_iou", "within 0 and 1")
         self._require(
             0 <= self.stray_distance <= 1, "stray_distance", "a fraction of the image's side, 0 to 1"
         )
@@ -61,7 +83,7 @@ class TrackerConfig:
 
     @classmethod
     def sam2(cls, max_objects: int = 8) -> TrackerConfig:
-        """Exactly SAM 2's streaming behaviour: no previous-mask prompt, no mask clean-up."""
+        """Exactly SAM 2's streaming behaviour: no previous-mask prompt, no mask clean-up, no long-term memory."""
         return cls(max_objects=max_objects, previous_mask_prompt="off", drop_stray_components=False)
 
     def engine_capacity(self, recent_slots: int = 6, recent_pointers: int = 15) -> EngineCapacity:
@@ -72,5 +94,5 @@ class TrackerConfig:
             long_term_slots=self.num_long_term,
             recent_slots=recent_slots,
             recent_pointers=recent_pointers,
-            frame_slots=self.kept_frames,
+            frame_slots=self.kept_frames + AHEAD,
         )

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from sam2s_ros.tracking.errors import PromptError, UnknownStampError
 
+AHEAD = 2
+"""Frames that may be encoded ahead: one that is about to be tracked, and the one after it."""
+
 
 @dataclass(frozen=True, eq=False)
 class KeptFrame:
@@ -23,30 +26,41 @@ class KeptFrame:
 
 
 class KeptFrames:
-    """A ring of the last `slots` frames. Numbers go on over `clear`, so they never repeat."""
+    """The last `kept` frames in engine slots, of which there are `AHEAD` more for frames that come next.
 
-    def __init__(self, slots: int) -> None:
-        self._slots = slots
+    Numbers go on over `clear`, so they never repeat.
+    """
+
+    def __init__(self, kept: int) -> None:
+        self._kept = kept
         self._next_index = 0
         self._frames: deque[KeptFrame] = deque()
+        self._free = deque(range(kept + AHEAD))
 
-    def open_next(self, stamp_ns: int, flow: NDArray[np.float32] | None = None) -> KeptFrame:
-        """The frame to be encoded next; the oldest is let go of first when all slots are taken."""
-        if len(self._frames) == self._slots:
-            self._frames.popleft()
-        return KeptFrame(self._next_index, self._next_index % self._slots, stamp_ns, flow)
+    def take_slot(self) -> int:
+        """An engine slot for a frame that is going to be encoded; `keep` it or `give_back` it."""
+        return self._free.popleft()
 
-    def keep(self, frame: KeptFrame) -> None:
-        """The opened frame is encoded."""
+    def give_back(self, slot: int) -> None:
+        """The frame in this slot will not be kept."""
+        self._free.append(slot)
+
+    def keep(self, slot: int, stamp_ns: int, flow: NDArray[np.float32] | None = None) -> KeptFrame:
+        """Keep the frame that was encoded into a slot; the oldest is let go of when there are too many."""
+        frame = KeptFrame(self._next_index, slot, stamp_ns, flow)
+        self._next_index += 1
         self._frames.append(frame)
-        self._next_index = frame.index + 1
+        if len(self._frames) > self._kept:
+            self._free.append(self._frames.popleft().slot)
+        return frame
 
     def drop_newest(self) -> None:
         """Forget the newest frame, which could not be tracked; its number is not used again."""
-        self._frames.pop()
+        self._free.append(self._frames.pop().slot)
 
     def clear(self) -> None:
         """Forget all kept frames."""
+        self._free.extend(frame.slot for frame in self._frames)
         self._frames.clear()
 
     @property

@@ -25,6 +25,7 @@ def load_tracker(
     config: TrackerConfig | None = None,
     checkpoint: str | Path | None = None,
     threads: int = 0,
+    precision: str = "auto",
     **overrides: Any,
 ) -> StreamingTracker:
     """Build network, engine and tracker, and run them once, so that the first frame is not slow.
@@ -36,6 +37,7 @@ def load_tracker(
         config: tracker settings; the defaults when None.
         checkpoint: weights for the preset `model`, instead of the bundled ones.
         threads: CPU threads of the engine, 0 to leave the process's setting alone.
+        precision: "fp32", "bf16", or "auto", see `sam2s_ros.engines.create_engine`.
         overrides: single fields of `TrackerConfig` to replace, such as `max_objects=4`.
 
     Raises:
@@ -47,7 +49,7 @@ def load_tracker(
     network = build_network(preset, weights)
     reads = network.config
     capacity = settings.engine_capacity(reads.num_maskmem - 1, reads.max_pointers - 1)
-    runner = create_engine(engine, network, capacity, threads)
+    runner = create_engine(engine, network, capacity, threads, precision)
     runner.warm_up()
     return StreamingTracker(runner, settings)
 

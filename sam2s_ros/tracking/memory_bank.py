@@ -2,9 +2,9 @@
 
 The engine owns the tensors; here are only their frame numbers, one int64 per slot, so the bank's content
 can be printed. Objects start at different frames and age on their own, hence every array is per object.
-Slots of one row: first the conditioning frames, then the long-term frames, then a ring in which frame t
-always has place t modulo the ring's length. Nothing is shifted, and a frame prompted anew leaves a hole in
-the ring, as in SAM 2.
+Slots of one row: first the conditioning frames, then the long-term frames with an empty slot for the next of
+them, then a ring in which frame t always has place t modulo the ring's length. Nothing is shifted, and a
+frame prompted anew leaves a hole in the ring, as in SAM 2.
 """
 
 from __future__ import annotations
@@ -31,22 +31,24 @@ class MemorySlots:
 class MemoryBank:
     """Frame numbers of all memory and pointer slots, [max_objects, slots], `EMPTY` where nothing is held.
 
-    Source of the rules: SAM 2 `_prepare_memory_conditioned_features`, with stride 1.
+    Source of the rules: SAM 2 `_prepare_memory_conditioned_features`, with stride 1; for the long-term entries, SAM2S's
+    DiveMem (arXiv 2511.16618, section 4.2).
     """
 
     def __init__(self, capacity: EngineCapacity) -> None:
         self._capacity = capacity
         self.frames = np.full((capacity.max_objects, capacity.memory_slots), EMPTY, dtype=np.int64)
         self.pointer_frames = np.full((capacity.max_objects, capacity.pointer_slots), EMPTY, dtype=np.int64)
-        self._recent_start = capacity.conditioning_slots + capacity.long_term_slots
+        self._recent_start = capacity.conditioning_slots + capacity.long_term_stored
+        self._long_term = slice(capacity.conditioning_slots, self._recent_start)
         self._recent_steps = np.arange(1, capacity.recent_slots + 1)
         self._pointer_steps = np.arange(1, capacity.recent_pointers + 1)
         fixed = [MemoryKind.CONDITIONING] * capacity.conditioning_slots
         fixed += [MemoryKind.LONG_TERM] * capacity.long_term_slots
         self._kinds = np.array(fixed + [MemoryKind.RECENT] * capacity.recent_slots, dtype=np.int8)
-        conditioning_index = capacity.recent_slots  # the last row of the temporal embedding
-        fixed_index = np.full(self._recent_start, conditioning_index)
-        self._temporal_index = np.concatenate((fixed_index, self._recent_steps - 1)).astype(np.int64)
+        fixed_index = [capacity.recent_slots] * capacity.conditioning_slots
+        fixed_index += [capacity.recent_slots + 1] * capacity.long_term_slots
+        self._temporal_index = np.array([*fixed_index, *(self._recent_steps - 1)], dtype=np.int64)
 
     def clear(self, row: int) -> None:
         """Forget everything of one object."""
@@ -59,19 +61,33 @@ class MemoryBank:
         return [int(frame) for frame in held if frame != EMPTY]
 
     def read(self, rows: NDArray[np.int64], frame: int) -> MemoryRead:
-        """What each object reads for `frame`: all its conditioning frames but this one, and those just
-        before it.
+        """What each object reads for `frame`: all its conditioning frames but this one, its long-term frames
+        of the past, and those just before it, whether they are long-term too or not.
 
         Pointers of conditioning frames that lie later than `frame` are left out, their memory is not.
+        Long-term frames have no pointers.
         """
         held = self.frames[rows]
-        fixed = held[:, : self._recent_start]
+        conditioning = held[:, : self._capacity.conditioning_slots]
         recent = frame - self._recent_steps
         recent_slots = self._ring(recent)
+        long_term_slots, long_term_valid = self._read_long_term(held, frame)
         valid = np.concatenate(
-            ((fixed != EMPTY) & (fixed != frame), (held[:, recent_slots] == recent) & (recent >= 0)), axis=1
+            (
+                (conditioning != EMPTY) & (conditioning != frame),
+                long_term_valid,
+                (held[:, recent_slots] == recent) & (recent >= 0),
+            ),
+            axis=1,
         )
-        slots = np.broadcast_to(np.concatenate((np.arange(self._recent_start), recent_slots)), valid.shape)
+        slots = np.concatenate(
+            (
+                np.broadcast_to(np.arange(conditioning.shape[1]), conditioning.shape),
+                long_term_slots,
+                np.broadcast_to(recent_slots, (len(rows), len(recent_slots))),
+            ),
+            axis=1,
+        )
         pointer_slots, distance, pointer_valid = self._read_pointers(rows, frame)
         return MemoryRead(
             slots=np.where(valid, slots, 0),
@@ -82,6 +98,15 @@ class MemoryBank:
             pointer_distance=distance,
             pointer_valid=pointer_valid,
         )
+
+    def _read_long_term(
+        self, held: NDArray[np.int64], frame: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Slots and validity [N, long_term_slots]: those of the stored ones that hold a frame of the past, first."""
+        stored = held[:, self._long_term]
+        valid = (stored != EMPTY) & (stored < frame)
+        order = np.argsort(~valid, axis=1, kind="stable")[:, : self._capacity.long_term_slots]
+        return order + self._capacity.conditioning_slots, np.take_along_axis(valid, order, axis=1)
 
     def _read_pointers(
         self, rows: NDArray[np.int64], frame: int
@@ -128,7 +153,7 @@ class MemoryBank:
         elif len(free):
             slot = int(free[0])
         else:
-            slot = 1 + int(np.argmin(held[1:])) if len(held) > 1 else 0
+            slot = 1 + int(np.argmin(held[1:]))
         chosen = np.array([slot], dtype=np.int64)
         return MemorySlots(chosen, chosen)
 
@@ -143,6 +168,37 @@ class MemoryBank:
                 frames[row, place] = EMPTY
         self.frames[row, slots.memory] = frame
         self.pointer_frames[row, slots.pointer] = frame
+
+    def long_term_frames(self, row: int) -> list[int]:
+        """Frames in the object's long-term memory, oldest first."""
+        return sorted(int(frame) for frame in self.frames[row, self._long_term] if frame != EMPTY)
+
+    def latest_long_term(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """int64 [N]: which of its long-term slots, from 0, holds each object's latest long-term frame; `EMPTY` where
+        none does."""
+        held = self.frames[rows, self._long_term]
+        return np.where((held == EMPTY).all(axis=1), EMPTY, held.argmax(axis=1))
+
+    def spare_long_term(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """int64 [N]: which of its long-term slots, from 0, each object's next long-term frame goes to."""
+        return np.asarray((self.frames[rows, self._long_term] == EMPTY).argmax(axis=1))
+
+    def long_term_slots(self, slots: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Memory slots of long-term slots counted from 0."""
+        return slots + self._capacity.conditioning_slots
+
+    def record_long_term(self, rows: NDArray[np.int64], frames: NDArray[np.int64]) -> None:
+        """The spare slot of each row holds this frame from now on. In a full queue the slot of the oldest becomes the
+        spare one."""
+        self.frames[rows, self.long_term_slots(self.spare_long_term(rows))] = frames
+        held = self.frames[rows, self._long_term]
+        full = (held != EMPTY).all(axis=1)
+        self.frames[rows[full], self.long_term_slots(held[full].argmin(axis=1))] = EMPTY
+
+    def forget_long_term(self, row: int, since: int) -> None:
+        """Drop an object's long-term frames from number `since` on."""
+        held = self.frames[row, self._long_term]
+        held[held >= since] = EMPTY
 
     def _ring(self, frames: NDArray[np.int64]) -> NDArray[np.int64]:
         return np.asarray(self._recent_start + frames % self._capacity.recent_ring, dtype=np.int64)

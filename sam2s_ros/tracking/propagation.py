@@ -13,6 +13,7 @@ from sam2s_ros.tracking.automatic_prompt import NO_PROMPT, automatic_prompts
 from sam2s_ros.tracking.components import keep_own_components_batch
 from sam2s_ros.tracking.config import TrackerConfig
 from sam2s_ros.tracking.kept_frames import KeptFrame
+from sam2s_ros.tracking.long_term import LongTermFilter
 from sam2s_ros.tracking.memory_bank import MemoryBank
 from sam2s_ros.tracking.object_table import ObjectRecord, ObjectTable
 from sam2s_ros.tracking.prompts import Prompt, to_model_mask, to_prompt_batch
@@ -22,10 +23,18 @@ from sam2s_ros.tracking.stopwatch import Stopwatch
 class Propagator:
     """Moves rows of the table from frame to frame. The features of the frame must be in the engine."""
 
-    def __init__(self, engine: Engine, config: TrackerConfig, bank: MemoryBank, table: ObjectTable) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        config: TrackerConfig,
+        bank: MemoryBank,
+        long_term: LongTermFilter,
+        table: ObjectTable,
+    ) -> None:
         self._engine = engine
         self._config = config
         self._bank = bank
+        self._long_term = long_term
         self._table = table
         self._stray_distance = round(config.stray_distance * engine.mask_size)
 
@@ -39,10 +48,11 @@ class Propagator:
         with watch.stage("decode"):
             seen = self._decode(rows, frame, before, previous)
         with watch.stage("memorise"):
-            seen, keep = self._drop_strays(seen, before)
+            seen, keep = self._clean(seen, before)
             slots = self._bank.recent_slots(rows, frame.index)
             self._engine.memorise(rows, frame.slot, slots.memory, slots.pointer, keep)
             self._bank.record_recent(rows, frame.index, slots)
+            self._long_term.tracked(rows, frame, seen, slots.memory)
         self._table.observe(rows, frame, seen)
 
     def prompt(
@@ -56,6 +66,7 @@ class Propagator:
         slots = self._bank.conditioning_slots(record.row, frame.index)
         self._engine.memorise(rows, frame.slot, slots.memory, slots.pointer, from_points=prompt.mask is None)
         self._bank.record_conditioning(record.row, frame.index, slots)
+        self._long_term.conditioned(record.row, frame, first=frame.index == record.first.index)
         self._table.observe(rows, frame, seen)
         record.prompt, record.prompt_frame = prompt, frame.index
 
@@ -69,6 +80,7 @@ class Propagator:
         for previous, later in zip([frame, *following], following, strict=False):
             if later.index in prompted:
                 self._table.note_seen(rows, later)
+                self._long_term.conditioned(record.row, later, first=False)
             else:
                 self.track(rows, later, previous, watch)
 
@@ -106,18 +118,42 @@ class Propagator:
             object_score=np.concatenate([one.object_score for one in seen])[order],
         )
 
-    def _drop_strays(
+    def _clean(
         self, seen: DecodeResult, before: NDArray[np.bool_] | None
     ) -> tuple[DecodeResult, NDArray[np.bool_] | None]:
-        """The result without stray components, and where the engine shall keep the mask (None:
-        everywhere)."""
-        if not self._config.drop_stray_components:
+        """The result without stray components and overlaps, as the settings say, and where the engine shall keep the
+        mask (None: everywhere)."""
+        keep, logits = None, seen.logits
+        if self._config.drop_stray_components:
+            masks = seen.logits > 0
+            none = np.zeros_like(masks)
+            keep = keep_own_components_batch(masks, none if before is None else before, self._stray_distance)
+            logits = dropped(logits, keep)
+        if self._config.exclusive_masks:
+            alone = without_overlaps(logits)
+            claims = (logits <= 0) | (alone > 0)
+            if not claims.all():
+                keep = claims if keep is None else keep & claims
+            logits = alone
+        if logits is seen.logits:
             return seen, None
-        masks = seen.logits > 0
-        keep = keep_own_components_batch(
-            masks, np.zeros_like(masks) if before is None else before, self._stray_distance
-        )
-        if keep is None:
-            return seen, None
-        logits = np.where(keep, seen.logits, np.minimum(seen.logits, np.float32(DROPPED_LOGIT)))
         return DecodeResult(logits, seen.iou, seen.object_score), keep
+
+
+def without_overlaps(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Limit logits [N, h, w] of N objects so that at most one is positive anywhere, interpolation included.
+
+    Where an object's logit is the highest and positive, the others are at most its negative. Nothing else changes.
+    Source: SAM 2 `_apply_non_overlapping_constraints`, which sets them to -10 and so leaves gaps along borders.
+    """
+    if len(logits) < 2:
+        return logits
+    owner = logits.argmax(axis=0)
+    highest = np.take_along_axis(logits, owner[None], axis=0)
+    others = (owner != np.arange(len(logits))[:, None, None]) & (highest > 0)
+    return np.where(others, np.minimum(logits, -highest), logits)
+
+
+def dropped(logits: NDArray[np.float32], keep: NDArray[np.bool_] | None) -> NDArray[np.float32]:
+    """The logits with everything outside of `keep` turned into background."""
+    return logits if keep is None else np.where(keep, logits, np.minimum(logits, np.float32(DROPPED_LOGIT)))

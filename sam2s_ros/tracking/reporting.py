@@ -17,11 +17,15 @@ from sam2s_ros.tracking.stopwatch import Stopwatch
 
 
 def report_frame(
-    frame: KeptFrame, table: ObjectTable, upsampler: MaskUpsampler, config: TrackerConfig, watch: Stopwatch
+    frame: KeptFrame,
+    records: list[ObjectRecord],
+    table: ObjectTable,
+    upsampler: MaskUpsampler,
+    config: TrackerConfig,
+    watch: Stopwatch,
 ) -> FrameResult:
-    """All objects as the frame showed them."""
-    records = table.records
-    seen = table.observation(table.rows, frame)
+    """The objects of these records as the frame showed them."""
+    seen = table.observation(np.array([record.row for record in records], dtype=np.int64), frame)
     with watch.stage("masks"):
         masks, windows = upsampler(seen.logits)
         put_given_masks(masks, windows, records, frame)

@@ -45,7 +45,8 @@ class FrameResult:
     age_s: NDArray[np.float64]
     """[N] seconds since then; NaN when it never was seen."""
     timings_ms: Mapping[str, float]
-    """Stages of the step: encode, attend, decode, memorise, masks, geometry, total."""
+    """Stages of the step: encode, attend, decode, memorise, masks, geometry, total. `total` is the time that the
+    step itself took, without an encoding that was done ahead."""
     needs_reset: str = ""
 
     def index_of(self, object_id: int) -> int:
@@ -90,3 +91,7 @@ class TrackedObjectInfo:
     """-1 when it never was."""
     conditioning_frames: int
     """How many prompted frames its memory holds."""
+    long_term_frames: tuple[int, ...]
+    """Numbers of the frames in its long-term memory, oldest first."""
+    long_term_insertions: int
+    """How many frames have entered its long-term memory since it was added, those since replaced included."""

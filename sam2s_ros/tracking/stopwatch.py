@@ -21,6 +21,11 @@ class Stopwatch:
         yield
         self._stages_ms[name] = self._stages_ms.get(name, 0.0) + 1e3 * (time.perf_counter() - start)
 
+    def include(self, other: Stopwatch) -> None:
+        """Add the stages of another watch; the total remains this one's own."""
+        for name, duration_ms in other._stages_ms.items():
+            self._stages_ms[name] = self._stages_ms.get(name, 0.0) + duration_ms
+
     def timings_ms(self) -> dict[str, float]:
         """Milliseconds by stage, and their `total` since creation."""
         return {**self._stages_ms, "total": 1e3 * (time.perf_counter() - self._start)}

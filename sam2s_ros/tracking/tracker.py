@@ -7,13 +7,18 @@ of frames.
 
 from __future__ import annotations
 
+import threading
+from collections import deque
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sam2s_ros.engines.base import Engine
 from sam2s_ros.tracking.config import TrackerConfig
 from sam2s_ros.tracking.errors import FrameError, ImageSizeChangedError, PromptError
-from sam2s_ros.tracking.kept_frames import KeptFrame, KeptFrames
+from sam2s_ros.tracking.kept_frames import AHEAD, KeptFrame, KeptFrames
+from sam2s_ros.tracking.long_term import LongTermFilter
 from sam2s_ros.tracking.masks import MaskUpsampler
 from sam2s_ros.tracking.memory_bank import MemoryBank
 from sam2s_ros.tracking.motion import MotionEstimator
@@ -25,12 +30,22 @@ from sam2s_ros.tracking.result import FrameResult, TrackedObjectInfo
 from sam2s_ros.tracking.stopwatch import Stopwatch
 
 
+@dataclass(frozen=True, eq=False)
+class EncodedFrame:
+    """An image, the engine slot of its features, how it moved since the one before, and what that took."""
+
+    image: NDArray[np.uint8]
+    slot: int
+    flow: NDArray[np.float32] | None
+    watch: Stopwatch
+
+
 class StreamingTracker:
     """Tracks up to `config.max_objects` objects through one stream of images of one size.
 
     Coordinates are pixels of the image, whole numbers being pixel centres. Stamps are any int64
     nanoseconds; frames that come without one count on from the last by `config.frame_interval_s`. The same
-    calls give the same results. Not thread-safe: one caller at a time.
+    calls give the same results. Not thread-safe: one caller at a time, but for `encode_ahead`.
     """
 
     def __init__(self, engine: Engine, config: TrackerConfig | None = None) -> None:
@@ -40,12 +55,18 @@ class StreamingTracker:
         if engine.capacity != expected:
             raise ValueError(f"the engine was made for {engine.capacity}, the tracker needs {expected}")
         self.last_result: FrameResult | None = None
+        """All objects on the newest frame."""
+        self.last_prompted: FrameResult | None = None
+        """The object prompted last, alone, on the frame that it was prompted on."""
         self._frames = KeptFrames(self.config.kept_frames)
         self._table = ObjectTable(engine.capacity, engine.mask_size, self.config.first_id)
         self._bank = MemoryBank(engine.capacity)
-        self._propagator = Propagator(engine, self.config, self._bank, self._table)
+        self._long_term = LongTermFilter(engine, self.config, self._bank)
+        self._propagator = Propagator(engine, self.config, self._bank, self._long_term, self._table)
         self._newest_image = np.zeros((0, 0, 3), dtype=np.uint8)
         self._motion = MotionEstimator(engine.mask_size)
+        self._encoding = threading.Lock()
+        self._ahead: deque[EncodedFrame] = deque()
         self._upsampler = MaskUpsampler(engine.mask_size, (1, 1))
         self._needs_reset = ""
         self._last_stamp_ns: int | None = None
@@ -67,15 +88,30 @@ class StreamingTracker:
             self.last_result = report_lost(self._table, size, stamp_ns, self._needs_reset, watch)
             return self.last_result
         previous = self._frames.newest
-        frame = self._encode(frame_rgb, stamp_ns, watch)
+        frame = self._keep(frame_rgb, stamp_ns, watch)
         if len(self._table):
             try:
                 self._propagator.track(self._table.rows, frame, previous, watch)
             except BaseException:
                 self._forget_newest()
                 raise
-        self.last_result = report_frame(frame, self._table, self._upsampler, self.config, watch)
+        self.last_result = self._report(frame, self._table.records, watch)
         return self.last_result
+
+    def encode_ahead(self, frame_rgb: NDArray[np.uint8]) -> None:
+        """Encode the frame that `step` is given next, so that it need not.
+
+        One other thread may do so while `step` works on the frame before; with the engine's `threads` given, the
+        results are the same. What was encoded ahead and is not the very array that `step` is then given is forgotten.
+
+        Raises:
+            FrameError: not an image, see `step`.
+        """
+        check_frame(frame_rgb)
+        with self._encoding:
+            if len(self._ahead) == AHEAD:
+                self._frames.give_back(self._ahead.popleft().slot)
+            self._ahead.append(self._encode(frame_rgb))
 
     def add_object(
         self,
@@ -108,7 +144,7 @@ class StreamingTracker:
         require_positive(prompt)
         frame = self._meant_frame(frame_rgb, stamp_ns)
         record = self._table.add(name, frame)
-        self._bank.clear(record.row)
+        self._forget_row(record.row)
         try:
             self._prompt_and_catch_up(record, frame, prompt)
         except BaseException:
@@ -143,7 +179,7 @@ class StreamingTracker:
     def remove_object(self, object_id: int) -> None:
         """Stop tracking an object; its id is not used again. UnknownObjectError when there is no such
         object."""
-        self._bank.clear(self._table.remove(object_id).row)
+        self._forget_row(self._table.remove(object_id).row)
         if self._needs_reset and not len(self._table):
             self.reset()
         elif self.last_result is not None:
@@ -152,13 +188,12 @@ class StreamingTracker:
     def reset(self) -> None:
         """Forget all objects and frames; the next frame may have any size. Ids and frame numbers go on."""
         for record in self._table.records:
-            self._bank.clear(record.row)
+            self._forget_row(record.row)
         self._table.clear()
-        self._frames.clear()
-        self._motion.reset()
+        self._forget_frames()
         self._newest_image = np.zeros((0, 0, 3), dtype=np.uint8)
         self._needs_reset = ""
-        self.last_result = None
+        self.last_result = self.last_prompted = None
 
     def objects(self) -> list[TrackedObjectInfo]:
         """All objects by ascending id, as of the newest frame."""
@@ -171,6 +206,8 @@ class StreamingTracker:
                 added_stamp_ns=record.first.stamp_ns,
                 last_seen_ns=record.last_seen_ns,
                 conditioning_frames=len(self._bank.conditioning_frames(record.row)),
+                long_term_frames=tuple(self._bank.long_term_frames(record.row)),
+                long_term_insertions=int(self._long_term.insertions[record.row]),
             )
             for record, state in zip(self._table.records, states, strict=True)
         ]
@@ -184,19 +221,43 @@ class StreamingTracker:
         """Stamps of the frames that a prompt may refer to, oldest first."""
         return self._frames.stamps_ns()
 
-    def _encode(self, frame_rgb: NDArray[np.uint8], stamp_ns: int, watch: Stopwatch) -> KeptFrame:
+    def _encode(self, frame_rgb: NDArray[np.uint8]) -> EncodedFrame:
+        """Put a frame's features into a slot of its own."""
+        watch = Stopwatch()
         flow = None
         if self.config.previous_mask_prompt == "flow":
             with watch.stage("motion"):
                 flow = self._motion.advance(frame_rgb)
-        frame = self._frames.open_next(stamp_ns, flow)
-        with watch.stage("encode"):
-            self.engine.encode(frame_rgb, frame.slot)
+        slot = self._frames.take_slot()
+        try:
+            with watch.stage("encode"):
+                self.engine.encode(frame_rgb, slot)
+        except BaseException:
+            self._frames.give_back(slot)
+            raise
+        return EncodedFrame(frame_rgb, slot, flow, watch)
+
+    def _keep(self, frame_rgb: NDArray[np.uint8], stamp_ns: int, watch: Stopwatch) -> KeptFrame:
+        """Make a frame the newest; it is encoded now unless it was ahead."""
+        with self._encoding:
+            while self._ahead and self._ahead[0].image is not frame_rgb:
+                self._frames.give_back(self._ahead.popleft().slot)
+            encoded = self._ahead.popleft() if self._ahead else self._encode(frame_rgb)
+            frame = self._frames.keep(encoded.slot, stamp_ns, encoded.flow)
+        watch.include(encoded.watch)
         if self._newest_image.shape != frame_rgb.shape:
             self._newest_image = np.empty_like(frame_rgb, order="C")
         np.copyto(self._newest_image, frame_rgb)
-        self._frames.keep(frame)
         return frame
+
+    def _forget_row(self, row: int) -> None:
+        self._bank.clear(row)
+        self._long_term.clear(row)
+
+    def _forget_frames(self) -> None:
+        with self._encoding:
+            self._frames.clear()
+            self._motion.reset()
 
     def _forget_newest(self) -> None:
         """A frame on which the engine failed shows nothing: no prompt may refer to it or pass through it."""
@@ -214,8 +275,7 @@ class StreamingTracker:
         if len(self._table):
             self._needs_reset = size_change_message(self._upsampler.image_size, size)
             return
-        self._frames.clear()
-        self._motion.reset()
+        self._forget_frames()
         self._upsampler = MaskUpsampler(self.engine.mask_size, size)
 
     def _prompted_size(self, frame_rgb: NDArray[np.uint8] | None) -> tuple[int, int]:
@@ -252,6 +312,8 @@ class StreamingTracker:
         return frame
 
     def _is_new_image(self, frame_rgb: NDArray[np.uint8], stamp_ns: int | None, newest: KeptFrame) -> bool:
+        if check_frame(frame_rgb) != self._upsampler.image_size:
+            return True
         if stamp_ns is not None and stamp_ns != newest.stamp_ns:
             return stamp_ns not in self._frames.stamps_ns()
         return not np.array_equal(frame_rgb, self._newest_image)
@@ -261,10 +323,14 @@ class StreamingTracker:
         watch = Stopwatch()
         with watch.stage("prompt"):
             self._propagator.prompt(record, frame, prompt, self._upsampler.image_size)
+        self.last_prompted = self._report(frame, [record], Stopwatch())
         self._propagator.catch_up(record, frame, self._frames.following(frame), watch)
         newest = self._frames.newest
         assert newest is not None
-        self.last_result = report_frame(newest, self._table, self._upsampler, self.config, watch)
+        self.last_result = self._report(newest, self._table.records, watch)
+
+    def _report(self, frame: KeptFrame, records: list[ObjectRecord], watch: Stopwatch) -> FrameResult:
+        return report_frame(frame, records, self._table, self._upsampler, self.config, watch)
 
 
 def check_frame(frame_rgb: NDArray[np.uint8]) -> tuple[int, int]:
