@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,14 +11,17 @@ import pytest
 import torch
 
 from sam2s_ros.network import build_network
+from sam2s_ros.network.checkpoint import save_checkpoint
 from sam2s_ros.network.mask_decoder import MaskHypotheses
 from sam2s_ros.network.position import rotate
 from sam2s_ros.training.clicks import corrective_click, first_click, noisy_box
 from sam2s_ros.training.config import LossConfig, StageConfig, TrainConfig, read_train_config
+from sam2s_ros.training.drift import Drift
 from sam2s_ros.training.initialise import align_memory_attention, align_prompt_attention
 from sam2s_ros.training.loop import Trainer, learning_rate, normalise
 from sam2s_ros.training.losses import balanced_bce, dice_loss, focal_loss, hypotheses_loss
 from sam2s_ros.training.rollout import Rollout, RolloutPlan, moved_mask_logits
+from sam2s_ros.training.train import training_facts
 
 CONFIG = Path(__file__).parent.parent / "config" / "train_nano.yaml"
 
@@ -179,3 +183,66 @@ def test_the_shipped_configuration_reads_and_a_typo_is_named(tmp_path: Path) -> 
         read_train_config(wrong)
     with pytest.raises(ValueError, match="mask_loss"):
         replace(config, loss=LossConfig(mask_loss="magic"))
+
+
+def test_drift_is_wrong_in_the_same_way_for_a_whole_clip() -> None:
+    """A lost part lies on one side of a line; what is gained belongs to the neighbour; some objects stay right."""
+    masks = torch.zeros(64, 64, 64, dtype=torch.bool)
+    masks[:, 10:30, 5:60] = True
+    neighbours = torch.zeros_like(masks)
+    neighbours[:, 40:60, 5:60] = True
+    drift = Drift.draw(64, np.random.default_rng(0))
+    first, later = (drift.apply(m, n) > 0 for m, n in ((masks, neighbours), (masks.roll(2, 1), neighbours)))
+    right = ~(drift.loses | drift.gains)[:, 0, 0]
+    assert 0 < int(right.sum()) < 64
+    assert torch.equal(first[right, 0], masks[right])
+    lost, gained = masks & ~first[:, 0], first[:, 0] & ~masks
+    assert torch.equal(lost.flatten(1).any(1), drift.loses[:, 0, 0])
+    assert torch.equal(gained.flatten(1).any(1), drift.gains[:, 0, 0])
+    assert not (gained & ~neighbours).any()
+    assert torch.equal(lost.roll(2, 1), masks.roll(2, 1) & ~later[:, 0])
+
+
+def test_without_a_neighbour_drift_takes_in_what_lies_beside() -> None:
+    masks = torch.zeros(32, 64, 64, dtype=torch.bool)
+    masks[:, 24:40, 24:40] = True
+    drift = Drift.draw(32, np.random.default_rng(1))
+    gained = (drift.apply(masks, torch.zeros_like(masks))[:, 0] > 0) & ~masks
+    assert torch.equal(gained.flatten(1).any(1), drift.gains[:, 0, 0])
+
+
+def test_a_gap_lies_between_the_prompt_and_what_follows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pointer of the first frame is `gap` frames farther away, later ones are not; drift changes what follows."""
+    network = build_network("nano")
+    clip = Squares().sample(np.random.default_rng(0), 4, 2, 256)
+    images, masks = normalise(clip.frames[None], network), torch.from_numpy(clip.masks[None])
+    distances = []
+    attend = network.attend_memory
+
+    def watched(*arguments: torch.Tensor) -> torch.Tensor:
+        distances.append(arguments[5][0].tolist())
+        return attend(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(network, "attend_memory", watched)
+    logits = []
+    for drift in (False, True):
+        plan = RolloutPlan("mask", clicks=0, correct_at=-1, previous_mask=False, gap=100, drift=drift)
+        with torch.no_grad():
+            passes = Rollout(network, images, masks, plan, np.random.default_rng(0)).run()
+        logits.append([one.decoded.hypotheses.logits for one in passes if one.decoded.hypotheses])
+    assert distances[:3] == [[101], [102, 1], [103, 2, 1]] == distances[3:]
+    assert torch.equal(logits[0][0], logits[1][0]), "the first frame is remembered as it was prompted"
+    assert not torch.equal(logits[0][1], logits[1][1])
+
+
+def test_weights_say_how_they_and_those_before_them_were_made(tmp_path: Path) -> None:
+    """Settings without the path of the weights begun with, of which the hash and the own facts are told instead."""
+    first = tmp_path / "first.safetensors"
+    state = build_network("nano").state_dict()
+    made = save_checkpoint(first, state, "nano", "CC-BY-4.0", {"step": 7})
+    config = TrainConfig(init=str(first), seed=5, stages=(StageConfig(1, 1, 1),))
+    facts = training_facts(config, 9, {"iou": 0.5})
+    assert facts["step"] == 9 and facts["settings"]["seed"] == 5 and "init" not in facts["settings"]
+    assert facts["begun_with"]["weights_sha256"] == made.weights_sha256
+    assert facts["begun_with"]["extra"] == {"step": 7}
+    assert str(tmp_path) not in json.dumps(facts)

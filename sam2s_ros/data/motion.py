@@ -168,11 +168,18 @@ def apply_homography(matrix: FloatArray, points: FloatArray) -> FloatArray:
     return cv2.perspectiveTransform(flat, matrix.astype(np.float64)).reshape(points.shape)
 
 
-def frame_times(rng: np.random.Generator, length: int, long_gap_probability: float = 0.35) -> FloatArray:
-    """Times [length] of a clip's frames: from 25 Hz steps up to jumps of one to two seconds."""
+def frame_times(
+    rng: np.random.Generator, length: int, long_gap_probability: float = 0.35, pause_probability: float = 0.3
+) -> FloatArray:
+    """Times [length] of a clip's frames: from 25 Hz steps up to jumps of one to two seconds.
+
+    With `pause_probability` the frames after the first come up to 12 s later, as a prompt lies long back in a stream.
+    """
     if rng.random() < long_gap_probability:
         step = float(np.exp(rng.uniform(np.log(0.4), np.log(2.0))))
     else:
         step = float(np.exp(rng.uniform(np.log(0.04), np.log(0.4))))
     steps = step * rng.uniform(0.7, 1.3, max(length - 1, 0))
+    if length > 2 and rng.random() < pause_probability:
+        steps[0] += float(np.exp(rng.uniform(np.log(0.5), np.log(12.0))))
     return np.concatenate([[0.0], np.cumsum(steps)]).astype(np.float32)

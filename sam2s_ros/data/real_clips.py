@@ -32,6 +32,7 @@ from sam2s_ros.data.scene import cast_shadow, close_canvas, composite, open_canv
 
 VOCALFOLDS_TRAINING = (6, 7, 8)  # sequence 5 is validation
 DRAWN_INSTRUMENT = 200  # label value of an instrument drawn over a real video
+LONG_STEP = 40  # frames
 CLASS_WEIGHTS = {1: 1.0, 2: 0.8, 3: 1.2, 4: 1.0, 5: 2.5, 6: 1.3}
 
 
@@ -77,9 +78,14 @@ class SequenceSource(ClipSource):
                 return clip
 
     def _indices(self, rng: np.random.Generator, count: int, length: int) -> list[int]:
-        """Frame indices [length] of a walk with random steps in one direction, turning at the ends."""
+        """Frame indices [length] of a walk with random steps in one direction, turning at the ends.
+
+        At times the first step is a long one, as a prompt lies long back in a stream.
+        """
         largest = int(rng.integers(1, self._max_step + 1))
         steps = rng.integers(1, largest + 1, max(length - 1, 0))
+        if length > 2 and rng.random() < 0.3:
+            steps[0] += int(rng.integers(1, LONG_STEP + 1))
         offsets = np.concatenate([[0], np.cumsum(steps)])
         direction = 1 if rng.random() < 0.5 else -1
         position = (int(rng.integers(count)) + direction * offsets) % max(2 * count - 2, 1)

@@ -179,10 +179,10 @@ def composite(canvas: FloatArray, labels: ByteArray, layer: Layer, label: int) -
 class SceneStyle:
     """What a random scene contains."""
 
-    instruments: tuple[float, ...] = (0.42, 0.4, 0.13, 0.05)  # probabilities of 1, 2, 3, 4
+    instruments: tuple[float, ...] = (0.3, 0.43, 0.2, 0.07)  # probabilities of 1, 2, 3, 4
     tissue_bodies: float = 0.45
     strands: float = 0.3
-    look_alikes: float = 0.5
+    look_alikes: float = 0.6
     tissue_targets: float = (
         0.5  # chance that a tissue body, rather than an instrument, is offered as a target
     )

@@ -36,6 +36,10 @@ class PromptConfig:
     """Share of steps in which one later frame gets a corrective click and becomes a conditioning frame."""
     previous_mask: float = 0.5
     """Share of steps in which each frame is also prompted by the previous frame's predicted mask."""
+    drift: float = 0.0
+    """Share of steps in which wrong masks of recent frames are remembered (`drift.Drift`)."""
+    gap: float = 0.0
+    """Share of steps in which the frames after the first count as up to `LONGEST_GAP` frames later."""
 
 
 @dataclass(frozen=True)

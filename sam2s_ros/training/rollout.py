@@ -12,8 +12,10 @@ from torch.nn import functional as F
 from sam2s_ros.network import Decoded, ImageFeatures, Sam2Network
 from sam2s_ros.training.clicks import corrective_click, first_click, noisy_box
 from sam2s_ros.training.config import PromptConfig
+from sam2s_ros.training.drift import Drift
 
-CONDITIONING = -1
+LONGEST_GAP = 600
+"""Frames; with more, the distance of a conditioning frame's pointer tells nothing new."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,10 @@ class RolloutPlan:
     correct_at: int
     """Frame that gets one corrective click; -1: none."""
     previous_mask: bool
+    gap: int = 0
+    """Frames that count as lying between the first frame and the second."""
+    drift: bool = False
+    """Whether memories of recent frames go wrong."""
 
     @staticmethod
     def draw(config: PromptConfig, length: int, rng: np.random.Generator) -> RolloutPlan:
@@ -38,6 +44,8 @@ class RolloutPlan:
             clicks=int(rng.integers(1, config.max_clicks + 1)),
             correct_at=int(rng.integers(1, length)) if correct else -1,
             previous_mask=bool(rng.random() < config.previous_mask),
+            gap=int(LONGEST_GAP ** rng.random()) if rng.random() < config.gap else 0,
+            drift=bool(length > 2 and rng.random() < config.drift),
         )
 
 
@@ -109,6 +117,7 @@ class Rollout:
         maps = (features.f0, features.f1, features.f2)
         self.features = ImageFeatures(*(self._by_clip(f.float()) for f in maps))
         self.memory = ClipMemory(network)
+        self.drift = Drift.draw(self.batch * self.objects, rng) if plan.drift else None
 
     def _by_clip(self, x: Tensor) -> Tensor:
         return x.unflatten(0, (self.batch, self.length))
@@ -125,11 +134,11 @@ class Rollout:
     def run(self) -> list[Supervised]:
         """All decoder passes of the clip, in order."""
         passes = self._prompt()
-        previous = passes[-1].decoded if passes else self.start
+        previous_logits = self._as_prompt(self.start, self.start.high_res)
         for t in range(1, self.length):
             frame = self._frame(t)
-            features = self.memory.attend(frame.f2, t)
-            prompt = previous.logits.detach().clamp(-32, 32) if self.plan.previous_mask else None
+            features = self.memory.attend(frame.f2, self._number(t))
+            prompt = previous_logits if self.plan.previous_mask else None
             decoded = self.network.decode(features, frame.f0, frame.f1, None, None, prompt, multimask=True)
             passes.append(Supervised(t, decoded, True))
             corrected = t == self.plan.correct_at
@@ -140,14 +149,36 @@ class Rollout:
                     features, frame.f0, frame.f1, points, labels, mask, multimask=True
                 )
                 passes.append(Supervised(t, decoded, True))
+            mask = self._remembered_mask(t, corrected, decoded)
             if t < self.length - 1:
-                self._memorise(t, corrected, frame, decoded)
-            previous = decoded
+                self._memorise(t, corrected, frame, decoded, mask)
+            previous_logits = self._as_prompt(decoded, mask)
         return passes
 
-    def _memorise(self, t: int, conditioning: bool, frame: ImageFeatures, decoded: Decoded) -> None:
-        memory = self.network.encode_memory(frame.f2, decoded.high_res, decoded.object_score)
-        self.memory.write(t, conditioning, memory, decoded.pointer)
+    def _number(self, t: int) -> int:
+        return t + self.plan.gap if t else 0
+
+    def _remembered_mask(self, t: int, conditioning: bool, decoded: Decoded) -> Tensor:
+        """Logits [B * K, 1, S, S] that the frame is remembered by: the decoded ones, or wrong ones."""
+        if self.drift is None or conditioning:
+            return decoded.high_res
+        truth = self.masks[:, t]
+        wrong = self.drift.apply(truth.flatten(0, 1), truth.roll(1, dims=1).flatten(0, 1))
+        drifting = (self.drift.loses | self.drift.gains)[:, None]
+        return torch.where(drifting, wrong, decoded.high_res)
+
+    def _as_prompt(self, decoded: Decoded, mask: Tensor) -> Tensor:
+        """The logits [B * K, 1, S, S] that a frame is remembered by, as the next frame's mask prompt."""
+        logits = decoded.logits
+        if mask is not decoded.high_res:
+            logits = F.interpolate(mask, size=logits.shape[-2:], mode="bilinear", antialias=True)
+        return logits.detach().clamp(-32, 32)
+
+    def _memorise(
+        self, t: int, conditioning: bool, frame: ImageFeatures, decoded: Decoded, mask: Tensor
+    ) -> None:
+        memory = self.network.encode_memory(frame.f2, mask, decoded.object_score)
+        self.memory.write(self._number(t), conditioning, memory, decoded.pointer)
 
     def _prompt(self) -> list[Supervised]:
         frame = self._frame(0)
@@ -174,7 +205,7 @@ class Rollout:
                     mask = decoded.logits.detach().clamp(-32, 32)
             self.start = passes[-1].decoded
         if self.length > 1:
-            self._memorise(0, True, frame, self.start)
+            self._memorise(0, True, frame, self.start, self.start.high_res)
         return passes
 
     def _first_prompt(self) -> tuple[Tensor, Tensor]:

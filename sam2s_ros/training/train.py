@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -106,8 +107,20 @@ def write_weights(trainer: Trainer, path: Path, licence: str, scores: dict[str, 
     """The averaged weights as safetensors, with what made them."""
     from sam2s_ros.network.checkpoint import save_checkpoint
 
-    extra = {"step": trainer.step, "seed": trainer.config.seed, "validation": scores}
+    extra = training_facts(trainer.config, trainer.step, scores)
     save_checkpoint(path, trainer.average, preset=trainer.config.preset, licence=licence, extra=extra)
+
+
+def training_facts(config: TrainConfig, step: int, scores: dict[str, float]) -> dict[str, Any]:
+    """What is written into the weights: settings, steps taken, validation, and the same of the weights begun with."""
+    from sam2s_ros.network.checkpoint import read_metadata
+
+    settings = {name: value for name, value in asdict(config).items() if name != "init"}
+    facts: dict[str, Any] = {"step": step, "validation": scores, "settings": settings}
+    if config.init:
+        begun_with = read_metadata(config.init)
+        facts["begun_with"] = None if begun_with is None else asdict(begun_with)
+    return facts
 
 
 def draw_curves(out: Path) -> None:
