@@ -13,6 +13,7 @@ from rosbags.typesys import Stores, get_typestore
 
 from sam2s_ros.evaluation.bags import LABEL_TOPIC, BagSequence, image_to_rgb, is_bag
 from sam2s_ros.evaluation.make_bag import write_bag
+from sam2s_ros.evaluation.rendered import find_rendered_sequences
 from sam2s_ros.evaluation.sequences import ImageFolderSequence, find_folder_sequences, read_labels
 
 BUNDLED_BAG = Path(__file__).parent / "data" / "vocalfolds_seq4.mcap"
@@ -172,3 +173,20 @@ def test_bundled_bag_is_the_whole_sequence_within_five_megabytes() -> None:
 def test_bundled_bag_names_its_authors_and_licence() -> None:
     content = BUNDLED_BAG.read_bytes()
     assert b"Laves" in content and b"CC BY 4.0" in content
+
+
+def test_rendered_scenes_are_sequences_by_their_seeds() -> None:
+    """The same frames at each reading; as many objects as there are names, all in view of the first frame."""
+    one, three = find_rendered_sequences("rendered:3-5", None)[::2]
+    assert (one.name, three.name) == ("rendered:3", "rendered:5")
+    assert list(three.label_names.values()) == ["instrument 1", "instrument 2", "instrument 3"]
+    first, again = (next(iter(three.frames())) for _ in range(2))
+    assert first.image.shape == (432, 540, 3) and np.array_equal(first.image, again.image)
+    assert set(np.unique(first.labels)) == {0, *three.label_names}
+    assert not np.array_equal(first.image, next(iter(one.frames())).image)
+
+
+@pytest.mark.parametrize("source", ["rendered:", "rendered:x", "rendered:5-3", "rendered:1,2"])
+def test_a_wrong_range_of_seeds_is_refused(source: str) -> None:
+    with pytest.raises(ValueError, match="write rendered:SEED or rendered:FIRST-LAST"):
+        find_rendered_sequences(source, None)

@@ -16,6 +16,7 @@ from sam2s_ros.evaluation.evaluate import evaluate_sequence
 from sam2s_ros.evaluation.interface import MaskTracker
 from sam2s_ros.evaluation.overlay import OverlayVideo
 from sam2s_ros.evaluation.prompts import PROMPTS
+from sam2s_ros.evaluation.rendered import PREFIX, find_rendered_sequences
 from sam2s_ros.evaluation.report import score_document, score_table
 from sam2s_ros.evaluation.scoring import SequenceScore
 from sam2s_ros.evaluation.sequences import DEFAULT_RATE_HZ, Sequence, find_folder_sequences
@@ -25,7 +26,14 @@ HELP = "score a model on a bag or image folder with ground truth, beside the bas
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `sam2s evaluate`."""
-    parser.add_argument("source", type=Path, nargs="+", help="bags, data set folders or image folders")
+    parser.add_argument(
+        "source",
+        nargs="+",
+        help="bags, data set folders, image folders, or rendered:FIRST-LAST for rendered scenes of these seeds",
+    )
+    parser.add_argument(
+        "--data", type=Path, help="folder with train/, whose pictures rendered scenes have as tissue"
+    )
     parser.add_argument("--labels", type=Path, help="folder of label images, for a plain image folder")
     parser.add_argument("--image-topic", help="image topic of a bag (default: its only one)")
     parser.add_argument("--label-topic", default=LABEL_TOPIC, help="ground-truth topic of a bag")
@@ -34,6 +42,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--checkpoint", type=Path, help="weights for the preset named by --model")
     parser.add_argument("--engine", default="auto", help="engine that runs the model")
+    parser.add_argument(
+        "--precision", default="auto", help="fp32, bf16, or auto (default: what is fastest here)"
+    )
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="a tracker setting (repeatable)"
     )
@@ -73,8 +84,11 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def find_sequences(source: Path, arguments: argparse.Namespace) -> list[Sequence]:
-    """The sequences with ground truth that a path stands for: one for a bag, all below a folder."""
+def find_sequences(text: str, arguments: argparse.Namespace) -> list[Sequence]:
+    """The sequences with ground truth that a source stands for: one for a bag, all below a folder."""
+    if text.startswith(PREFIX):
+        return list(find_rendered_sequences(text, arguments.data))
+    source = Path(text)
     if not source.exists():
         raise FileNotFoundError(f"there is no bag or folder {source}")
     if is_bag(source):
@@ -90,7 +104,11 @@ def _model_maker(arguments: argparse.Namespace, facts: dict[str, Any]) -> Callab
 
     def make_tracker() -> MaskTracker:
         tracker = load_tracker(
-            model=arguments.model, engine=arguments.engine, checkpoint=arguments.checkpoint, **settings
+            model=arguments.model,
+            engine=arguments.engine,
+            checkpoint=arguments.checkpoint,
+            precision=arguments.precision,
+            **settings,
         )
         facts["engine"] = dataclasses.asdict(tracker.engine.describe())
         facts["tracker"] = dataclasses.asdict(tracker.config)
