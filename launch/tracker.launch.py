@@ -80,7 +80,7 @@ def start(context: LaunchContext) -> list[Action]:
     """Environment, node, its way to active, and the bag if one is given."""
     values = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
     node = tracker_node(values)
-    return [*environment(values), *bring_to_active(node), node, *bag_player(values)]
+    return [*environment(values), *bring_to_active(node, bag_player(values)), node]
 
 
 def environment(values: dict[str, str]) -> list[Action]:
@@ -108,8 +108,11 @@ def tracker_node(values: dict[str, str]) -> LifecycleNode:
     )
 
 
-def bring_to_active(node: LifecycleNode) -> list[Action]:
-    """Configure when the process has started, activate when it is configured, and say so if it cannot be."""
+def bring_to_active(node: LifecycleNode, then: list[Action]) -> list[Action]:
+    """Configure when the process has started, activate when it is configured, and say so if it cannot be.
+
+    Once the node is active, `then` is started: a bag played earlier would lose its first images.
+    """
 
     def change(transition: int) -> EmitEvent:
         event = ChangeState(lifecycle_node_matcher=matches_action(node), transition_id=transition)
@@ -121,6 +124,9 @@ def bring_to_active(node: LifecycleNode) -> list[Action]:
         goal_state="inactive",
         entities=[change(Transition.TRANSITION_ACTIVATE)],
     )
+    active = OnStateTransition(
+        target_lifecycle_node=node, start_state="activating", goal_state="active", entities=then
+    )
     refused = OnStateTransition(
         target_lifecycle_node=node,
         start_state="configuring",
@@ -128,7 +134,10 @@ def bring_to_active(node: LifecycleNode) -> list[Action]:
         entities=[LogInfo(msg="The tracker could not be configured; its log above says why.")],
     )
     started = OnProcessStart(target_action=node, on_start=[change(Transition.TRANSITION_CONFIGURE)])
-    return [RegisterEventHandler(handler) for handler in (configured, refused, started)]
+    return [
+        RegisterEventHandler(handler)
+        for handler in (configured, *([active] if then else []), refused, started)
+    ]
 
 
 def bag_player(values: dict[str, str]) -> list[Action]:

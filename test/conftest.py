@@ -44,3 +44,14 @@ def ros() -> Iterator[None]:
             yield
         finally:
             rclpy.try_shutdown()
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Torch on one thread: sums over another number of threads are not the same bit for bit."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
+
 import numpy as np
 import pytest
 
@@ -21,10 +23,10 @@ def block(area: int) -> np.ndarray:
 def test_an_object_is_not_prompted_before_the_node_has_answered_to_its_image():
     prompter = FirstAppearance()
     prompter.truth_arrived(10, {3: block(4)})
-    assert prompter.next_choice() is None
+    assert prompter.next_choices() == []
     prompter.image_tracked(10)
-    choice = prompter.next_choice()
-    assert choice is not None and (choice.key, choice.stamp_ns) == (3, 10)
+    (choice,) = prompter.next_choices()
+    assert (choice.key, choice.stamp_ns) == (3, 10)
 
 
 def test_when_the_node_skips_the_first_image_the_next_tracked_one_that_shows_the_object_is_prompted():
@@ -32,10 +34,10 @@ def test_when_the_node_skips_the_first_image_the_next_tracked_one_that_shows_the
     for stamp, masks in ((10, {1: block(4)}), (20, {}), (30, {1: block(6)})):
         prompter.truth_arrived(stamp, masks)
     prompter.image_tracked(20)
-    assert prompter.next_choice() is None
+    assert prompter.next_choices() == []
     prompter.image_tracked(30)
-    choice = prompter.next_choice()
-    assert choice is not None and choice.stamp_ns == 30 and choice.mask.sum() == 6
+    (choice,) = prompter.next_choices()
+    assert choice.stamp_ns == 30 and choice.mask.sum() == 6
     assert prompter.prompted(choice) == 2
 
 
@@ -43,12 +45,11 @@ def test_a_prompted_object_is_not_prompted_again():
     prompter = FirstAppearance()
     prompter.truth_arrived(10, {1: block(4)})
     prompter.image_tracked(10)
-    choice = prompter.next_choice()
-    assert choice is not None
+    (choice,) = prompter.next_choices()
     prompter.prompted(choice)
     prompter.truth_arrived(20, {1: block(4)})
     prompter.image_tracked(20)
-    assert prompter.next_choice() is None and not prompter.waiting
+    assert prompter.next_choices() == [] and not prompter.waiting
 
 
 def test_a_few_pixels_are_no_appearance():
@@ -56,8 +57,8 @@ def test_a_few_pixels_are_no_appearance():
     prompter.truth_arrived(10, {1: block(4)})
     prompter.truth_arrived(20, {1: block(5)})
     prompter.image_tracked(20)
-    choice = prompter.next_choice()
-    assert choice is not None and choice.stamp_ns == 20
+    (choice,) = prompter.next_choices()
+    assert choice.stamp_ns == 20
 
 
 def test_finished_when_all_wanted_objects_are_prompted():
@@ -65,7 +66,9 @@ def test_finished_when_all_wanted_objects_are_prompted():
     prompter.truth_arrived(10, {0: block(4), 1: block(4), 2: block(4)})
     prompter.image_tracked(10)
     assert prompter.waiting == {0: 10, 1: 10}
-    while (choice := prompter.next_choice()) is not None:
+    choices = prompter.next_choices()
+    assert [choice.key for choice in choices] == [0, 1]
+    for choice in choices:
         assert not prompter.finished
         prompter.prompted(choice)
     assert prompter.finished
@@ -78,11 +81,14 @@ class Node:
         self.refusals = refusals
         self.asked: list[int] = []
 
-    def add_object(self, name: str, mask: np.ndarray, stamp_ns: int, timeout_s: float) -> tuple[int, int]:
+    def add_object(self, name: str, mask: np.ndarray, stamp_ns: int) -> Future[tuple[int, int]]:
         self.asked.append(stamp_ns)
+        answer: Future[tuple[int, int]] = Future()
         if self.refusals:
-            raise PromptRefused("refused", self.refusals.pop(0))
-        return 7, stamp_ns
+            answer.set_exception(PromptRefused("refused", self.refusals.pop(0)))
+        else:
+            answer.set_result((7, stamp_ns))
+        return answer
 
 
 def two_tracked_images() -> FirstAppearance:
@@ -103,3 +109,30 @@ def test_an_evicted_image_is_given_up_for_a_newer_one():
 def test_any_other_refusal_ends_the_demo():
     with pytest.raises(PromptRefused, match="refused"):
         prompt_waiting(Node([ErrorCode.TOO_MANY_OBJECTS]), two_tracked_images(), {})
+
+
+def test_all_prompts_that_are_due_are_given_before_the_first_answer_is_awaited():
+    """The answers of this node come only when both objects have been asked for."""
+    prompter, answers = FirstAppearance(), []
+    prompter.truth_arrived(10, {1: block(4), 2: block(5)})
+    prompter.image_tracked(10)
+
+    class WaitingNode:
+        def add_object(self, name: str, mask: np.ndarray, stamp_ns: int) -> Future[tuple[int, int]]:
+            answers.append(Future())
+            if len(answers) == 2:
+                for object_id, answer in enumerate(answers, start=1):
+                    answer.set_result((object_id, stamp_ns))
+            return answers[-1]
+
+    accepted = prompt_waiting(WaitingNode(), prompter, {}, timeout_s=1.0)
+    assert [(item.key, item.object_id) for item in accepted] == [(1, 1), (2, 2)]
+
+
+def test_a_node_that_does_not_answer_ends_the_demo():
+    class SilentNode:
+        def add_object(self, name: str, mask: np.ndarray, stamp_ns: int) -> Future[tuple[int, int]]:
+            return Future()
+
+    with pytest.raises(PromptRefused, match="no answer to adding 'tool' within 0.01 s"):
+        prompt_waiting(SilentNode(), two_tracked_images(), {1: "tool"}, timeout_s=0.01)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,15 +24,15 @@ from tracking_cases import disc, moving_images, small_tracker
 
 from sam2s_msgs.msg import TrackedObject, TrackedObjectArray
 from sam2s_ros.nodes.detections import detections_message
-from sam2s_ros.nodes.frame_worker import FrameWorker, WorkerStoppedError, WorkerTimeoutError
+from sam2s_ros.nodes.frame_worker import CALLS_IN_A_ROW, FrameWorker, WorkerStoppedError, WorkerTimeoutError
 from sam2s_ros.nodes.image_messages import ImageMessageError, ImageWriter, compressed_to_rgb, image_to_rgb
 from sam2s_ros.nodes.label_map import LabelMap, paint_labels
 from sam2s_ros.nodes.messages import mask_summary, objects_array
 from sam2s_ros.nodes.overlay import PALETTE_RGB, draw_overlay
 from sam2s_ros.nodes.prompts import PromptInputError, load_prompts_file
+from sam2s_ros.nodes.result_publisher import stream_trouble
 from sam2s_ros.nodes.settings import NodeSettings
 from sam2s_ros.nodes.stream_counter import StampGapCounter, StreamCounter
-from sam2s_ros.nodes.tracker_node import _stream_trouble
 from sam2s_ros.tracking import TrackerConfig
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -202,12 +203,25 @@ class Recorder:
 
     def __init__(self) -> None:
         self.frames: list[int] = []
+        self.prepared: dict[int, str] = {}
         self.go_on, self.begun = threading.Event(), threading.Event()
+
+    def prepare(self, frame: int) -> int:
+        self.prepared[frame] = threading.current_thread().name
+        return frame
 
     def __call__(self, frame: int) -> None:
         self.begun.set()
         self.go_on.wait(10)
         self.frames.append(frame)
+
+
+def wait_until(holds: Callable[[], bool], timeout_s: float = 10.0) -> None:
+    """Return as soon as it holds; fail when it does not in time."""
+    deadline = time.monotonic() + timeout_s
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 @pytest.fixture
@@ -217,26 +231,68 @@ def recorder() -> Recorder:
 
 @pytest.fixture
 def worker(recorder: Recorder):
-    worker: FrameWorker[int] = FrameWorker(recorder, on_error=lambda error: None, name="test")
+    worker: FrameWorker[int, int] = FrameWorker(
+        recorder.prepare, recorder, on_error=lambda error: None, name="test"
+    )
     worker.start()
     yield worker
     recorder.go_on.set()
     assert worker.stop(10)
 
 
-def test_the_worker_takes_the_newest_frame(worker: FrameWorker[int], recorder: Recorder) -> None:
-    """Frames that come while it is busy replace each other; each replacement is reported."""
+def fill(worker: FrameWorker[int, int], recorder: Recorder) -> None:
+    """Frame 1 in work and held up, frame 2 prepared."""
     worker.offer(1)
-    recorder.begun.wait(10)
-    assert [worker.offer(number) for number in (2, 3, 4)] == [False, True, True]
+    assert recorder.begun.wait(10)
+    assert not worker.offer(2)
+    wait_until(lambda: 2 in recorder.prepared)
+
+
+def test_the_worker_takes_the_newest_frame(worker: FrameWorker[int, int], recorder: Recorder) -> None:
+    """One frame in work, one prepared; frames that come then replace each other, and each replacement is reported."""
+    fill(worker, recorder)
+    assert [worker.offer(number) for number in (3, 4, 5)] == [False, True, True]
     recorder.go_on.set()
-    for _ in range(2):  # the second call lets a waiting frame go first
+    wait_until(lambda: recorder.frames[-1:] == [5])
+    assert recorder.frames == [1, 2, 5]
+
+
+def test_the_next_frame_is_prepared_while_one_is_processed(
+    worker: FrameWorker[int, int], recorder: Recorder
+) -> None:
+    """On another thread; what is prepared and then flushed is never processed."""
+    fill(worker, recorder)
+    assert recorder.frames == [] and recorder.prepared[2] == "test encoder"
+    worker.flush()
+    recorder.go_on.set()
+    for _ in range(CALLS_IN_A_ROW + 1):  # the last call lets a waiting frame go first
         worker.call(lambda: None, 10)
-    assert recorder.frames == [1, 4]
+    assert recorder.frames == [1]
+
+
+def test_a_frame_that_cannot_be_prepared_is_reported_and_the_next_one_goes_on() -> None:
+    """The error of `prepare` reaches `on_error`; None leaves a frame out without a word."""
+    seen: list[object] = []
+
+    def prepare(frame: int) -> int | None:
+        if frame == 1:
+            raise ValueError("one")
+        return None if frame == 2 else frame
+
+    worker: FrameWorker[int, int] = FrameWorker(
+        prepare, seen.append, lambda error: seen.append(str(error)), "test"
+    )
+    worker.start()
+    for frame in (1, 2, 3):
+        worker.offer(frame)
+        time.sleep(0.1)
+    wait_until(lambda: 3 in seen)
+    assert seen == ["one", 3]
+    assert worker.stop(10)
 
 
 def test_a_call_runs_between_frames_and_its_error_comes_back(
-    worker: FrameWorker[int], recorder: Recorder
+    worker: FrameWorker[int, int], recorder: Recorder
 ) -> None:
     """A call waits for the frame in work, then runs on the same thread."""
     worker.offer(1)
@@ -247,7 +303,24 @@ def test_a_call_runs_between_frames_and_its_error_comes_back(
         worker.call(lambda: 1 // 0, 10)
 
 
-def test_a_call_does_not_wait_for_ever(worker: FrameWorker[int], recorder: Recorder) -> None:
+def test_a_few_calls_go_before_a_waiting_frame_but_not_without_end(
+    worker: FrameWorker[int, int], recorder: Recorder
+) -> None:
+    """Six calls and a frame wait: four calls, the frame, the other two."""
+    fill(worker, recorder)
+    callers = [
+        threading.Thread(target=worker.call, args=(lambda: recorder.frames.append(0), 10)) for _ in range(6)
+    ]
+    for caller in callers:
+        caller.start()
+    time.sleep(0.3)
+    recorder.go_on.set()
+    for caller in callers:
+        caller.join(10)
+    assert recorder.frames == [1, 0, 0, 0, 0, 2, 0, 0]
+
+
+def test_a_call_does_not_wait_for_ever(worker: FrameWorker[int, int], recorder: Recorder) -> None:
     """With the engine hung the caller gets an answer in time, and the dropped call is not made later."""
     worker.offer(1)
     recorder.begun.wait(10)
@@ -263,7 +336,9 @@ def test_a_call_does_not_wait_for_ever(worker: FrameWorker[int], recorder: Recor
 
 def test_a_stopped_worker_refuses_calls() -> None:
     """After deactivation a service call is refused at once."""
-    worker: FrameWorker[int] = FrameWorker(lambda frame: None, on_error=lambda error: None, name="test")
+    worker: FrameWorker[int, int] = FrameWorker(
+        lambda frame: frame, lambda frame: None, on_error=lambda error: None, name="test"
+    )
     worker.start()
     assert worker.stop(10)
     with pytest.raises(WorkerStoppedError, match="not active"):
@@ -385,7 +460,40 @@ def test_an_image_older_than_the_one_before_is_trouble() -> None:
     def result(stamp_ns: int, needs_reset: str = "") -> Any:
         return SimpleNamespace(stamp_ns=stamp_ns, needs_reset=needs_reset)
 
-    assert _stream_trouble(result(5), None) == ""
-    assert _stream_trouble(result(6), result(5)) == ""
-    assert "2.000 s older" in _stream_trouble(result(1_000_000_000), result(3_000_000_000))
-    assert "~/reset" in _stream_trouble(result(6, "the size changed"), result(5))
+    assert stream_trouble(result(5), None) == ""
+    assert stream_trouble(result(6), result(5)) == ""
+    assert "2.000 s older" in stream_trouble(result(1_000_000_000), result(3_000_000_000))
+    assert "~/reset" in stream_trouble(result(6, "the size changed"), result(5))
+
+
+def test_an_object_without_a_label_value_is_not_painted() -> None:
+    """And does not take pixels from the objects that have one."""
+    masks = np.ones((2, 4, 4), bool)
+    masks[1, :, 2:] = False
+    logits = np.stack([np.full((2, 2), 9, np.float32), np.full((2, 2), 1, np.float32)])
+    out = np.full((4, 4), 77, np.uint8)
+    paint_labels(out, masks, logits, np.array([0, 3], np.uint8))
+    assert np.array_equal(out, np.where(masks[1], 3, 0))
+
+
+@pytest.mark.parametrize("encoding", ["32FC3", "64FC1", "16FC1"])
+def test_floating_point_images_are_refused(encoding: str) -> None:
+    """Their range is not known: converted as they are, they would be black."""
+    image = Image(height=2, width=2, encoding=encoding, step=24, data=bytes(48))
+    with pytest.raises(ImageMessageError, match="no agreed range; publish rgb8 or bgr8"):
+        image_to_rgb(image)
+
+
+def test_images_replaced_in_the_readers_queue_count_as_received_and_skipped() -> None:
+    """Five samples of one publisher, of which the middleware lost one and the reader's queue replaced two."""
+    counter = StreamCounter()
+    counter.set_lost_in_transport(0)
+    for number in (4, 5, 9):
+        counter.add_received(number, publisher="camera", number=number)
+        counter.add("tracked")
+    counter.set_lost_in_transport(1)
+    counts = counter.counts()
+    assert (counts.received, counts.tracked, counts.skipped, counts.lost) == (5, 3, 2, 1)
+    counter.add_received(10, publisher="another camera", number=100)
+    counter.add_received(11, publisher="camera", number=10)
+    assert counter.counts().skipped == 2

@@ -135,17 +135,6 @@ def test_a_freed_label_value_rests(client: Client) -> None:
     )
 
 
-def test_the_overlay_is_drawn_only_for_a_subscriber(client: Client) -> None:
-    """Nobody pays for a picture that nobody looks at."""
-    client.track()
-    assert not client.overlays
-    subscription = client.watch_overlay()
-    client.wait(lambda: client.track() and client.overlays, "an overlay")
-    picture = client.overlays[-1]
-    assert (picture.height, picture.width, picture.encoding) == (*SIZE, "rgb8")
-    client.node.destroy_subscription(subscription)
-
-
 def test_prompts_are_answered_while_frames_flow(client: Client) -> None:
     """Prompting does not stop the stream: images sent meanwhile are tracked, and the object is in the next one."""
     stop = threading.Event()

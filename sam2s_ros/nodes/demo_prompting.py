@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,15 +109,23 @@ class FirstAppearance:
             self._tracked.add(stamp_ns)
             self._newest_tracked_ns = max(self._newest_tracked_ns, stamp_ns)
 
-    def next_choice(self) -> PromptChoice | None:
-        """The oldest prompt that can be given now, None while there is none."""
+    def next_choices(self) -> list[PromptChoice]:
+        """The prompts that can be given now, at most one for each object, the oldest appearance first."""
         with self._lock:
-            for key, appeared_ns in sorted(self._appeared.items(), key=lambda item: (item[1], item[0])):
-                if key in self._done or self._newest_tracked_ns < appeared_ns:
-                    continue
-                for stamp_ns in sorted(self._tracked & self._truth.keys()):
-                    if stamp_ns >= appeared_ns and key in self._truth[stamp_ns]:
-                        return PromptChoice(key, stamp_ns, self._truth[stamp_ns][key])
+            waiting = sorted(
+                (stamp_ns, key) for key, stamp_ns in self._appeared.items() if key not in self._done
+            )
+            choices = (
+                self._choice(key, appeared_ns)
+                for appeared_ns, key in waiting
+                if appeared_ns <= self._newest_tracked_ns
+            )
+            return [choice for choice in choices if choice is not None]
+
+    def _choice(self, key: int, appeared_ns: int) -> PromptChoice | None:
+        for stamp_ns in sorted(self._tracked & self._truth.keys()):
+            if stamp_ns >= appeared_ns and key in self._truth[stamp_ns]:
+                return PromptChoice(key, stamp_ns, self._truth[stamp_ns][key])
         return None
 
     def prompted(self, choice: PromptChoice) -> int:
@@ -161,46 +171,60 @@ class TrackerClient:
             request = ChangeState.Request(transition=Transition(id=transition))
             if not _answer(self._change_state, request, timeout_s).success:
                 raise PromptRefused(f"the node {self._tracker} could not {name}")
+        if not self._add_object.wait_for_service(timeout_sec=timeout_s):
+            raise PromptRefused(f"the node {self._tracker} offers no service {self._add_object.srv_name}")
 
-    def add_object(self, name: str, mask: BoolArray, stamp_ns: int, timeout_s: float) -> tuple[int, int]:
-        """Add an object by its mask bool [H, W] on the image with this stamp; returns (id, prompted stamp).
+    def add_object(self, name: str, mask: BoolArray, stamp_ns: int) -> Future[tuple[int, int]]:
+        """Ask for an object by its mask bool [H, W] on the image with this stamp, without waiting.
 
-        Raises:
-            PromptRefused: with the node's words and error code, or because it did not answer.
+        The future holds (id, prompted stamp), or PromptRefused with the node's words and error code.
         """
         prompt = Prompt(stamp=ns_to_stamp(stamp_ns), mask=rle_message(mask))
-        response = _answer(
-            self._add_object, AddObject.Request(client="demo", name=name, prompt=prompt), timeout_s
-        )
-        if not response.success:
-            raise PromptRefused(
-                f"{self._tracker} refused to add '{name}': {response.message}", response.error.code
-            )
-        return int(response.id), stamp_to_ns(response.stamp)
+        added: Future[tuple[int, int]] = Future()
+
+        def read(answer: Any) -> None:
+            try:
+                response = answer.result()
+                if not response.success:
+                    text = f"{self._tracker} refused to add '{name}': {response.message}"
+                    raise PromptRefused(text, response.error.code)
+                added.set_result((int(response.id), stamp_to_ns(response.stamp)))
+            except Exception as error:
+                added.set_exception(error)
+
+        request = AddObject.Request(client="demo", name=name, prompt=prompt)
+        self._add_object.call_async(request).add_done_callback(read)
+        return added
 
 
 def prompt_waiting(
     client: TrackerClient, prompter: FirstAppearance, names: Mapping[int, str], timeout_s: float = 10.0
 ) -> list[PromptedObject]:
-    """Give the node every prompt that is due, and return what it accepted.
+    """Give the node every prompt that is due, all at once, and return what it accepted.
 
     A prompt for an image that the node no longer keeps is left for a newer image; any other refusal is
-    raised.
+    raised, and so is an answer that does not come within `timeout_s`.
     """
     accepted = []
-    while (choice := prompter.next_choice()) is not None:
-        name = names.get(choice.key, f"object {choice.key}")
+    while choices := prompter.next_choices():
         start = time.perf_counter()
-        try:
-            object_id, stamp_ns = client.add_object(name, choice.mask, choice.stamp_ns, timeout_s)
-        except PromptRefused as error:
-            if error.code not in TRY_AGAIN:
-                raise
-            prompter.refused(choice)
-            continue
-        call_ms = 1000 * (time.perf_counter() - start)
-        late = prompter.prompted(choice)
-        accepted.append(PromptedObject(choice.key, name, object_id, stamp_ns, late, round(call_ms, 1)))
+        asked = []
+        for choice in choices:
+            name = names.get(choice.key, f"object {choice.key}")
+            asked.append((choice, name, client.add_object(name, choice.mask, choice.stamp_ns)))
+        for choice, name, answer in asked:
+            try:
+                object_id, stamp_ns = answer.result(timeout_s)
+            except FutureTimeoutError:
+                raise PromptRefused(f"no answer to adding '{name}' within {timeout_s:g} s") from None
+            except PromptRefused as error:
+                if error.code not in TRY_AGAIN:
+                    raise
+                prompter.refused(choice)
+                continue
+            call_ms = 1000 * (time.perf_counter() - start)
+            late = prompter.prompted(choice)
+            accepted.append(PromptedObject(choice.key, name, object_id, stamp_ns, late, round(call_ms, 1)))
     return accepted
 
 

@@ -200,7 +200,7 @@ def _prompt_until_end(
             raise ChildFailed(
                 f"{stage.name} did not end within {stage.timeout_s:g} s; the publisher was still running"
             )
-        time.sleep(0.01)
+        time.sleep(0.002)
     publisher.check()
     if not prompted:
         raise ChildFailed(

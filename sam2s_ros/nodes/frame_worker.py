@@ -1,8 +1,14 @@
-"""The thread that owns the tracker: a mailbox of one frame, and calls that run between two frames."""
+"""The threads that own the tracker: one prepares a frame while the other processes the one before it.
+
+Both together are the only threads of the node that compute with torch, the model is loaded on one of them. GNU OpenMP
+counts the threads of all teams that it has made; with more of them than cores it stops to wait actively, and every
+step takes twice as long.
+"""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -10,7 +16,9 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+CALLS_IN_A_ROW = 4
 Frame = TypeVar("Frame")
+Prepared = TypeVar("Prepared")
 Answer = TypeVar("Answer")
 
 
@@ -28,57 +36,76 @@ class _Call:
     answer: Future[Any]
 
 
-class FrameWorker(Generic[Frame]):
-    """Runs `process(frame)` on its own thread, always for the newest frame offered; older ones are replaced.
+class FrameWorker(Generic[Frame, Prepared]):
+    """Runs `prepare(frame)`, then `process(prepared)`, always for the newest frame offered; older ones are replaced.
 
-    Calls (`call`) run on the same thread between two frames, so the tracker needs no lock. A call waits for
-    at most one frame, and a frame for at most one call. What `process` raises goes to `on_error`, what a call
-    raises to its caller.
+    The next frame is prepared on a thread of its own while one is processed, and waits there if it must: a frame that
+    has been prepared is never replaced. Calls (`call`) run on the processing thread between two frames, so only what
+    `prepare` touches needs a lock. A frame waits for at most `CALLS_IN_A_ROW` calls, so that objects that are prompted
+    together are all on the next frame. What `prepare` and `process` raise goes to `on_error`, what a call raises to its
+    caller. `prepare` may return None for a frame that is to be left out.
     """
 
     def __init__(
-        self, process: Callable[[Frame], None], on_error: Callable[[Exception], None], name: str
+        self,
+        prepare: Callable[[Frame], Prepared | None],
+        process: Callable[[Prepared], None],
+        on_error: Callable[[Exception], None],
+        name: str,
     ) -> None:
-        self._process = process
-        self._on_error = on_error
+        self._prepare, self._process, self._on_error = prepare, process, on_error
         self._changed = threading.Condition()
         self._newest: Frame | None = None
+        self._prepared: Prepared | None = None
+        self._flushes = 0
         self._calls: deque[_Call] = deque()
         self._running = False
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._threads = [
+            threading.Thread(target=self._run_prepare, name=f"{name} encoder", daemon=True),
+            threading.Thread(target=self._run_process, name=name, daemon=True),
+        ]
 
     def start(self) -> None:
         self._running = True
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
-    def stop(self, timeout_s: float) -> bool:
-        """Finish what is in work, refuse what waits, end the thread. False: still busy after `timeout_s`."""
+    def flush(self) -> None:
+        """Forget the frames that wait and refuse the waiting calls."""
         with self._changed:
-            self._running = False
-            self._newest = None
+            self._newest = self._prepared = None
+            self._flushes += 1
             waiting, self._calls = self._calls, deque()
-            self._changed.notify_all()
         for call in waiting:
             call.answer.set_exception(WorkerStoppedError("the node was deactivated"))
-        self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+
+    def stop(self, timeout_s: float) -> bool:
+        """Finish what is in work, refuse what waits, end the threads. False: still busy after `timeout_s`."""
+        with self._changed:
+            self._running = False
+            self._changed.notify_all()
+        self.flush()
+        deadline = time.monotonic() + timeout_s
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
 
     def offer(self, frame: Frame) -> bool:
-        """Put the frame in the mailbox; True if it replaced one that had not been taken."""
+        """Put the frame in the mailbox; True if one is never taken: the one that lay there, or this, after `stop`."""
         with self._changed:
-            replaced = self._newest is not None
+            replaced = self._newest is not None or not self._running
             self._newest = frame if self._running else None
-            self._changed.notify()
+            self._changed.notify_all()
         return replaced
 
-    def call(self, run: Callable[[], Answer], timeout_s: float) -> Answer:
-        """Run `run()` between two frames and return or raise what it does; at most `timeout_s` of waiting."""
+    def call(self, run: Callable[[], Answer], timeout_s: float | None) -> Answer:
+        """Run `run()` between two frames and return or raise what it does; at most `timeout_s` of waiting, if given."""
         call = _Call(run, Future())
         with self._changed:
             if not self._running:
                 raise WorkerStoppedError("the node is not active")
             self._calls.append(call)
-            self._changed.notify()
+            self._changed.notify_all()
         try:
             return call.answer.result(timeout_s)
         except FutureTimeoutError:
@@ -88,29 +115,48 @@ class FrameWorker(Generic[Frame]):
                 + ("not begun, dropped" if dropped else "begun, may still be applied")
             ) from None
 
-    def _run(self) -> None:
-        after_call = False
+    def _run_prepare(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: not self._running or self._calls or self._newest is not None)
+                self._changed.wait_for(
+                    lambda: not self._running or (self._newest is not None and self._prepared is None)
+                )
                 if not self._running:
                     return
-                take_call = bool(self._calls) and not (after_call and self._newest is not None)
+                frame, self._newest = self._newest, None
+                flushes = self._flushes
+            assert frame is not None
+            prepared = self._guarded(self._prepare, frame)
+            with self._changed:
+                if flushes == self._flushes:
+                    self._prepared = prepared
+                self._changed.notify_all()
+
+    def _run_process(self) -> None:
+        in_a_row = 0
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: not self._running or self._calls or self._prepared is not None)
+                if not self._running:
+                    return
+                take_call = bool(self._calls) and (in_a_row < CALLS_IN_A_ROW or self._prepared is None)
                 call = self._calls.popleft() if take_call else None
-                frame = None
+                prepared = None
                 if call is None:
-                    frame, self._newest = self._newest, None
-            after_call = call is not None
+                    prepared, self._prepared = self._prepared, None
+                    self._changed.notify_all()
+            in_a_row = 0 if call is None else in_a_row + 1
             if call is not None:
                 _answer(call)
-            elif frame is not None:
-                self._process_one(frame)
+            elif prepared is not None:
+                self._guarded(self._process, prepared)
 
-    def _process_one(self, frame: Frame) -> None:
+    def _guarded(self, run: Callable[[Any], Answer], argument: Any) -> Answer | None:
         try:
-            self._process(frame)
+            return run(argument)
         except Exception as error:
             self._on_error(error)
+            return None
 
 
 def _answer(call: _Call) -> None:

@@ -92,6 +92,8 @@ def _check_size(message: Image, row_bytes: int) -> None:
 def _convert_rare_encoding(message: Image) -> UInt8Array:
     """Bayer, YUV, 16 bit and the like: by cv_bridge where a ROS distro brings it, else by rosbags-image."""
     name = f"image {message.width}x{message.height} with encoding '{message.encoding}'"
+    if message.encoding.upper().startswith(("16F", "32F", "64F")):
+        raise ImageMessageError(f"{name}: floating-point pixels have no agreed range; publish rgb8 or bgr8")
     convert = (
         _convert_with_rosbags if importlib.util.find_spec("cv_bridge") is None else _convert_with_cv_bridge
     )

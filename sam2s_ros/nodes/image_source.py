@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,9 +89,9 @@ class ImageSource:
         self._counter.set_lost_in_transport(0)
         return subscription
 
-    def _on_image(self, message: Image | CompressedImage) -> None:
+    def _on_image(self, message: Image | CompressedImage, info: Any) -> None:
         received = ReceivedImage(message, self._node.get_clock().now().to_msg(), time.monotonic())
-        self._counter.add_received(stamp_to_ns(message.header.stamp))
+        self._counter.add_received(stamp_to_ns(message.header.stamp), *_origin(info))
         self._deliver(received)
         self._warn_if_lost()
 
@@ -108,3 +108,12 @@ class ImageSource:
                 f"they reached this node: {PROFILE_HINT}",
                 throttle_duration_sec=WARNING_PERIOD_S,
             )
+
+
+def _origin(info: Any) -> tuple[Hashable, int]:
+    """Publisher and sequence number of a sample, as far as this rclpy and its middleware tell them."""
+    facts = info if isinstance(info, dict) else {}
+    publisher = facts.get("publisher_gid")
+    key = str(publisher) if isinstance(publisher, (list, dict)) else publisher
+    number = facts.get("publication_sequence_number") or 0
+    return key, int(number)

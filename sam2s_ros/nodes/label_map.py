@@ -61,10 +61,13 @@ def paint_labels(
 ) -> None:
     """Write the label image into `out` uint8 [H, W].
 
-    masks bool [N, H, W]; logits float32 [N, h, w] at the network's resolution; labels uint8 [N]. Where masks
-    overlap, the object with the higher logit wins.
+    masks bool [N, H, W]; logits float32 [N, h, w] at the network's resolution; labels uint8 [N], 0 for an object
+    that has no value and is not painted. Where masks overlap, the object with the higher logit wins.
     """
     out[:] = BACKGROUND
+    if not labels.all():
+        painted = labels != BACKGROUND
+        masks, logits, labels = masks[painted], logits[painted], labels[painted]
     for mask, label in zip(masks, labels, strict=True):
         np.copyto(out, label, where=mask)
     if _overlap(masks):

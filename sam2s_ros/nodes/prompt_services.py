@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
 from std_srvs.srv import Trigger
 
@@ -64,11 +64,14 @@ class PromptHost(Protocol):
 
 
 class PromptServices:
-    """Creates the services on the node; `destroy` removes them. One call is served at a time."""
+    """Creates the services on the node; `destroy` removes them.
+
+    Calls may wait at the same time, each on a thread of the executor; what they do runs in turn on the worker.
+    """
 
     def __init__(self, node: Node, host: PromptHost, max_objects: int) -> None:
         self._node, self._host, self._max_objects = node, host, max_objects
-        group = MutuallyExclusiveCallbackGroup()
+        group = ReentrantCallbackGroup()
         self._services = [
             node.create_service(AddObject, "~/add_object", self._on_add, callback_group=group),
             node.create_service(RefineObject, "~/refine_object", self._on_refine, callback_group=group),
@@ -93,7 +96,7 @@ class PromptServices:
             response.id = tracker.add_object(None, **prompt.arguments(), name=name, stamp_ns=stamp_ns)
             self._prompts_given[response.id] = 1
             self._host.set_class_name(response.id, request.class_name)
-            _describe_prompted(response, tracker, response.id, stamp_ns)
+            _describe_prompted(response, tracker)
             response.message = f"object {response.id} is tracked"
 
         return self._answer(add, response, f"add_object by '{request.client}'")
@@ -106,7 +109,7 @@ class PromptServices:
             stamp_ns, prompt = self._aim(tracker, request.prompt)
             tracker.refine_object(request.id, None, **prompt.arguments(), stamp_ns=stamp_ns)
             self._prompts_given[request.id] = self._prompts_given.get(request.id, 0) + 1
-            _describe_prompted(response, tracker, request.id, stamp_ns)
+            _describe_prompted(response, tracker)
             response.message = f"object {request.id} is refined"
 
         response.id = request.id
@@ -199,10 +202,11 @@ def _check_length(field: str, text: str) -> None:
         raise PromptInputError(f"{field} has {len(text)} characters: at most {MAX_NAME_LENGTH} are taken")
 
 
-def _describe_prompted(response: Any, tracker: StreamingTracker, object_id: int, stamp_ns: int) -> None:
-    response.stamp = ns_to_stamp(stamp_ns)
-    if tracker.last_result is not None:
-        response.mask = mask_summary(tracker.last_result, object_id)
+def _describe_prompted(response: Any, tracker: StreamingTracker) -> None:
+    """The object as the prompted image showed it, which may be older than the newest."""
+    if (result := tracker.last_prompted) is not None:
+        response.stamp = ns_to_stamp(result.stamp_ns)
+        response.mask = mask_summary(result, int(result.ids[0]))
 
 
 def _set_kept_range(response: Any, tracker: StreamingTracker) -> None:

@@ -185,3 +185,16 @@ class ResultPublisher:
 def _caption(item: TrackedObject) -> str:
     state = "" if item.state == TrackState.TRACKING else f" {TrackState(item.state).name.lower()}"
     return f"{item.id} {item.name}{state}"
+
+
+def stream_trouble(result: FrameResult, previous: FrameResult | None) -> str:
+    """Why nobody should act on this result; empty if the stream is in order."""
+    if result.needs_reset:
+        return f"{result.needs_reset} (~/reset)"
+    if previous is not None and result.stamp_ns < previous.stamp_ns:
+        back_s = (previous.stamp_ns - result.stamp_ns) * 1e-9
+        return (
+            f"the image is {back_s:.3f} s older than the one before: two publishers on one topic, or a "
+            "recording that began anew; ~/reset if it is another scene"
+        )
+    return ""

@@ -10,6 +10,7 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+from sam2s_ros.engines import PRECISIONS
 from sam2s_ros.tracking.config import PREVIOUS_MASK_PROMPTS, TrackerConfig
 
 _TRACKER = TrackerConfig()
@@ -48,15 +49,22 @@ class NodeSettings:
     checkpoint: str = _parameter(
         "", "Weights for the preset 'model' instead of the bundled ones; empty: the bundled ones."
     )
-    threads: int = _parameter(0, "CPU threads of the engine; 0: all.", 0, 256)
+    threads: int = _parameter(
+        0, "CPU threads of each of the two stages, encoding and tracking; 0: half of the CPUs.", 0, 256
+    )
     engine: str = _parameter("auto", "Engine that runs the model; auto takes the best one that works here.")
+    precision: str = _parameter(
+        "auto",
+        "Arithmetic of the engine; auto: bf16 if the engine is auto and the CPU has it, else fp32.",
+        choices=PRECISIONS,
+    )
     max_objects: int = _parameter(
         _TRACKER.max_objects, "Most objects tracked at once; more are refused.", 1, 254
     )
     max_conditioning: int = _parameter(
         _TRACKER.max_conditioning,
         "Prompted frames kept in an object's memory; the first stays for ever.",
-        1,
+        2,
         16,
     )
     kept_frames: int = _parameter(
@@ -70,6 +78,10 @@ class NodeSettings:
     drop_stray_components: bool = _parameter(
         _TRACKER.drop_stray_components,
         "Drop parts of a mask far from the previous mask (without one near: all but the largest).",
+    )
+    exclusive_masks: bool = _parameter(
+        _TRACKER.exclusive_masks,
+        "Give a pixel that several objects claim to the most certain one; false: masks may overlap.",
     )
     uncertain_iou: float = _parameter(
         _TRACKER.uncertain_iou, "Predicted IoU below which a visible object is UNCERTAIN, 0 .. 1.", 0.0, 1.0

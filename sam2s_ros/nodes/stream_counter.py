@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,23 +59,47 @@ class StampGapCounter:
         return period if regular.mean() >= _REGULAR_SHARE else 0.0
 
 
+class SequenceGapCounter:
+    """Counts the numbers missing between the samples of each publisher."""
+
+    def __init__(self, publishers: int = 16) -> None:
+        self._publishers = publishers
+        self._last: dict[Hashable, int] = {}
+        self.missing = 0
+
+    def add(self, publisher: Hashable, number: int) -> None:
+        """Take the number of one sample; a publisher's numbers rise by 1, and what is not above the last is ignored."""
+        last = self._last.pop(publisher, None)
+        if last is not None and number > last:
+            self.missing += number - last - 1
+        self._last[publisher] = number
+        while len(self._last) > self._publishers:
+            del self._last[next(iter(self._last))]
+
+
 class StreamCounter:
     """Thread-safe counts of a stream.
 
     `lost` is what the middleware reports (samples that never arrived, exact), or, with one that reports nothing, an
-    estimate from the gaps between stamps, which cannot tell a loss from a camera that stuttered.
+    estimate from the gaps between stamps, which cannot tell a loss from a camera that stuttered. A sample missing in
+    the publisher's numbers that the middleware does not report as lost has arrived and was replaced in the reader's
+    queue of one before the node could take it: it counts as received and skipped.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._gaps = StampGapCounter()
+        self._numbers = SequenceGapCounter()
         self._counts = {"received": 0, "tracked": 0, "skipped": 0, "unreadable": 0, "failed": 0}
         self._lost_in_transport: int | None = None
 
-    def add_received(self, stamp_ns: int) -> None:
+    def add_received(self, stamp_ns: int, publisher: Hashable = None, number: int = 0) -> None:
+        """Count one image; `number` is its publisher's sequence number, 0 where the middleware gives none."""
         with self._lock:
             self._counts["received"] += 1
             self._gaps.add(stamp_ns)
+            if number > 0:
+                self._numbers.add(publisher, number)
 
     def add(self, kind: str) -> None:
         """Count one image as "tracked", "skipped", "unreadable" or "failed"."""
@@ -89,4 +114,11 @@ class StreamCounter:
     def counts(self) -> StreamCounts:
         with self._lock:
             reported = self._lost_in_transport
-            return StreamCounts(**self._counts, lost=self._gaps.missing if reported is None else reported)
+            if reported is None:
+                return StreamCounts(**self._counts, lost=self._gaps.missing)
+            replaced = max(0, self._numbers.missing - reported)
+            counts = {
+                kind: count + (replaced if kind in ("received", "skipped") else 0)
+                for kind, count in self._counts.items()
+            }
+            return StreamCounts(**counts, lost=reported)

@@ -1,15 +1,17 @@
 """The tracker node: images in, objects out. `ros2 run sam2s_ros tracker`.
 
-The walk of a frame: `image_source` receives the message and offers it to the worker's mailbox of one; the
-worker thread takes the newest and calls `TrackerNode._track`, which turns it into an array
-(`image_messages`), steps the tracker (`sam2s_ros.tracking`) and publishes what it found (`result_publisher`,
-`messages`). Service calls (`prompt_services`) run on the worker's thread too, between two frames.
+The walk of a frame: `image_source` receives the message and offers it to the worker's mailbox of one. The worker
+takes the newest; on its first thread `TrackerNode._prepare` turns it into an array (`image_messages`) and encodes it,
+on its second `_track` steps the tracker (`sam2s_ros.tracking`) and publishes what it found (`result_publisher`,
+`messages`), while the next image is prepared. Service calls (`prompt_services`) run on the second thread too, between
+two frames.
 """
 
 from __future__ import annotations
 
 import contextlib
 import gc
+import os
 import signal
 import sys
 import threading
@@ -35,13 +37,13 @@ from rclpy.timer import Timer
 from sensor_msgs.msg import Image
 
 from sam2s_msgs.msg import TrackedObjectArray
-from sam2s_ros.nodes.frame_worker import FrameWorker, WorkerStoppedError
+from sam2s_ros.nodes.frame_worker import FrameWorker, WorkerStoppedError, WorkerTimeoutError
 from sam2s_ros.nodes.image_messages import ImageMessageError, compressed_to_rgb, image_to_rgb
 from sam2s_ros.nodes.image_source import WARNING_PERIOD_S, ImageSource, ReceivedImage
 from sam2s_ros.nodes.messages import latency_s, stamp_to_ns
 from sam2s_ros.nodes.prompt_services import PromptServices
 from sam2s_ros.nodes.prompts import StartPrompt, load_prompts_file
-from sam2s_ros.nodes.result_publisher import ResultPublisher, TrackedFrame
+from sam2s_ros.nodes.result_publisher import ResultPublisher, TrackedFrame, stream_trouble
 from sam2s_ros.nodes.settings import (
     NodeSettings,
     SettingsError,
@@ -54,8 +56,19 @@ from sam2s_ros.nodes.stream_counter import StreamCounter
 from sam2s_ros.tracking import FrameResult, StreamingTracker, load_tracker
 
 Answer = TypeVar("Answer")
-EXECUTOR_THREADS = 4  # images, service calls, heartbeat, lifecycle and parameters
+EXECUTOR_THREADS = 12  # up to 8 waiting service calls beside images, heartbeat, lifecycle and parameters
 STOP_TIMEOUT_S = 30.0
+WORKER_THREADS = 2  # one encodes, one tracks
+
+
+@dataclass(frozen=True)
+class PreparedImage:
+    """A received image as an array that the tracker has encoded ahead, and how long each part of that took."""
+
+    received: ReceivedImage
+    image: npt.NDArray[np.uint8]
+    stages_s: dict[str, float]
+    ready_s: float
 
 
 @dataclass
@@ -63,6 +76,7 @@ class Configured:
     """What exists from configure to cleanup."""
 
     settings: NodeSettings
+    worker: FrameWorker[ReceivedImage, PreparedImage]
     tracker: StreamingTracker
     results: ResultPublisher
     services: PromptServices
@@ -73,7 +87,6 @@ class Configured:
 class Active:
     """What exists from activate to deactivate."""
 
-    worker: FrameWorker[ReceivedImage]
     source: ImageSource
     heartbeat: Timer
     start_prompts: list[StartPrompt]
@@ -166,7 +179,7 @@ class TrackerNode(LifecycleNode):
                 configured.results.refresh(after)
             return answer
 
-        return active.worker.call(run, configured.settings.service_timeout_s)
+        return configured.worker.call(run, configured.settings.service_timeout_s)
 
     def label(self, object_id: int) -> int:
         """The object's value in the label image; 0 if it has none."""
@@ -186,31 +199,45 @@ class TrackerNode(LifecycleNode):
         return self._configured.results.class_name(object_id) if self._configured else ""
 
     def _on_image(self, image: ReceivedImage) -> None:
-        active = self._active
-        if active is not None and active.worker.offer(image):
+        configured = self._configured
+        if configured is None or self._active is None or configured.worker.offer(image):
             self.counter.add("skipped")
 
-    def _track(self, received: ReceivedImage) -> None:
-        """Take one image from message to published objects. On the worker's thread."""
+    def _prepare(self, received: ReceivedImage) -> PreparedImage | None:
+        """From message to encoded image, while the image before it is tracked; None if nobody can read it."""
         configured, active = self._configured, self._active
         if configured is None or active is None:
-            return
+            return None
         begun = time.monotonic()
         image = self._read(received, active)
         if image is None:
-            return
+            return None
         converted = time.monotonic()
-        header = received.message.header
-        previous = configured.tracker.last_result
-        result = configured.tracker.step(image, stamp_to_ns(header.stamp))
-        trouble = _stream_trouble(result, previous)
-        result = self._add_start_prompts(configured.tracker, active, result)
+        configured.tracker.encode_ahead(image)
         stages_s = {
-            "transport": latency_s(header.stamp, received.received),
+            "transport": latency_s(received.message.header.stamp, received.received),
             "queue": begun - received.received_s,
             "convert": converted - begun,
-            **{stage: ms * 1e-3 for stage, ms in result.timings_ms.items() if stage != "total"},
         }
+        return PreparedImage(received, image, stages_s, time.monotonic())
+
+    def _track(self, prepared: PreparedImage) -> None:
+        """Take one encoded image to published objects, between service calls."""
+        configured, active = self._configured, self._active
+        if configured is None or active is None:
+            return
+        waited_s = time.monotonic() - prepared.ready_s
+        image, header = prepared.image, prepared.received.message.header
+        previous = configured.tracker.last_result
+        result = configured.tracker.step(image, stamp_to_ns(header.stamp))
+        trouble = stream_trouble(result, previous)
+        result = self._add_start_prompts(configured.tracker, active, result)
+        stages_s = dict(prepared.stages_s)
+        for stage, duration_ms in result.timings_ms.items():
+            if stage != "total":
+                stages_s[stage] = duration_ms * 1e-3
+            if stage == "encode":
+                stages_s["wait"] = waited_s
         self.counter.add("failed" if result.needs_reset else "tracked")
         configured.results.publish(TrackedFrame(header, image, result, stages_s, trouble))
         active.last_tracked_s, active.failure, active.unreadable = time.monotonic(), "", ""
@@ -264,6 +291,8 @@ class TrackerNode(LifecycleNode):
             return
         active.source.warn_if_silent()
         hint = f"; last image left out: {active.unreadable}" if active.unreadable else ""
+        if (newest := configured.tracker.last_result) is not None and newest.needs_reset:
+            hint += f"; {newest.needs_reset} (~/reset)"
         if active.failure:
             configured.results.repeat(TrackedObjectArray.ENGINE_FAILED, active.failure)
         elif active.last_tracked_s is None:
@@ -275,22 +304,38 @@ class TrackerNode(LifecycleNode):
     def _configure(self) -> Configured:
         settings = read_settings(self)
         start_prompts = load_prompts_file(settings.prompts_file) if settings.prompts_file else []
-        config = replace(settings.tracker_config(), first_id=self._first_id)
-        checkpoint = settings.checkpoint or None
-        tracker = load_tracker(settings.model, settings.engine, config, checkpoint, settings.threads)
+        worker = FrameWorker(self._prepare, self._track, self._on_frame_failed, "tracker")
+        worker.start()
+        try:
+            tracker = worker.call(lambda: self._load_tracker(settings), timeout_s=None)
+        except BaseException:
+            worker.stop(STOP_TIMEOUT_S)
+            raise
         engine = tracker.engine.describe()
         results = ResultPublisher(self, settings, engine, session=uuid.uuid4().hex)
         services = PromptServices(self, self, settings.max_objects)
-        self.get_logger().info(f"configured: model {engine.model}, engine {engine.name} ({engine.reason})")
-        return Configured(settings, tracker, results, services, start_prompts)
+        self.get_logger().info(
+            f"configured: model {engine.model}, engine {engine.name} {engine.precision} ({engine.reason})"
+        )
+        gc.collect()
+        gc.freeze()  # or a collection walks through all of torch and the stream pauses for 0.1 s
+        return Configured(settings, worker, tracker, results, services, start_prompts)
+
+    def _load_tracker(self, settings: NodeSettings) -> StreamingTracker:
+        return load_tracker(
+            settings.model,
+            settings.engine,
+            replace(settings.tracker_config(), first_id=self._first_id),
+            settings.checkpoint or None,
+            settings.threads or max(1, len(os.sched_getaffinity(0)) // WORKER_THREADS),
+            settings.precision,
+        )
 
     def _start_stream(self) -> Active:
         configured = self._configured
         assert configured is not None  # the state machine sees to it
         self.counter = StreamCounter()
         configured.results.start(self.counter)
-        worker: FrameWorker[ReceivedImage] = FrameWorker(self._track, self._on_frame_failed, "tracker")
-        worker.start()
         source = ImageSource(self, configured.settings.image_transport, self.counter, self._on_image)
         heartbeat = self.create_timer(
             configured.settings.heartbeat_period_s,
@@ -298,7 +343,7 @@ class TrackerNode(LifecycleNode):
             callback_group=MutuallyExclusiveCallbackGroup(),
             clock=Clock(clock_type=ClockType.STEADY_TIME),
         )
-        return Active(worker, source, heartbeat, list(configured.start_prompts))
+        return Active(source, heartbeat, list(configured.start_prompts))
 
     def _stop_stream(self) -> bool:
         configured, active, self._active = self._configured, self._active, None
@@ -306,21 +351,24 @@ class TrackerNode(LifecycleNode):
             return True
         active.source.destroy()
         self.destroy_timer(active.heartbeat)
-        stopped = active.worker.stop(STOP_TIMEOUT_S)
-        if stopped:
-            configured.tracker.reset()
-            configured.results.forget()
-        else:
+        configured.worker.flush()
+        try:
+            configured.worker.call(configured.tracker.reset, STOP_TIMEOUT_S)
+        except WorkerTimeoutError:
             self.get_logger().error(f"the engine did not finish its frame within {STOP_TIMEOUT_S:g} s")
-        return stopped
+            return False
+        configured.results.forget()
+        return True
 
     def _clean_up(self) -> None:
         configured, self._configured = self._configured, None
         if configured is not None:
             configured.services.destroy()
+            configured.worker.stop(STOP_TIMEOUT_S)
             configured.results.destroy()
             self._first_id = configured.tracker.next_id
             configured.tracker.engine.free()
+            gc.unfreeze()
 
     def _on_set_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
         settings = settings_in(parameters)
@@ -342,19 +390,6 @@ class TrackerNode(LifecycleNode):
             self.get_logger().error(f"{what}: {error}")
         else:
             self.get_logger().error(f"{what}: {traceback.format_exc()}")
-
-
-def _stream_trouble(result: FrameResult, previous: FrameResult | None) -> str:
-    """Why nobody should act on this result; empty if the stream is in order."""
-    if result.needs_reset:
-        return f"{result.needs_reset} (~/reset)"
-    if previous is not None and result.stamp_ns < previous.stamp_ns:
-        back_s = (previous.stamp_ns - result.stamp_ns) * 1e-9
-        return (
-            f"the image is {back_s:.3f} s older than the one before: two publishers on one topic, or a "
-            "recording that began anew; ~/reset if it is another scene"
-        )
-    return ""
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""The node in this process, with an engine that fails or hangs on demand."""
+"""The node in this process, so that its engine can fail or hang on demand and its drawing be watched."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from node_harness import Client, block_mask, isolated_ros, mask, random_weights
+from node_harness import SIZE, Client, block_mask, isolated_ros, mask, random_weights
 from rclpy.executors import MultiThreadedExecutor
 from rclpy.parameter import Parameter
 
 from sam2s_msgs.msg import ErrorCode, Prompt, TrackedObjectArray
-from sam2s_ros.nodes import tracker_node
+from sam2s_ros.nodes import result_publisher, tracker_node
 from sam2s_ros.nodes.tracker_node import TrackerNode
-from sam2s_ros.tracking import StreamingTracker
+from sam2s_ros.tracking import FrameResult, StreamingTracker
 
 SETTINGS = {"service_timeout_s": 0.5, "stale_after_s": 0.3, "threads": 1}
 
@@ -27,17 +27,23 @@ class Trouble:
         self.error: Exception | None = None
         self.may_go_on = threading.Event()
         self.may_go_on.set()
+        self.encoded = 0
 
     def watch(self, tracker: StreamingTracker) -> None:
-        encode = tracker.engine.encode
+        encode, step = tracker.engine.encode, tracker.step
 
-        def troubled(frame_rgb: np.ndarray, frame_slot: int) -> None:
-            self.may_go_on.wait(30)
+        def troubled_encode(frame_rgb: np.ndarray, frame_slot: int) -> None:
             if self.error is not None:
                 raise self.error
             encode(frame_rgb, frame_slot)
+            self.encoded += 1
 
-        tracker.engine.encode = troubled  # type: ignore[method-assign]
+        def troubled_step(frame_rgb: np.ndarray, stamp_ns: int | None = None) -> FrameResult:
+            self.may_go_on.wait(30)
+            return step(frame_rgb, stamp_ns)
+
+        tracker.engine.encode = troubled_encode  # type: ignore[method-assign]
+        tracker.step = troubled_step  # type: ignore[method-assign]
 
 
 @pytest.fixture(scope="module")
@@ -108,16 +114,39 @@ def test_an_engine_that_hangs_makes_the_status_stale_and_calls_time_out(
 
 
 def test_only_the_newest_of_waiting_images_is_tracked(client: Client, trouble: Trouble) -> None:
-    """Images that come while the engine is busy are skipped and counted, never queued."""
+    """While the engine is busy one image is encoded ahead; of those that come then only the newest is tracked."""
     before = client.track()
+    encoded = trouble.encoded
     trouble.may_go_on.clear()
     stamps = []
-    for number in range(4):
+    for number in range(5):
         stamps.append(client.send())
         received = before.frames_received + number + 1
         client.newest_array(lambda one, received=received: one.frames_received == received, "the image")
+        client.wait(lambda number=number: trouble.encoded == encoded + min(number + 1, 2), "the encoding")
     trouble.may_go_on.set()
     newest = client.array_of(stamps[-1])
     assert newest.frames_skipped - before.frames_skipped == 2
-    assert newest.frames_tracked - before.frames_tracked == 2
-    assert not any(one.header.stamp in stamps[1:-1] for one in client.arrays)
+    assert newest.frames_tracked - before.frames_tracked == 3
+    assert not any(one.header.stamp in stamps[2:-1] for one in client.arrays)
+
+
+def test_the_overlay_is_drawn_only_for_a_subscriber(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody pays for a picture that nobody looks at."""
+    drawn: list[int] = []
+    draw = result_publisher.draw_overlay
+
+    def watched(*arguments: Any) -> None:
+        drawn.append(1)
+        draw(*arguments)
+
+    monkeypatch.setattr(result_publisher, "draw_overlay", watched)
+    for _ in range(3):
+        client.track()
+    assert not drawn
+    subscription = client.watch_overlay()
+    client.wait(lambda: client.track() and client.overlays, "an overlay")
+    assert drawn
+    picture = client.overlays[-1]
+    assert (picture.height, picture.width, picture.encoding) == (*SIZE, "rgb8")
+    client.node.destroy_subscription(subscription)
