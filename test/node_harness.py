@@ -37,6 +37,7 @@ from sam2s_msgs.srv import AddObject, ListObjects, RefineObject, RemoveObject  #
 from sam2s_ros.nodes.ros_domain import own_domain  # noqa: E402
 
 TIMEOUT_S = 120.0  # generous: a busy machine can take most of a minute to import torch
+ASK_AGAIN_S = 5.0  # a node drops its answer to a client that it has not discovered yet
 SIZE = (96, 128)  # height, width of the small test images
 SERVICES = {
     "add_object": AddObject,
@@ -45,8 +46,8 @@ SERVICES = {
     "list_objects": ListObjects,
     "reset": Trigger,
     "change_state": ChangeState,
-    "get_state": GetState,
     "set_parameters": SetParameters,
+    "get_state": GetState,
 }
 
 
@@ -154,6 +155,7 @@ class Client:
         self.node.create_subscription(TrackedObjectArray, "/tracker/objects", self.arrays.append, 50)
         self.node.create_subscription(Image, "/tracker/labels", self.labels.append, 50)
         self.node.create_subscription(LabelTable, "/tracker/label_table", self.tables.append, latched)
+        # get_state is the last of them: a node that answers it has discovered the others too (`meet`).
         self._services = {
             name: self.node.create_client(kind, f"/tracker/{name}") for name, kind in SERVICES.items()
         }
@@ -186,6 +188,7 @@ class Client:
 
     def connect(self) -> None:
         """Wait until the node is there, configured and subscribed."""
+        self.meet()
         self.wait(
             lambda: self.images.get_subscription_count() + self.compressed.get_subscription_count(),
             "the node",
@@ -221,6 +224,21 @@ class Client:
         """The newest array, as soon as it fulfils the condition."""
         self.wait(lambda: self.arrays and condition(self.arrays[-1]), what)
         return self.arrays[-1]
+
+    def meet(self) -> None:
+        """Ask for the node's state, which changes nothing, until it answers: from then on no answer is dropped."""
+        client = self._services["get_state"]
+        self.wait(client.service_is_ready, "service get_state")
+        deadline = time.monotonic() + TIMEOUT_S
+        future = client.call_async(GetState.Request())
+        asked = time.monotonic()
+        while not future.done():
+            assert time.monotonic() < deadline, f"waited {TIMEOUT_S:g} s for any answer of get_state"
+            if time.monotonic() > asked + ASK_AGAIN_S:
+                client.remove_pending_request(future)
+                future = client.call_async(GetState.Request())
+                asked = time.monotonic()
+            time.sleep(0.005)
 
     def call(self, service: str, **fields: Any) -> Any:
         """Call a service of the node and return its response."""

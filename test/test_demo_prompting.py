@@ -11,7 +11,13 @@ pytest.importorskip("rclpy", reason="rclpy is not installed: make setup")
 pytest.importorskip("sam2s_msgs.msg", reason="the messages are not built: make setup")
 
 from sam2s_msgs.msg import ErrorCode  # noqa: E402
-from sam2s_ros.nodes.demo_prompting import FirstAppearance, PromptRefused, prompt_waiting  # noqa: E402
+from sam2s_ros.nodes import demo_prompting  # noqa: E402
+from sam2s_ros.nodes.demo_prompting import (  # noqa: E402
+    FirstAppearance,
+    PromptRefused,
+    TrackerClient,
+    prompt_waiting,
+)
 
 
 def block(area: int) -> np.ndarray:
@@ -136,3 +142,38 @@ def test_a_node_that_does_not_answer_ends_the_demo():
 
     with pytest.raises(PromptRefused, match="no answer to adding 'tool' within 0.01 s"):
         prompt_waiting(SilentNode(), two_tracked_images(), {1: "tool"}, timeout_s=0.01)
+
+
+class _DroppingService:
+    """A service whose node drops its first answers, as it does for a client that it has not discovered yet."""
+
+    def __init__(self, dropped: int) -> None:
+        self.srv_name = "get_state"
+        self.calls, self._dropped = 0, dropped
+
+    def wait_for_service(self, timeout_sec: float) -> bool:
+        return True
+
+    def call_async(self, request: object) -> Future[str]:
+        self.calls += 1
+        future: Future[str] = Future()
+        if self.calls > self._dropped:
+            future.set_result("unconfigured")
+        return future
+
+
+class _NodeOfOneService:
+    def __init__(self, service: _DroppingService) -> None:
+        self._service = service
+
+    def create_client(self, kind: object, name: str) -> _DroppingService:
+        return self._service
+
+
+def test_a_dropped_first_answer_is_asked_for_again(monkeypatch):
+    monkeypatch.setattr(demo_prompting, "ASK_AGAIN_S", 0.01)
+    service = _DroppingService(dropped=2)
+    TrackerClient(_NodeOfOneService(service)).wait_until_up(5.0, lambda: None)
+    assert service.calls == 3
+    with pytest.raises(PromptRefused, match="did not come up within 0.1 s"):
+        TrackerClient(_NodeOfOneService(_DroppingService(dropped=10**9))).wait_until_up(0.1, lambda: None)

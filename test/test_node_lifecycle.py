@@ -33,6 +33,7 @@ def node() -> Iterator[NodeProcess]:
 @pytest.fixture(scope="module")
 def connection(node: NodeProcess) -> Iterator[Client]:
     client = Client()
+    client.meet()
     yield client
     client.close()
 

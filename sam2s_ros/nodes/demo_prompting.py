@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from lifecycle_msgs.msg import Transition
-from lifecycle_msgs.srv import ChangeState
+from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.client import Client
 from rclpy.node import Node
 
@@ -24,6 +24,7 @@ from sam2s_ros.nodes.messages import ns_to_stamp, rle_message, stamp_to_ns
 BoolArray = npt.NDArray[np.bool_]
 REMEMBERED_FRAMES = 64
 TRY_AGAIN = (ErrorCode.UNKNOWN_STAMP, ErrorCode.NO_IMAGE)
+ASK_AGAIN_S = 2.0
 
 
 class PromptRefused(RuntimeError):
@@ -149,18 +150,29 @@ class TrackerClient:
         self._tracker = tracker
         self._change_state: Client = node.create_client(ChangeState, f"{tracker}/change_state")
         self._add_object: Client = node.create_client(AddObject, f"{tracker}/add_object")
+        self._get_state: Client = node.create_client(GetState, f"{tracker}/get_state")
 
     def wait_until_up(self, timeout_s: float, check: Any) -> None:
-        """Block until the node offers its lifecycle services; `check()` is called all the time and may raise.
+        """Block until the node answers; `check()` is called all the time and may raise.
+
+        A service is seen before the node has seen its client: on a busy machine the answer to a first call is then
+        dropped. So the node is asked for its state, which changes nothing, until an answer comes.
 
         Raises:
-            PromptRefused: it does not within `timeout_s`.
+            PromptRefused: none comes within `timeout_s`.
         """
         deadline = time.monotonic() + timeout_s
-        while not self._change_state.wait_for_service(timeout_sec=0.2):
+        while not (self._get_state.wait_for_service(timeout_sec=0.2) and self._answers()):
             check()
             if time.monotonic() > deadline:
                 raise PromptRefused(f"the node {self._tracker} did not come up within {timeout_s:g} s")
+
+    def _answers(self) -> bool:
+        try:
+            _answer(self._get_state, GetState.Request(), ASK_AGAIN_S)
+        except PromptRefused:
+            return False
+        return True
 
     def configure_and_activate(self, timeout_s: float) -> None:
         """Bring the node to active, `timeout_s` for each step; PromptRefused if it does not get there."""
