@@ -71,6 +71,24 @@ def test_frame_times_start_at_zero_and_cover_slow_and_fast_sampling() -> None:
     assert 0.25 < np.mean(np.array(gaps) > 0.4) < 0.45
 
 
+def test_long_term_frames_lie_anywhere_in_the_video_and_the_others_are_consecutive() -> None:
+    before = 0
+    for seed in range(100):
+        times = frame_times(np.random.default_rng(seed), 8, long_term=2)
+        assert len(times) == 8 and times[0] == 0.0 and (times >= 0).all()
+        assert (np.diff(times[3:]) > 0).all() and np.diff(times[3:]).max() < 0.6
+        before += int((times[1:3] < times[3]).sum())
+    assert 60 < before < 140, "as many before the consecutive frames as after them"
+
+
+@needs_data
+@pytest.mark.parametrize("name", sorted(DEFAULT_WEIGHTS))
+def test_every_source_gives_clips_with_long_term_frames(name: str) -> None:
+    source = make_mixture(SHARED, SIZE, {name: 1.0})
+    clip = source.sample(np.random.default_rng(1), 6, 2, SIZE, long_term=2)
+    assert_usable(clip, 6, 2)
+
+
 @needs_data
 @pytest.mark.parametrize("name", sorted(DEFAULT_WEIGHTS))
 def test_every_source_gives_usable_reproducible_clips(name: str) -> None:

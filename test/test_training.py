@@ -20,7 +20,7 @@ from sam2s_ros.training.drift import Drift
 from sam2s_ros.training.initialise import align_memory_attention, align_prompt_attention
 from sam2s_ros.training.loop import Trainer, learning_rate, normalise
 from sam2s_ros.training.losses import balanced_bce, dice_loss, focal_loss, hypotheses_loss
-from sam2s_ros.training.rollout import Rollout, RolloutPlan, moved_mask_logits
+from sam2s_ros.training.rollout import ClipMemory, Rollout, RolloutPlan, moved_mask_logits
 from sam2s_ros.training.train import training_facts
 
 CONFIG = Path(__file__).parent.parent / "config" / "train_nano.yaml"
@@ -35,7 +35,9 @@ class SquareClip:
 class Squares:
     """Bright squares that move over a dark ground; the second object leaves after the first frame."""
 
-    def sample(self, rng: np.random.Generator, length: int, objects: int, size: int) -> SquareClip:
+    def sample(
+        self, rng: np.random.Generator, length: int, objects: int, size: int, long_term: int = 0
+    ) -> SquareClip:
         frames = np.full((length, size, size, 3), 40, np.uint8)
         masks = np.zeros((length, objects, size, size), bool)
         for k in range(objects):
@@ -233,6 +235,64 @@ def test_a_gap_lies_between_the_prompt_and_what_follows(monkeypatch: pytest.Monk
     assert distances[:3] == [[101], [102, 1], [103, 2, 1]] == distances[3:]
     assert torch.equal(logits[0][0], logits[1][0]), "the first frame is remembered as it was prompted"
     assert not torch.equal(logits[0][1], logits[1][1])
+
+
+def test_long_term_frames_are_read_by_all_that_follow_where_the_object_was_seen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two long-term frames with their own temporal row and no pointer; then recent frames as ever."""
+    network = build_network("nano", long_term=True)
+    with torch.no_grad():
+        network.sam_mask_decoder.pred_obj_score_head.layers[-1].bias += 10.0
+    clip = Squares().sample(np.random.default_rng(0), 6, 2, 256)
+    images, masks = normalise(clip.frames[None], network), torch.from_numpy(clip.masks[None])
+    reads, prompts = [], []
+    attend, decode = network.attend_memory, network.decode
+
+    def watched_attend(*arguments: torch.Tensor) -> torch.Tensor:
+        assert arguments[3] is None, "every object was seen in every long-term frame"
+        reads.append((arguments[2][0].tolist(), arguments[5][0].tolist()))
+        return attend(*arguments)  # type: ignore[arg-type]
+
+    def watched_decode(*arguments: torch.Tensor, **more: bool) -> object:
+        prompts.append(arguments[5] is not None)
+        return decode(*arguments, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(network, "attend_memory", watched_attend)
+    plan = RolloutPlan("mask", clicks=0, correct_at=-1, previous_mask=True, gap=100, long_term=2)
+    rollout = Rollout(network, images, masks, plan, np.random.default_rng(0))
+    monkeypatch.setattr(network, "decode", watched_decode)
+    passes = rollout.run()
+    prompts.pop(0)  # the pointer of the prompted frame
+    assert [index for index, _ in reads] == [[6], [6, 7], [6, 7, 7], [6, 0, 7, 7], [6, 1, 0, 7, 7]]
+    assert [distances for _, distances in reads] == [[101], [102], [103], [104, 1], [105, 2, 1]]
+    assert prompts == [False, False, False, True, True], (
+        "no previous mask before there are consecutive frames"
+    )
+    passes[-1].decoded.logits.sum().backward()
+    gradient = network.sam2s["long_term_tpos"].grad
+    assert gradient is not None and gradient.abs().max() > 0
+
+
+def test_a_long_term_frame_counts_only_for_objects_seen_in_it() -> None:
+    memory = ClipMemory(network := build_network("nano", long_term=True))
+    area, cm = network.config.feature_size**2, network.config.memory_dim
+    stored = torch.randn(2, area, cm)
+    memory.write(0, True, torch.randn(2, area, cm), torch.randn(2, network.config.hidden_dim))
+    f2 = torch.randn(2, network.config.hidden_dim, network.config.feature_size, network.config.feature_size)
+    with torch.no_grad():
+        without = memory.attend(f2, 1)
+        memory.long_term.append((stored, torch.tensor([True, False])))
+        having = memory.attend(f2, 1)
+    assert not torch.allclose(without[0], having[0], atol=1e-3)
+    assert torch.allclose(without[1], having[1], atol=1e-5)
+
+
+def test_hybrid_sampling_needs_long_clips_and_a_network_with_long_term_memory() -> None:
+    with pytest.raises(ValueError, match="clips of 5 frames, length is 4"):
+        StageConfig(1, 4, 1, hybrid=0.5)
+    with pytest.raises(ValueError, match="long_term: true"):
+        TrainConfig(stages=(StageConfig(1, 6, 1, hybrid=0.5),))
 
 
 def test_weights_say_how_they_and_those_before_them_were_made(tmp_path: Path) -> None:

@@ -31,11 +31,14 @@ class ClipSource(ABC):
     """Something that clips can be drawn from."""
 
     @abstractmethod
-    def sample(self, rng: np.random.Generator, length: int, objects: int, size: int) -> Clip:
+    def sample(
+        self, rng: np.random.Generator, length: int, objects: int, size: int, long_term: int = 0
+    ) -> Clip:
         """Draw a clip of `length` frames of `size` x `size` pixels with `objects` objects.
 
         The clip depends on nothing but the generator's state and the arguments. An object may be listed twice when
-        the scene has fewer than asked for.
+        the scene has fewer than asked for. `long_term` frames after the first lie anywhere in the video; at least two
+        consecutive ones must follow them.
         """
 
 
@@ -58,11 +61,13 @@ class SurgicalSource(ClipSource):
         self._library = library
         self._style = style or SceneStyle()
 
-    def sample(self, rng: np.random.Generator, length: int, objects: int, size: int) -> Clip:
+    def sample(
+        self, rng: np.random.Generator, length: int, objects: int, size: int, long_term: int = 0
+    ) -> Clip:
         while True:
-            times = frame_times(rng, length)
+            times = frame_times(rng, length, long_term=long_term)
             aspect = float(rng.choice([1.0, 1.25, 1.33, 1.5, 1.78], p=[0.15, 0.35, 0.15, 0.1, 0.25]))
-            scene = random_scene(rng, self._library, (size, size), aspect, float(times[-1]), self._style)
+            scene = random_scene(rng, self._library, (size, size), aspect, float(times.max()), self._style)
             first = scene.render(0.0)
             areas = scene.visible_shares(first[1])
             chosen = choose_objects(rng, target_weights(scene, areas, self._style), objects)
@@ -90,9 +95,11 @@ class MixtureSource(ClipSource):
         weights = np.array([weight for _, weight in sources], np.float64)
         self._shares = weights / weights.sum()
 
-    def sample(self, rng: np.random.Generator, length: int, objects: int, size: int) -> Clip:
+    def sample(
+        self, rng: np.random.Generator, length: int, objects: int, size: int, long_term: int = 0
+    ) -> Clip:
         index = int(rng.choice(len(self._sources), p=self._shares))
-        return self._sources[index].sample(rng, length, objects, size)
+        return self._sources[index].sample(rng, length, objects, size, long_term)
 
 
 DEFAULT_WEIGHTS: dict[str, float] = {"surgical": 0.55, "vocalfolds": 0.16, "davis": 0.09, "still_motion": 0.2}

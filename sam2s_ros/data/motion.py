@@ -169,12 +169,22 @@ def apply_homography(matrix: FloatArray, points: FloatArray) -> FloatArray:
 
 
 def frame_times(
-    rng: np.random.Generator, length: int, long_gap_probability: float = 0.35, pause_probability: float = 0.3
+    rng: np.random.Generator,
+    length: int,
+    long_gap_probability: float = 0.35,
+    pause_probability: float = 0.3,
+    long_term: int = 0,
 ) -> FloatArray:
     """Times [length] of a clip's frames: from 25 Hz steps up to jumps of one to two seconds.
 
     With `pause_probability` the frames after the first come up to 12 s later, as a prompt lies long back in a stream.
+    With `long_term`, so many frames after the first lie anywhere in a video of up to a minute, and so do the others,
+    which are consecutive (SAM2S's hybrid temporal sampling).
     """
+    if long_term:
+        video = float(np.exp(rng.uniform(np.log(5.0), np.log(60.0))))
+        consecutive = frame_times(rng, length - 1 - long_term, 0.0, 0.0) + rng.uniform(0.0, video)
+        return np.concatenate([[0.0], rng.uniform(0.0, video, long_term), consecutive]).astype(np.float32)
     if rng.random() < long_gap_probability:
         step = float(np.exp(rng.uniform(np.log(0.4), np.log(2.0))))
     else:

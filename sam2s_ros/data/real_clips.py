@@ -69,22 +69,27 @@ class SequenceSource(ClipSource):
         sizes = np.array([len(s.frames) for s in sequences], np.float64)
         self._shares = np.sqrt(sizes) / np.sqrt(sizes).sum()
 
-    def sample(self, rng: np.random.Generator, length: int, objects: int, size: int) -> Clip:
+    def sample(
+        self, rng: np.random.Generator, length: int, objects: int, size: int, long_term: int = 0
+    ) -> Clip:
         while True:
             sequence = self._sequences[int(rng.choice(len(self._sequences), p=self._shares))]
-            indices = self._indices(rng, len(sequence.frames), length)
-            clip = augmented_clip(rng, sequence, indices, objects, size)
+            count = len(sequence.frames)
+            anywhere = [int(i) for i in rng.integers(count, size=1 + long_term)] if long_term else []
+            indices = anywhere + self._indices(rng, count, length - len(anywhere), pauses=not long_term)
+            times = frame_times(rng, length, 0.6, long_term=long_term)
+            clip = augmented_clip(rng, sequence, indices, times, objects, size)
             if clip is not None:
                 return clip
 
-    def _indices(self, rng: np.random.Generator, count: int, length: int) -> list[int]:
+    def _indices(self, rng: np.random.Generator, count: int, length: int, pauses: bool) -> list[int]:
         """Frame indices [length] of a walk with random steps in one direction, turning at the ends.
 
-        At times the first step is a long one, as a prompt lies long back in a stream.
+        With `pauses`, the first step is at times a long one, as a prompt lies long back in a stream.
         """
         largest = int(rng.integers(1, self._max_step + 1))
         steps = rng.integers(1, largest + 1, max(length - 1, 0))
-        if length > 2 and rng.random() < 0.3:
+        if pauses and length > 2 and rng.random() < 0.3:
             steps[0] += int(rng.integers(1, LONG_STEP + 1))
         offsets = np.concatenate([[0], np.cumsum(steps)])
         direction = 1 if rng.random() < 0.5 else -1
@@ -170,11 +175,15 @@ def random_augmentation(
 
 
 def augmented_clip(
-    rng: np.random.Generator, sequence: CachedSequence, indices: list[int], objects: int, size: int
+    rng: np.random.Generator,
+    sequence: CachedSequence,
+    indices: list[int],
+    times: FloatArray,
+    objects: int,
+    size: int,
 ) -> Clip | None:
-    """Clip of the given frames; None when no object is in view of the first frame."""
-    times = frame_times(rng, len(indices), 0.6)
-    augmentation = random_augmentation(rng, sequence, float(times[-1]), size)
+    """Clip of the given frames, augmented as at `times` (seconds); None: no object is in view of the first frame."""
+    augmentation = random_augmentation(rng, sequence, float(times.max()), size)
     seen = [augmentation.observe(sequence.frames[indices[0]], sequence.labels[indices[0]], 0.0)]
     weights = np.zeros(256, np.float32)
     for value, weight in {**sequence.weights, DRAWN_INSTRUMENT: 1.5}.items():

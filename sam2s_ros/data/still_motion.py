@@ -75,15 +75,16 @@ class StillSource(ClipSource):
         self._labelled = labelled
         self._library = library
 
-    def sample(self, rng: np.random.Generator, length: int, objects: int, size: int) -> Clip:
+    def sample(
+        self, rng: np.random.Generator, length: int, objects: int, size: int, long_term: int = 0
+    ) -> Clip:
         while True:
-            clip = self._attempt(rng, length, objects, size)
+            clip = self._attempt(rng, frame_times(rng, length, long_term=long_term), objects, size)
             if clip is not None:
                 return clip
 
-    def _attempt(self, rng: np.random.Generator, length: int, objects: int, size: int) -> Clip | None:
-        times = frame_times(rng, length)
-        duration = float(times[-1])
+    def _attempt(self, rng: np.random.Generator, times: FloatArray, objects: int, size: int) -> Clip | None:
+        duration = float(times.max())
         picture, regions, names = self._picture(rng)
         aspect = float(rng.uniform(1.0, 1.6))
         plate = random_plate(

@@ -24,13 +24,14 @@ __all__ = [
 ]
 
 
-def build_network(preset: str, checkpoint: str | Path | None = None) -> Sam2Network:
+def build_network(preset: str, checkpoint: str | Path | None = None, long_term: bool = False) -> Sam2Network:
     """Build the network of a preset in evaluation mode, float32, on the CPU.
 
     Args:
         preset: a key of `PRESETS`.
         checkpoint: weights to load strictly (safetensors, or a PyTorch file read with `weights_only=True`); None
             leaves the weights random. The network has long-term memory if they have.
+        long_term: give it long-term memory even if they have none.
 
     Raises:
         ValueError: unknown preset, or a checkpoint that does not fit (the message lists what does not).
@@ -38,9 +39,10 @@ def build_network(preset: str, checkpoint: str | Path | None = None) -> Sam2Netw
     if preset not in PRESETS:
         raise ValueError(f"unknown preset {preset!r}; choose one of {', '.join(sorted(PRESETS))}")
     if checkpoint is None:
-        return Sam2Network(PRESETS[preset]).eval()
+        return Sam2Network(replace(PRESETS[preset], long_term=long_term)).eval()
     from sam2s_ros.network.checkpoint import load_checkpoint, read_shapes
 
-    network = Sam2Network(replace(PRESETS[preset], long_term=LONG_TERM_TPOS in read_shapes(checkpoint)))
+    long_term = long_term or LONG_TERM_TPOS in read_shapes(checkpoint)
+    network = Sam2Network(replace(PRESETS[preset], long_term=long_term))
     load_checkpoint(network, checkpoint)
     return network.eval()

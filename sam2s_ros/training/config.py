@@ -8,6 +8,9 @@ from typing import Any
 
 import yaml
 
+LONG_TERM_FRAMES = 2
+"""Of a clip with hybrid temporal sampling (source: SAM2S, section 4.2)."""
+
 
 @dataclass(frozen=True)
 class StageConfig:
@@ -20,6 +23,15 @@ class StageConfig:
     """Clips per process and step."""
     objects: int = 2
     """Objects per clip."""
+    hybrid: float = 0.0
+    """Share of steps with SAM2S's hybrid temporal sampling: `LONG_TERM_FRAMES` anywhere in the video are remembered in
+    the long-term memory, and the frames after them are consecutive."""
+
+    def __post_init__(self) -> None:
+        if self.hybrid and self.length < LONG_TERM_FRAMES + 3:
+            raise ValueError(
+                f"stages: hybrid sampling needs clips of {LONG_TERM_FRAMES + 3} frames, length is {self.length}"
+            )
 
 
 @dataclass(frozen=True)
@@ -65,6 +77,8 @@ class TrainConfig:
     preset: str = "nano"
     init: str = ""
     """Checkpoint to start from; empty: random weights."""
+    long_term: bool = False
+    """Give the network the long-term memory's own temporal embedding, which begins as the conditioning frames' one."""
     seed: int = 1
     processes: int = 2
     threads: int = 1
@@ -87,6 +101,10 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if not self.stages:
             raise ValueError("stages is empty; give at least one {steps, length, clips}")
+        if any(stage.hybrid for stage in self.stages) and not self.long_term:
+            raise ValueError(
+                "a stage has hybrid sampling, which trains the long-term memory: set long_term: true"
+            )
         if self.loss.mask_loss not in ("balanced", "focal"):
             raise ValueError(f"loss.mask_loss {self.loss.mask_loss!r} is neither 'balanced' nor 'focal'")
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sam2s_ros.network import Sam2Network, build_network
-from sam2s_ros.training.config import StageConfig, TrainConfig
+from sam2s_ros.training.config import LONG_TERM_FRAMES, StageConfig, TrainConfig
 from sam2s_ros.training.initialise import align_memory_attention, align_prompt_attention
 from sam2s_ros.training.losses import hypotheses_loss
 from sam2s_ros.training.rollout import Rollout, RolloutPlan
@@ -38,7 +38,9 @@ class Clip(Protocol):
 class ClipSource(Protocol):
     """Where clips come from; the same generator state gives the same clip."""
 
-    def sample(self, rng: np.random.Generator, length: int, objects: int, size: int) -> Any: ...
+    def sample(
+        self, rng: np.random.Generator, length: int, objects: int, size: int, long_term: int = 0
+    ) -> Any: ...
 
 
 @dataclass
@@ -54,16 +56,17 @@ class Progress:
 
 
 def batch_of(
-    source: ClipSource, stage: StageConfig, size: int, rng: np.random.Generator
+    source: ClipSource, stage: StageConfig, size: int, rng: np.random.Generator, long_term: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
     """Clips of one step -> frames uint8 [B, T, S, S, 3], masks bool [B, T, K, S, S].
 
-    Setting a scene up costs more than another frame of it, so short clips are cut from longer ones.
+    Setting a scene up costs more than another frame of it, so short clips are cut from longer ones. `long_term`
+    frames after the first lie anywhere in the video.
     """
     frames: list[np.ndarray] = []
     masks: list[np.ndarray] = []
     while len(frames) < stage.clips:
-        clip = source.sample(rng, max(RENDERED_FRAMES, stage.length), stage.objects, size)
+        clip = source.sample(rng, max(RENDERED_FRAMES, stage.length), stage.objects, size, long_term)
         for start in range(0, len(clip.frames) - stage.length + 1, stage.length):
             window = slice(start, start + stage.length)
             if clip.masks[start].mean(axis=(1, 2)).min() >= MIN_PROMPTED_AREA:
@@ -80,10 +83,15 @@ def normalise(frames: np.ndarray, network: Sam2Network) -> Tensor:
 
 
 def clip_loss(
-    network: Sam2Network, frames: np.ndarray, masks: np.ndarray, config: TrainConfig, rng: np.random.Generator
+    network: Sam2Network,
+    frames: np.ndarray,
+    masks: np.ndarray,
+    config: TrainConfig,
+    rng: np.random.Generator,
+    long_term: int = 0,
 ) -> tuple[Tensor, dict[str, float]]:
     """Loss and mean log numbers of one batch."""
-    plan = RolloutPlan.draw(config.prompts, frames.shape[1], rng)
+    plan = RolloutPlan.draw(config.prompts, frames.shape[1], rng, long_term)
     rollout = Rollout(
         network, normalise(frames, network), torch.from_numpy(masks), plan, rng, config.bf16_encoder
     )
@@ -118,7 +126,7 @@ class Trainer:
     ) -> None:
         torch.manual_seed(config.seed)
         self.config, self.source, self.out, self.rank, self.ranks = config, source, out, rank, ranks
-        self.network = build_network(config.preset, config.init or None).train()
+        self.network = build_network(config.preset, config.init or None, config.long_term).train()
         if not config.init:
             align_prompt_attention(self.network)
             align_memory_attention(self.network)
@@ -164,8 +172,9 @@ class Trainer:
         config = self.config
         rng = np.random.default_rng([config.seed, self.rank, self.step])
         stage = config.stage_at(self.step)
-        frames, masks = batch_of(self.source, stage, self.network.config.image_size, rng)
-        loss, log = clip_loss(self.network, frames, masks, config, rng)
+        long_term = LONG_TERM_FRAMES if rng.random() < stage.hybrid else 0
+        frames, masks = batch_of(self.source, stage, self.network.config.image_size, rng, long_term)
+        loss, log = clip_loss(self.network, frames, masks, config, rng, long_term)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self._share_gradients()
@@ -206,7 +215,7 @@ class Trainer:
         Returns:
             {"iou": both settings' mean, "iou_memory": previous-mask prompt off, "iou_previous": on}.
         """
-        network = build_network(self.config.preset)
+        network = build_network(self.config.preset, long_term=self.network.config.long_term)
         network.load_state_dict(self.average)
         scores = {}
         for name, previous in (("iou_memory", False), ("iou_previous", True)):

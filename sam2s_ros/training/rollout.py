@@ -32,9 +32,12 @@ class RolloutPlan:
     """Frames that count as lying between the first frame and the second."""
     drift: bool = False
     """Whether memories of recent frames go wrong."""
+    long_term: int = 0
+    """Frames after the first that are remembered in the long-term memory; only the others are recent ones."""
 
     @staticmethod
-    def draw(config: PromptConfig, length: int, rng: np.random.Generator) -> RolloutPlan:
+    def draw(config: PromptConfig, length: int, rng: np.random.Generator, long_term: int = 0) -> RolloutPlan:
+        """Draw a plan for clips of `length` frames, of which `long_term` after the first lie far apart."""
         u = rng.random()
         whole = "mask" if length > 1 else "moved_mask"
         prompt = whole if u < config.mask else "box" if u < config.mask + config.box else "clicks"
@@ -42,10 +45,11 @@ class RolloutPlan:
         return RolloutPlan(
             prompt=prompt,
             clicks=int(rng.integers(1, config.max_clicks + 1)),
-            correct_at=int(rng.integers(1, length)) if correct else -1,
+            correct_at=int(rng.integers(1 + long_term, length)) if correct else -1,
             previous_mask=bool(rng.random() < config.previous_mask),
-            gap=int(LONGEST_GAP ** rng.random()) if rng.random() < config.gap else 0,
+            gap=int(LONGEST_GAP ** rng.random()) if long_term or rng.random() < config.gap else 0,
             drift=bool(length > 2 and rng.random() < config.drift),
+            long_term=long_term,
         )
 
 
@@ -64,6 +68,7 @@ class ClipMemory:
     def __init__(self, network: Sam2Network) -> None:
         self.network = network
         self.entries: list[tuple[int, bool, Tensor, Tensor]] = []  # frame, conditioning, memory, pointer
+        self.long_term: list[tuple[Tensor, Tensor]] = []  # memory, whether it counts [N] bool
 
     def write(self, frame: int, conditioning: bool, memory: Tensor, pointer: Tensor) -> None:
         self.entries = [entry for entry in self.entries if entry[0] != frame]
@@ -75,13 +80,17 @@ class ClipMemory:
         spatial = [e for e in self.entries if e[1] or frame - e[0] <= recent]
         pointed = [e for e in self.entries if e[1] or frame - e[0] < config.max_pointers]
         n = f2.shape[0]
-        index = torch.tensor([recent if e[1] else frame - e[0] - 1 for e in spatial])
+        index = [recent if e[1] else frame - e[0] - 1 for e in spatial]
+        index += [recent + 1] * len(self.long_term)
+        valid = torch.ones(n, len(index), dtype=torch.bool)
+        for position, (_, counts) in enumerate(self.long_term, start=len(spatial)):
+            valid[:, position] = counts
         distance = torch.tensor([float(frame - e[0]) for e in pointed])
         return self.network.attend_memory(
             f2,
-            torch.stack([e[2] for e in spatial], dim=1),
-            index.expand(n, -1),
-            None,
+            torch.stack([e[2] for e in spatial] + [memory for memory, _ in self.long_term], dim=1),
+            torch.tensor(index).expand(n, -1),
+            None if valid.all() else valid,
             torch.stack([e[3] for e in pointed], dim=1),
             distance.expand(n, -1),
             None,
@@ -138,7 +147,8 @@ class Rollout:
         for t in range(1, self.length):
             frame = self._frame(t)
             features = self.memory.attend(frame.f2, self._number(t))
-            prompt = previous_logits if self.plan.previous_mask else None
+            consecutive = t > self.plan.long_term + 1 or not self.plan.long_term
+            prompt = previous_logits if self.plan.previous_mask and consecutive else None
             decoded = self.network.decode(features, frame.f0, frame.f1, None, None, prompt, multimask=True)
             passes.append(Supervised(t, decoded, True))
             corrected = t == self.plan.correct_at
@@ -150,12 +160,15 @@ class Rollout:
                 )
                 passes.append(Supervised(t, decoded, True))
             mask = self._remembered_mask(t, corrected, decoded)
-            if t < self.length - 1:
+            if t <= self.plan.long_term:
+                self._memorise_long_term(frame, decoded)
+            elif t < self.length - 1:
                 self._memorise(t, corrected, frame, decoded, mask)
             previous_logits = self._as_prompt(decoded, mask)
         return passes
 
     def _number(self, t: int) -> int:
+        """The frame's number for its memory: that of the prompted frame is 0, a gap may follow."""
         return t + self.plan.gap if t else 0
 
     def _remembered_mask(self, t: int, conditioning: bool, decoded: Decoded) -> Tensor:
@@ -179,6 +192,11 @@ class Rollout:
     ) -> None:
         memory = self.network.encode_memory(frame.f2, mask, decoded.object_score)
         self.memory.write(self._number(t), conditioning, memory, decoded.pointer)
+
+    def _memorise_long_term(self, frame: ImageFeatures, decoded: Decoded) -> None:
+        """Remember a frame for the rest of the clip; it counts for the objects that are seen in it."""
+        memory = self.network.encode_memory(frame.f2, decoded.high_res, decoded.object_score)
+        self.memory.long_term.append((memory, decoded.object_score.detach()[:, 0] > 0))
 
     def _prompt(self) -> list[Supervised]:
         frame = self._frame(0)
