@@ -165,10 +165,12 @@ def random_instrument(
     diameter: float | None = None,
     pace: float = 1.0,
     leaving: float = 0.2,
+    site: FloatArray | None = None,
 ) -> Instrument:
     """An instrument whose tip is well inside the image at time 0 and then works, rests, leaves or returns.
 
     entry: angle (radians) around the image centre at which the shaft enters. pace: 1 is normal, more is faster.
+    site: world point [2] to which the tip comes back again and again, as two instruments that work together do.
     """
     centre = np.array([aspect / 2, 0.5], np.float32)
     angle = float(rng.uniform(0, 2 * np.pi)) if entry is None else entry
@@ -183,6 +185,8 @@ def random_instrument(
         value = previous.copy()
         step = reach * generator.normal(0.0, 1.0, 2)
         value[:2] = previous[:2] + step
+        if site is not None and generator.random() < 0.6:
+            value[:2] = site + 0.2 * step
         value[TIP_X] = np.clip(value[TIP_X], 0.05 * aspect, 0.95 * aspect)
         value[TIP_Y] = np.clip(value[TIP_Y], 0.05, 0.95)
         if leaves and generator.random() < 0.4:

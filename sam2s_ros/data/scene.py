@@ -188,6 +188,7 @@ class SceneStyle:
     )
     supersampling: float = 1.25
     plain: bool = False  # no props, mild effects: for demonstrations
+    work_site: float = 0.4  # chance that several instruments work at one place, where they touch and cross
     leaving: float = 0.2  # chance that an instrument leaves the image now and then
     da_vinci: float = 0.4  # chance that all instruments are da Vinci ones, which are also thicker
     first_design: int = 0  # a multiple of 3; designs are drawn from `designs` numbers from here on
@@ -240,6 +241,9 @@ def _random_instruments(
     thinnest = 0.085 if da_vinci else 0.04
     base_width = float(np.exp(rng.uniform(np.log(thinnest), np.log(0.14 if style.plain else 0.21))))
     pace = float(np.exp(rng.normal(-0.2, 0.5)))
+    site = None
+    if count > 1 and style.work_site > 0 and rng.random() < style.work_site:
+        site = rng.uniform([0.25 * aspect, 0.25], [0.75 * aspect, 0.75]).astype(np.float32)
     angle = rng.uniform(0, 2 * np.pi)
     result = []
     for index in range(count):
@@ -247,7 +251,9 @@ def _random_instruments(
             design = _design(rng, style, da_vinci)
         entry = float(angle + index * rng.uniform(0.6, 2.6))
         width = base_width * float(np.exp(rng.normal(0, 0.12)))
-        result.append(random_instrument(rng, duration, aspect, design, entry, width, pace, style.leaving))
+        result.append(
+            random_instrument(rng, duration, aspect, design, entry, width, pace, style.leaving, site)
+        )
     return result
 
 

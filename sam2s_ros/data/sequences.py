@@ -21,7 +21,7 @@ def instrument_style(objects: int, plain: bool, supersampling: float, leaving: f
     """Style of scenes with exactly `objects` instruments, of designs that training does not see."""
     count = tuple(float(i + 1 == objects) for i in range(max(objects, 4)))
     return SceneStyle(
-        instruments=count, plain=plain, supersampling=supersampling, leaving=leaving,
+        instruments=count, plain=plain, supersampling=supersampling, leaving=leaving, look_alikes=0.5, work_site=0.0,
         first_design=VALIDATION_DESIGN, designs=400,
     )  # fmt: skip
 
