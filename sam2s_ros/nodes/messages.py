@@ -90,6 +90,7 @@ def _tracked_object(result: FrameResult, row: int) -> TrackedObject:
     message.axis = _vector(geometry.axis[row])
     message.bounding_box = _box(geometry.box[row])
     message.area = _area(result, row)
+    message.long_term_insertions = int(result.long_term_insertions[row])
     message.mask = rle_message(result.masks[row])
     return message
 

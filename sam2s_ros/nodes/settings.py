@@ -11,7 +11,12 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from sam2s_ros.engines import PRECISIONS
-from sam2s_ros.tracking.config import PREVIOUS_MASK_PROMPTS, TrackerConfig
+from sam2s_ros.tracking.config import (
+    MAX_LONG_TERM,
+    MAX_LONG_TERM_INTERVAL_S,
+    PREVIOUS_MASK_PROMPTS,
+    TrackerConfig,
+)
 
 _TRACKER = TrackerConfig()
 
@@ -66,6 +71,30 @@ class NodeSettings:
         "Prompted frames kept in an object's memory; the first stays for ever.",
         2,
         16,
+    )
+    num_long_term: int = _parameter(
+        _TRACKER.num_long_term,
+        "Long-term memory entries per object (DiveMem; the paper has 4); 0: SAM 2's memory.",
+        0,
+        MAX_LONG_TERM,
+    )
+    long_term_interval_s: float = _parameter(
+        _TRACKER.long_term_interval_s,
+        "Time of image stamps between two candidates for the long-term memory, s; 0: every image, as the paper.",
+        0.0,
+        MAX_LONG_TERM_INTERVAL_S,
+    )
+    long_term_candidates: int = _parameter(
+        _TRACKER.long_term_candidates,
+        "Candidates in a row of which the one that looks newest enters the long-term memory.",
+        1,
+        1000,
+    )
+    long_term_min_iou: float = _parameter(
+        _TRACKER.long_term_min_iou,
+        "Predicted IoU above which an image may be a candidate for the long-term memory, 0 .. 1.",
+        0.0,
+        1.0,
     )
     kept_frames: int = _parameter(
         _TRACKER.kept_frames, "Newest images on which a prompt may still be placed.", 1, 256

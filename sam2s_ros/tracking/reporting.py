@@ -21,10 +21,11 @@ def report_frame(
     records: list[ObjectRecord],
     table: ObjectTable,
     upsampler: MaskUpsampler,
+    insertions: NDArray[np.int64],
     config: TrackerConfig,
     watch: Stopwatch,
 ) -> FrameResult:
-    """The objects of these records as the frame showed them."""
+    """The objects of these records as the frame showed them; `insertions` as `LongTermFilter` counts them."""
     seen = table.observation(np.array([record.row for record in records], dtype=np.int64), frame)
     with watch.stage("masks"):
         masks, windows = upsampler(seen.logits)
@@ -33,18 +34,24 @@ def report_frame(
         geometry = measure(masks, windows)
     age_s = ages_s(last_seen_ns(records), frame.stamp_ns)
     states = judge_states(seen.object_score > 0, ~np.isnan(geometry.area), seen.iou, age_s, config)
-    return _result(frame.index, frame.stamp_ns, records, seen, masks, states, geometry, watch)
+    return _result(frame.index, frame.stamp_ns, records, seen, masks, states, geometry, insertions, watch)
 
 
 def report_lost(
-    table: ObjectTable, image_size: tuple[int, int], stamp_ns: int, needs_reset: str, watch: Stopwatch
+    table: ObjectTable,
+    image_size: tuple[int, int],
+    stamp_ns: int,
+    needs_reset: str,
+    insertions: NDArray[np.int64],
+    watch: Stopwatch,
 ) -> FrameResult:
     """No masks, all objects LOST, for an image that cannot be tracked on."""
     count = len(table)
     masks = np.zeros((count, *image_size), dtype=np.bool_)
     states, geometry = (TrackState.LOST,) * count, MaskGeometry.unknown(count)
     seen = table.nothing()
-    return _result(NEVER, stamp_ns, table.records, seen, masks, states, geometry, watch, needs_reset)
+    records = table.records
+    return _result(NEVER, stamp_ns, records, seen, masks, states, geometry, insertions, watch, needs_reset)
 
 
 def _result(
@@ -55,6 +62,7 @@ def _result(
     masks: NDArray[np.bool_],
     states: tuple[TrackState, ...],
     geometry: MaskGeometry,
+    insertions: NDArray[np.int64],
     watch: Stopwatch,
     needs_reset: str = "",
 ) -> FrameResult:
@@ -73,6 +81,7 @@ def _result(
         geometry=geometry,
         last_seen_ns=last_seen,
         age_s=ages_s(last_seen, stamp_ns),
+        long_term_insertions=insertions[[record.row for record in records]],
         timings_ms=watch.timings_ms(),
         needs_reset=needs_reset,
     )

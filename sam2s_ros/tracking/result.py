@@ -44,6 +44,8 @@ class FrameResult:
     """[N] stamp of the last frame that showed the object; -1 when none did."""
     age_s: NDArray[np.float64]
     """[N] seconds since then; NaN when it never was seen."""
+    long_term_insertions: NDArray[np.int64]
+    """[N] frames taken into the object's long-term memory since it was added."""
     timings_ms: Mapping[str, float]
     """Stages of the step: encode, attend, decode, memorise, masks, geometry, total. `total` is the time that the
     step itself took, without an encoding that was done ahead."""
@@ -63,7 +65,16 @@ class FrameResult:
         def names_or_states(values: tuple[Any, ...]) -> tuple[Any, ...]:
             return values[:index] + values[index + 1 :]
 
-        arrays = ("ids", "masks", "logits", "presence", "iou", "last_seen_ns", "age_s")
+        arrays = (
+            "ids",
+            "masks",
+            "logits",
+            "presence",
+            "iou",
+            "last_seen_ns",
+            "age_s",
+            "long_term_insertions",
+        )
         return replace(
             self,
             names=names_or_states(self.names),

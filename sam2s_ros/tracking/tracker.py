@@ -85,7 +85,8 @@ class StreamingTracker:
         stamp_ns = self._last_stamp_ns = self._next_stamp() if stamp_ns is None else int(stamp_ns)
         self._notice_size(size)
         if self._needs_reset:
-            self.last_result = report_lost(self._table, size, stamp_ns, self._needs_reset, watch)
+            insertions = self._long_term.insertions
+            self.last_result = report_lost(self._table, size, stamp_ns, self._needs_reset, insertions, watch)
             return self.last_result
         previous = self._frames.newest
         frame = self._keep(frame_rgb, stamp_ns, watch)
@@ -330,7 +331,8 @@ class StreamingTracker:
         self.last_result = self._report(newest, self._table.records, watch)
 
     def _report(self, frame: KeptFrame, records: list[ObjectRecord], watch: Stopwatch) -> FrameResult:
-        return report_frame(frame, records, self._table, self._upsampler, self.config, watch)
+        insertions = self._long_term.insertions
+        return report_frame(frame, records, self._table, self._upsampler, insertions, self.config, watch)
 
 
 def check_frame(frame_rgb: NDArray[np.uint8]) -> tuple[int, int]:
