@@ -7,6 +7,7 @@ ros2 launch sam2s_ros tracker.launch.py --show-args
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 from launch import LaunchContext, LaunchDescription
@@ -28,6 +29,8 @@ from launch_ros.event_handlers import OnStateTransition
 from launch_ros.events.lifecycle import ChangeState
 from launch_ros.parameter_descriptions import ParameterValue
 from lifecycle_msgs.msg import Transition
+
+from sam2s_ros.nodes.image_transport import MALLOC_ENVIRONMENT, image_transport_environment
 
 CONFIG = Path(__file__).parent.parent / "config"  # in the source tree and in the share directory alike
 
@@ -59,13 +62,6 @@ ARGUMENTS = {
 OVERRIDES = ("image_transport", "model", "engine", "prompts_file")
 """Arguments that, unless empty, take precedence over the parameter of the same name in params_file."""
 
-MALLOC_ENVIRONMENT = {
-    "MALLOC_MMAP_THRESHOLD_": "268435456",
-    "MALLOC_TRIM_THRESHOLD_": "1073741824",
-    "MALLOC_TOP_PAD_": "67108864",
-}
-"""Keep glibc from returning each image's memory to the system, which costs a 1080p stream its latency."""
-
 
 def generate_launch_description() -> LaunchDescription:
     """All arguments with their descriptions, then what is started with them."""
@@ -84,11 +80,13 @@ def start(context: LaunchContext) -> list[Action]:
 
 
 def environment(values: dict[str, str]) -> list[Action]:
-    """Memory and transport settings for large images. Humble's Fast DDS has another name for the profile."""
-    variables = dict(MALLOC_ENVIRONMENT)
+    """Memory and transport settings for large images; the profile is fitted to the shared memory that there is."""
+    variables = MALLOC_ENVIRONMENT
     if values["dds_profile"]:
-        humble = os.environ.get("ROS_DISTRO") == "humble"
-        variables[f"{'FASTRTPS' if humble else 'FASTDDS'}_DEFAULT_PROFILES_FILE"] = values["dds_profile"]
+        if not Path(values["dds_profile"]).is_file():
+            raise FileNotFoundError(f"dds_profile:={values['dds_profile']}: no such file; empty for none")
+        folder = Path(tempfile.gettempdir()) / f"sam2s_ros_{os.getuid()}"
+        variables = image_transport_environment(folder, Path(values["dds_profile"]))
     return [SetEnvironmentVariable(name, value) for name, value in variables.items()]
 
 

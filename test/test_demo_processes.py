@@ -8,12 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sam2s_ros.nodes.demo_processes import (
-    ChildFailed,
-    ChildProcess,
-    fitting_segment,
-    image_transport_environment,
-)
+from sam2s_ros.nodes.demo_processes import ChildFailed, ChildProcess
 
 STUBBORN = """
 import signal, subprocess, sys, time
@@ -84,23 +79,3 @@ def test_a_child_that_takes_too_long_is_reported_and_ended(tmp_path: Path):
 def test_each_child_leads_a_process_group_of_its_own(tmp_path: Path):
     with child(tmp_path, "group", "import time; time.sleep(300)") as process:
         assert os.getpgid(process.pid) == process.pid != os.getpgid(0)
-
-
-def test_the_shipped_profile_is_used_as_it_is_where_there_is_shared_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    usage = type("Usage", (), {"free": 2**30})
-    monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
-    environment = image_transport_environment(tmp_path, shared_memory=tmp_path)
-    profile = Path(environment["FASTDDS_DEFAULT_PROFILES_FILE"])
-    assert profile.is_absolute() and profile.parent.name == "config"
-
-
-def test_segments_shrink_where_shared_memory_is_scarce(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    usage = type("Usage", (), {"free": 64 * 2**20})
-    monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
-    assert fitting_segment(64 * 2**20, tmp_path) == 16 * 2**20
-    environment = image_transport_environment(tmp_path / "logs", shared_memory=tmp_path)
-    profile = Path(environment["FASTDDS_DEFAULT_PROFILES_FILE"])
-    assert profile.parent == tmp_path / "logs"
-    assert f"<segment_size>{16 * 2**20}</segment_size>" in profile.read_text()

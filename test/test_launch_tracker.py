@@ -100,8 +100,11 @@ def test_the_node_is_brought_to_active(launch_file: ModuleType) -> None:
     )
 
 
-def test_large_images_get_their_transport_and_memory_settings(launch_file: ModuleType) -> None:
+def test_large_images_get_their_transport_and_memory_settings(
+    launch_file: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The shipped Fast DDS profile and the allocator's thresholds are set before the node starts."""
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 2**30}))
     actions = started(launch_file)[1]
     variables = environment(actions)
     profile = Path(variables.pop("FASTDDS_DEFAULT_PROFILES_FILE"))
@@ -113,6 +116,22 @@ def test_large_images_get_their_transport_and_memory_settings(launch_file: Modul
     }
     assert [one.kind for one in actions[:4]] == ["SetEnvironmentVariable"] * 4
     assert "FASTDDS_DEFAULT_PROFILES_FILE" not in environment(started(launch_file, dds_profile="")[1])
+
+
+def test_where_shared_memory_is_scarce_the_profile_is_fitted_to_it(
+    launch_file: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A container's 64 MiB do not hold the shipped segments, and images would be lost without a word."""
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 64 * 2**20}))
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    profile = Path(environment(started(launch_file)[1])["FASTDDS_DEFAULT_PROFILES_FILE"])
+    assert tmp_path in profile.parents
+    assert f"<segment_size>{16 * 2**20}</segment_size>" in profile.read_text()
+
+
+def test_a_profile_that_does_not_exist_is_refused_by_name(launch_file: ModuleType) -> None:
+    with pytest.raises(FileNotFoundError, match="dds_profile:=/nowhere.xml: no such file"):
+        started(launch_file, dds_profile="/nowhere.xml")
 
 
 def test_humble_gets_the_profile_under_its_own_name(

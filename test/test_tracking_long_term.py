@@ -236,6 +236,8 @@ def test_a_filled_long_term_memory_is_read() -> None:
     for one in tracker.objects():
         assert len(one.long_term_frames) == 4
         assert one.long_term_insertions > 4
+    counts = tracker.last_result.long_term_insertions.tolist()
+    assert counts == [one.long_term_insertions for one in tracker.objects()]
 
 
 def test_a_late_object_gets_the_long_term_memory_that_it_would_have_had() -> None:

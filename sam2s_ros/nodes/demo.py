@@ -71,10 +71,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     from sam2s_ros.nodes.demo_parts import run_bag_part, run_stream_part
-    from sam2s_ros.nodes.demo_processes import ChildFailed, image_transport_environment
+    from sam2s_ros.nodes.demo_processes import ChildFailed
     from sam2s_ros.nodes.demo_prompting import PromptRefused
     from sam2s_ros.nodes.demo_report import format_table
     from sam2s_ros.nodes.demo_stage import isolated_domain
+    from sam2s_ros.nodes.image_transport import image_transport_environment
     from sam2s_ros.nodes.machine import describe_run
 
     _clear(args.out)

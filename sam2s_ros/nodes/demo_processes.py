@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,45 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from sam2s_ros.nodes.shares import shipped_file
-
-SHARED_MEMORY = Path("/dev/shm")
-PARTICIPANTS = 3  # tracker, publisher and recorder
-SMALLEST_SEGMENT = 9 * 2**20  # three images of 1280x720
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _LOG_TAIL_LINES = 15
-
-
-def image_transport_environment(folder: Path, shared_memory: Path = SHARED_MEMORY) -> dict[str, str]:
-    """What a process needs to send or receive images without loss, set before it starts.
-
-    The Fast DDS profile with room for images in shared memory, and an allocator that keeps the memory of one image
-    for the next. Where there is too little shared memory (a container has 64 MiB by default) and Fast DDS would
-    fall back to UDP, which loses images, a copy of the profile with smaller segments is written to `folder`.
-    """
-    name = "FASTRTPS" if os.environ.get("ROS_DISTRO") == "humble" else "FASTDDS"
-    profile = shipped_file("config/fastdds_profile.xml")
-    text = profile.read_text()
-    segment = fitting_segment(int(re.findall(r"<segment_size>(\d+)<", text)[0]), shared_memory)
-    fitted = re.sub(r"(<segment_size>)\d+(<)", rf"\g<1>{segment}\g<2>", text)
-    if fitted != text:
-        folder.mkdir(parents=True, exist_ok=True)
-        profile = folder.resolve() / "fastdds_profile.xml"
-        profile.write_text(fitted)
-    return {
-        f"{name}_DEFAULT_PROFILES_FILE": str(profile),
-        "MALLOC_MMAP_THRESHOLD_": "268435456",
-        "MALLOC_TRIM_THRESHOLD_": "1073741824",
-        "MALLOC_TOP_PAD_": "67108864",
-    }
-
-
-def fitting_segment(wanted: int, shared_memory: Path) -> int:
-    """Bytes of a participant's segment: `wanted`, or less where not all participants' segments fit the free space."""
-    if not shared_memory.is_dir():
-        return wanted
-    share = shutil.disk_usage(shared_memory).free // (PARTICIPANTS + 1)  # and one for the ports' queues
-    return min(wanted, max(share, SMALLEST_SEGMENT))
 
 
 class ChildFailed(RuntimeError):

@@ -28,8 +28,8 @@ def main() -> None:
     if args.subscribe:
         subscribe(args.subscribe)
         return
-    from sam2s_ros.nodes.demo_processes import image_transport_environment
     from sam2s_ros.nodes.demo_stage import isolated_domain
+    from sam2s_ros.nodes.image_transport import image_transport_environment
 
     rounds: dict[str, list[dict]] = {variant: [] for variant in VARIANTS}
     with tempfile.TemporaryDirectory() as folder:
