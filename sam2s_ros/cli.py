@@ -16,6 +16,10 @@ from sam2s_ros import __version__
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "bench": ("sam2s_ros.nodes.bench", "measure tracker steps per second and the rate of images through DDS"),
+    "calibrate": (
+        "sam2s_ros.evaluation.calibration",
+        "compare predicted with true IoU, to choose thresholds on the predicted one",
+    ),
     "convert": ("sam2s_ros.network.convert", "turn a SAM 2 checkpoint into safetensors"),
     "demo": ("sam2s_ros.nodes.demo", "replay the bundled bag through the tracker node and score it"),
     "evaluate": (

@@ -100,7 +100,7 @@ def _model_maker(arguments: argparse.Namespace, facts: dict[str, Any]) -> Callab
     """Makes the tracker asked for; `facts` then says what runs (engine, weights, settings)."""
     from sam2s_ros.tracking import load_tracker  # torch is loaded for a model only, not for the baselines
 
-    settings = _parse_settings(arguments.set)
+    settings = parse_settings(arguments.set)
 
     def make_tracker() -> MaskTracker:
         tracker = load_tracker(
@@ -117,7 +117,7 @@ def _model_maker(arguments: argparse.Namespace, facts: dict[str, Any]) -> Callab
     return make_tracker
 
 
-def _parse_settings(assignments: list[str]) -> dict[str, Any]:
+def parse_settings(assignments: list[str]) -> dict[str, Any]:
     """NAME=VALUE texts as fields of `TrackerConfig`, each with its field's type."""
     from sam2s_ros.tracking import TrackerConfig
 

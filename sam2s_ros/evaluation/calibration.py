@@ -1,0 +1,140 @@
+"""`sam2s calibrate`: predicted against true IoU, from which the thresholds on the predicted one are chosen."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sam2s_ros.evaluation.command import find_sequences, parse_settings
+from sam2s_ros.evaluation.prompts import PROMPTS, prompt_object
+from sam2s_ros.evaluation.sequences import Sequence
+
+HELP = (
+    "compare the IoU that a model predicts with the true one, to choose long_term_min_iou and uncertain_iou"
+)
+BINS = 20
+GOOD_IOU = 0.7
+"""True IoU of a mask that may be remembered for long."""
+THRESHOLDS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """What a threshold on the predicted IoU lets through, of all frames of all objects."""
+
+    predicted_iou: float
+    passed: float
+    """Share of frames above it."""
+    good: float
+    """Share of those whose true IoU is at least `GOOD_IOU`; NaN when none passes."""
+    mean_iou: float
+    """Mean true IoU of those; NaN when none passes."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `sam2s calibrate`."""
+    parser.add_argument(
+        "source", nargs="+", help="bags, data set folders, image folders, or rendered:FIRST-LAST"
+    )
+    parser.add_argument("--data", type=Path, help="folder with train/, for rendered scenes")
+    parser.add_argument("--labels", type=Path, help="folder of label images, for a plain image folder")
+    parser.add_argument("--model", default="nano", help="preset or weights file")
+    parser.add_argument("--engine", default="auto", help="engine that runs the model")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="a tracker setting (repeatable)"
+    )
+    parser.add_argument("--prompt", choices=PROMPTS, default="mask", help="how each object is shown")
+    parser.add_argument("--out", type=Path, help="folder for calibration.json and calibration.png")
+    parser.set_defaults(image_topic=None, label_topic="/ground_truth/labels")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Track all sequences, print the table, write the files asked for."""
+    sequences = [found for source in arguments.source for found in find_sequences(source, arguments)]
+    pairs = [predicted_and_true(one, arguments) for one in sequences]
+    predicted, true = np.concatenate([p for p, _ in pairs]), np.concatenate([t for _, t in pairs])
+    if len(predicted) == 0:
+        raise ValueError("no object was in view of any frame after its prompt: nothing to calibrate with")
+    table = [judge_threshold(predicted, true, one) for one in THRESHOLDS]
+    print(f"{len(predicted)} masks; correlation of predicted and true IoU {correlation(predicted, true):.3f}")
+    print(f"{'predicted IoU >':>16}{'passes %':>10}{'good %':>9}{'mean true IoU':>15}")
+    for row in table:
+        print(f"{row.predicted_iou:16.2f}{100 * row.passed:10.1f}{100 * row.good:9.1f}{row.mean_iou:15.3f}")
+    if arguments.out:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        rows = [{k: None if np.isnan(v) else v for k, v in asdict(row).items()} for row in table]
+        (arguments.out / "calibration.json").write_text(json.dumps(rows, indent=2, allow_nan=False) + "\n")
+        draw(predicted, true, arguments.out / "calibration.png")
+    return 0
+
+
+def predicted_and_true(
+    sequence: Sequence, arguments: argparse.Namespace
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Both IoUs [K] of every mask after the prompted frame of an object that is in view."""
+    from sam2s_ros.tracking import load_tracker
+
+    tracker = load_tracker(arguments.model, arguments.engine, **parse_settings(arguments.set))
+    ids: dict[int, int] = {}
+    predicted: list[float] = []
+    true: list[float] = []
+    for frame in sequence.frames():
+        result = tracker.step(frame.image, frame.stamp_ns)
+        if frame.labels is None:
+            continue
+        for label in np.unique(frame.labels).tolist():
+            truth = np.asarray(frame.labels == label)
+            if label and label not in ids:
+                ids[label] = prompt_object(tracker, frame.image, truth, arguments.prompt, str(label))
+            elif label:
+                row = result.index_of(ids[label])
+                predicted.append(float(result.iou[row]))
+                true.append(overlap(result.masks[row], truth))
+    return np.array(predicted, np.float32), np.array(true, np.float32)
+
+
+def overlap(mask: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
+    """IoU of a mask with a truth [H, W] that is not empty."""
+    return float((mask & truth).sum() / (mask | truth).sum())
+
+
+def judge_threshold(predicted: NDArray[np.float32], true: NDArray[np.float32], threshold: float) -> Threshold:
+    """What passes a threshold, of predicted and true IoU [K]."""
+    above = predicted > threshold
+    if not above.any():
+        return Threshold(threshold, 0.0, float("nan"), float("nan"))
+    good = float((true[above] >= GOOD_IOU).mean())
+    return Threshold(threshold, float(above.mean()), good, float(true[above].mean()))
+
+
+def correlation(predicted: NDArray[np.float32], true: NDArray[np.float32]) -> float:
+    """Pearson's, NaN where one of them does not vary."""
+    if len(predicted) < 2 or predicted.std() == 0 or true.std() == 0:
+        return float("nan")
+    return float(np.corrcoef(predicted, true)[0, 1])
+
+
+def draw(predicted: NDArray[np.float32], true: NDArray[np.float32], path: Path) -> None:
+    """Every mask as a dot, and the mean true IoU of each bin of predicted IoU."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    bins = np.clip((predicted * BINS).astype(int), 0, BINS - 1)
+    filled = np.unique(bins)
+    figure, axis = pyplot.subplots(figsize=(5, 5))
+    axis.plot(predicted, true, ",", alpha=0.5)
+    axis.plot((filled + 0.5) / BINS, [true[bins == one].mean() for one in filled], "o-", label="mean")
+    axis.plot([0, 1], [0, 1], "--", linewidth=0.8)
+    axis.set(xlabel="predicted IoU", ylabel="true IoU", xlim=(0, 1), ylim=(0, 1))
+    axis.legend()
+    axis.grid(True, alpha=0.3)
+    figure.tight_layout()
+    figure.savefig(path, dpi=100)
+    pyplot.close(figure)
