@@ -150,7 +150,6 @@ class Client:
         self.arrays: list[TrackedObjectArray] = []
         self.labels: list[Image] = []
         self.tables: list[LabelTable] = []
-        self.overlays: list[Image] = []
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self.node.create_subscription(TrackedObjectArray, "/tracker/objects", self.arrays.append, 50)
         self.node.create_subscription(Image, "/tracker/labels", self.labels.append, 50)
@@ -165,9 +164,10 @@ class Client:
         self._thread.start()
         self._sent = 0
 
-    def watch_overlay(self) -> Any:
-        """Subscribe ~/overlay, which is only drawn while somebody does."""
-        return self.node.create_subscription(Image, "/tracker/overlay", self.overlays.append, 5)
+    def watch(self, picture: str) -> tuple[list[Image], Any]:
+        """Subscribe ~/overlay or ~/uncertainty, only made while somebody does: what arrives, and the subscription."""
+        arrived: list[Image] = []
+        return arrived, self.node.create_subscription(Image, f"/tracker/{picture}", arrived.append, 5)
 
     def close(self) -> None:
         self._executor.shutdown()

@@ -131,22 +131,28 @@ def test_only_the_newest_of_waiting_images_is_tracked(client: Client, trouble: T
     assert not any(one.header.stamp in stamps[2:-1] for one in client.arrays)
 
 
-def test_the_overlay_is_drawn_only_for_a_subscriber(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("topic", "function", "encoding"),
+    [("overlay", "draw_overlay", "rgb8"), ("uncertainty", "paint_uncertainty", "mono8")],
+)
+def test_a_picture_is_drawn_only_for_a_subscriber(
+    client: Client, monkeypatch: pytest.MonkeyPatch, topic: str, function: str, encoding: str
+) -> None:
     """Nobody pays for a picture that nobody looks at."""
     drawn: list[int] = []
-    draw = result_publisher.draw_overlay
+    draw = getattr(result_publisher, function)
 
     def watched(*arguments: Any) -> None:
         drawn.append(1)
         draw(*arguments)
 
-    monkeypatch.setattr(result_publisher, "draw_overlay", watched)
+    monkeypatch.setattr(result_publisher, function, watched)
     for _ in range(3):
         client.track()
     assert not drawn
-    subscription = client.watch_overlay()
-    client.wait(lambda: client.track() and client.overlays, "an overlay")
+    pictures, subscription = client.watch(topic)
+    client.wait(lambda: client.track() and pictures, f"a picture on {topic}")
     assert drawn
-    picture = client.overlays[-1]
-    assert (picture.height, picture.width, picture.encoding) == (*SIZE, "rgb8")
+    picture = pictures[-1]
+    assert (picture.height, picture.width, picture.encoding) == (*SIZE, encoding)
     client.node.destroy_subscription(subscription)

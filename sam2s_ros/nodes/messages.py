@@ -83,6 +83,8 @@ def _tracked_object(result: FrameResult, row: int) -> TrackedObject:
     message.state = int(result.states[row])
     message.presence = float(result.presence[row])
     message.predicted_iou = float(result.iou[row])
+    message.uncertainty = float(result.mask_uncertainty[row])
+    message.boundary_width = float(result.boundary_width[row])
     message.last_seen = ns_to_stamp(int(result.last_seen_ns[row]))
     message.mask_age = NAN if result.needs_reset else 0.0
     message.centroid = _point(geometry.centroid[row])
@@ -106,10 +108,8 @@ def _area(result: FrameResult, row: int) -> float:
 def _set_unknown(message: TrackedObject) -> None:
     """Mark as not known what this tracker does not estimate, so that no default 0 is taken for a value."""
     message.class_score = NAN
-    message.uncertainty = NAN
     message.axis_angle_variance = NAN
     message.axis_length = NAN
-    message.boundary_width = NAN
     message.velocity = Vector2D(x=NAN, y=NAN)
     for name in ("centroid_covariance", "tip_covariance", "bounding_box_variance", "velocity_covariance"):
         setattr(message, name, np.full(4, NAN))

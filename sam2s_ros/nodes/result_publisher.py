@@ -24,6 +24,7 @@ from sam2s_ros.nodes.overlay import draw_overlay
 from sam2s_ros.nodes.settings import NodeSettings
 from sam2s_ros.nodes.stream_counter import StreamCounter
 from sam2s_ros.tracking import FrameResult, TrackState
+from sam2s_ros.tracking.uncertainty import image_uncertainty
 
 RELIABLE = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
 LATCHED = QoSProfile(
@@ -60,6 +61,7 @@ class ResultPublisher:
         self._vision = vision_messages()
         self._objects = node.create_lifecycle_publisher(TrackedObjectArray, "~/objects", RELIABLE)
         self._labels = node.create_lifecycle_publisher(Image, "~/labels", PICTURES)
+        self._uncertainty = node.create_lifecycle_publisher(Image, "~/uncertainty", PICTURES)
         self._label_table = node.create_lifecycle_publisher(LabelTable, "~/label_table", LATCHED)
         self._overlay = node.create_lifecycle_publisher(Image, "~/overlay", PICTURES)
         self._detections = None
@@ -69,6 +71,7 @@ class ResultPublisher:
             )
         self._label_map = LabelMap(settings.label_rest_s)
         self._label_image, self._overlay_image = ImageWriter("mono8", 1), ImageWriter("rgb8", 3)
+        self._uncertainty_image = ImageWriter("mono8", 1)
         self._newest = self._described(TrackedObjectArray())
         self._newest_lock = threading.Lock()
         self._class_names: dict[int, str] = {}
@@ -134,7 +137,8 @@ class ResultPublisher:
 
     def destroy(self) -> None:
         """Undo the constructor."""
-        for publisher in (self._objects, self._labels, self._label_table, self._overlay, self._detections):
+        pictures = (self._labels, self._uncertainty, self._overlay)
+        for publisher in (self._objects, self._label_table, self._detections, *pictures):
             if publisher is not None:
                 self._node.destroy_lifecycle_publisher(publisher)
 
@@ -160,6 +164,11 @@ class ResultPublisher:
             publisher.publish(detections_message(vision, self._newest))
 
     def _publish_pictures(self, frame: TrackedFrame) -> None:
+        if self._uncertainty.get_subscription_count():
+            image = self._uncertainty_image.pixels(*frame.result.image_size)
+            paint_uncertainty(image, frame.result)
+            self._uncertainty_image.message.header = frame.header
+            self._uncertainty.publish(self._uncertainty_image.message)
         wants_labels = self._settings.labels_always or self._labels.get_subscription_count() > 0
         wants_overlay = self._overlay.get_subscription_count() > 0
         if not (wants_labels or wants_overlay):
@@ -185,6 +194,14 @@ class ResultPublisher:
 def _caption(item: TrackedObject) -> str:
     state = "" if item.state == TrackState.TRACKING else f" {TrackState(item.state).name.lower()}"
     return f"{item.id} {item.name}{state}"
+
+
+def paint_uncertainty(out: npt.NDArray[np.uint8], result: FrameResult) -> None:
+    """Write into `out` uint8 [H, W] how undecided the least certain object is at each pixel: 0 sure .. 255."""
+    out[:] = 0
+    for row in range(len(result.ids)):
+        uncertainty = image_uncertainty(result.logits[row : row + 1], result.image_size)[0]
+        np.maximum(out, np.rint(255 * uncertainty).astype(np.uint8), out=out)
 
 
 def stream_trouble(result: FrameResult, previous: FrameResult | None) -> str:

@@ -14,6 +14,7 @@ from sam2s_ros.tracking.object_table import NEVER, ObjectRecord, ObjectTable
 from sam2s_ros.tracking.result import FrameResult
 from sam2s_ros.tracking.states import TrackState, judge_states
 from sam2s_ros.tracking.stopwatch import Stopwatch
+from sam2s_ros.tracking.uncertainty import boundary_width, mask_uncertainty
 
 
 def report_frame(
@@ -77,6 +78,8 @@ def _result(
         logits=seen.logits,
         presence=np.asarray(1 / (1 + np.exp(-np.clip(seen.object_score, -80, 80))), dtype=np.float32),
         iou=seen.iou,
+        mask_uncertainty=mask_uncertainty(seen.logits),
+        boundary_width=boundary_width(seen.logits, (masks.shape[1], masks.shape[2])),
         states=states,
         geometry=geometry,
         last_seen_ns=last_seen,

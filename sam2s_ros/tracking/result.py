@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sam2s_ros.tracking.errors import UnknownObjectError
 from sam2s_ros.tracking.geometry import MaskGeometry
 from sam2s_ros.tracking.states import TrackState
+from sam2s_ros.tracking.uncertainty import image_uncertainty
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,10 @@ class FrameResult:
     """[N] probability that the object is in view."""
     iou: NDArray[np.float32]
     """[N] predicted IoU of the mask."""
+    mask_uncertainty: NDArray[np.float32]
+    """[N] mean of `uncertainty` over the mask; NaN for an empty mask."""
+    boundary_width: NDArray[np.float32]
+    """[N] width in pixels of the band in which the boundary may lie (probability 0.1 to 0.9); NaN without one."""
     states: tuple[TrackState, ...]
     geometry: MaskGeometry
     last_seen_ns: NDArray[np.int64]
@@ -50,6 +55,11 @@ class FrameResult:
     """Stages of the step: encode, attend, decode, memorise, masks, geometry, total. `total` is the time that the
     step itself took, without an encoding that was done ahead."""
     needs_reset: str = ""
+
+    @property
+    def uncertainty(self) -> NDArray[np.float32]:
+        """[N, H, W] of every pixel and object, 0 sure .. 1 undecided; computed when it is asked for."""
+        return image_uncertainty(self.logits, self.image_size)
 
     def index_of(self, object_id: int) -> int:
         """Position of an object in the arrays. UnknownObjectError when it is not there."""
@@ -65,16 +75,7 @@ class FrameResult:
         def names_or_states(values: tuple[Any, ...]) -> tuple[Any, ...]:
             return values[:index] + values[index + 1 :]
 
-        arrays = (
-            "ids",
-            "masks",
-            "logits",
-            "presence",
-            "iou",
-            "last_seen_ns",
-            "age_s",
-            "long_term_insertions",
-        )
+        arrays = [field.name for field in fields(self) if isinstance(getattr(self, field.name), np.ndarray)]
         return replace(
             self,
             names=names_or_states(self.names),
