@@ -19,7 +19,14 @@ from sam2s_ros.training.config import LossConfig, StageConfig, TrainConfig, read
 from sam2s_ros.training.drift import Drift
 from sam2s_ros.training.initialise import align_memory_attention, align_prompt_attention
 from sam2s_ros.training.loop import Trainer, learning_rate, normalise
-from sam2s_ros.training.losses import balanced_bce, dice_loss, focal_loss, hypotheses_loss
+from sam2s_ros.training.losses import (
+    balanced_bce,
+    dice_loss,
+    focal_loss,
+    hypotheses_loss,
+    quality_focal_loss,
+    soften,
+)
 from sam2s_ros.training.rollout import ClipMemory, Rollout, RolloutPlan, moved_mask_logits
 from sam2s_ros.training.train import training_facts
 
@@ -80,13 +87,55 @@ def test_a_noisy_box_stays_near_the_mask() -> None:
     assert boxes.std(axis=0).min() > 0.1
 
 
-@pytest.mark.parametrize("loss", [balanced_bce, focal_loss, dice_loss])
+@pytest.mark.parametrize("loss", [balanced_bce, focal_loss, quality_focal_loss, dice_loss])
 def test_mask_losses_prefer_the_truth(loss: object) -> None:
     target = torch.zeros(1, 1, 16, 16)
     target[..., 4:9, 4:9] = 1
     right, wrong = (target * 2 - 1) * 6, -(target * 2 - 1) * 6
     values = loss(torch.cat((right, wrong, torch.zeros_like(right)), dim=1), target)[0]  # type: ignore[operator]
     assert values[0] < values[2] < values[1]
+
+
+@pytest.mark.parametrize("label", [0.1, 0.4, 0.6, 0.7, 0.9])
+def test_of_a_soft_label_only_the_quality_focal_loss_is_least_at_the_label(label: float) -> None:
+    """Ordinary focal loss is least at 0.72 for 0.6 and at 0.88 for 0.7: it undoes the softening."""
+    probability = torch.linspace(0.001, 0.999, 999)
+    logits = torch.logit(probability).view(-1, 1, 1, 1)
+    target = torch.full((999, 1, 1, 1), label)
+    at = {
+        loss: float(probability[loss(logits, target)[:, 0].argmin()])
+        for loss in (quality_focal_loss, lambda *a: focal_loss(*a, alpha=0.5))
+    }
+    quality, ordinary = at.values()
+    assert quality == pytest.approx(label, abs=0.002)
+    if label in (0.6, 0.7):
+        assert ordinary == pytest.approx({0.6: 0.72, 0.7: 0.88}[label], abs=0.01)
+
+
+def test_softening_spreads_a_label_and_keeps_its_sum() -> None:
+    target = torch.zeros(1, 1, 16, 16)
+    target[..., 4:12, 4:12] = 1
+    soft = soften(target, 1.0)
+    assert soft.sum() == pytest.approx(64.0, rel=1e-5)
+    assert soft[0, 0, 8, 8] == pytest.approx(1.0) and 0.2 < soft[0, 0, 8, 4] < 0.8 and soft[0, 0, 0, 0] == 0
+    ones = torch.ones(1, 1, 8, 8)
+    assert torch.allclose(soften(ones, 1.0), ones), "nothing is lost at the border"
+
+
+def test_softening_reaches_the_mask_loss_alone() -> None:
+    """IoU and presence are taught by the label as it is."""
+    target = torch.zeros(1, 1, 8, 8)
+    target[..., 3, 3] = 1
+    hypotheses = MaskHypotheses(
+        torch.zeros(1, 4, 8, 8), torch.full((1, 4), 0.5), torch.zeros(1, 4, 8), torch.zeros(1, 1)
+    )
+    hard, soft = (
+        hypotheses_loss(hypotheses, True, target, LossConfig("quality_focal", sigma, size=8))
+        for sigma in (0.0, 1.0)
+    )
+    assert hard[0] != soft[0]
+    without = [replace(LossConfig("quality_focal", sigma, size=8), mask=0.0) for sigma in (0.0, 1.0)]
+    assert len({float(hypotheses_loss(hypotheses, True, target, one)[0]) for one in without}) == 1
 
 
 def test_only_the_best_hypothesis_learns_its_mask() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+MASK_LOSSES = ("balanced", "focal", "quality_focal")
 LONG_TERM_FRAMES = 2
 """Of a clip with hybrid temporal sampling (source: SAM2S, section 4.2)."""
 
@@ -56,9 +57,12 @@ class PromptConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Weights of the loss terms. `balanced` learns from scratch; `focal` is SAM 2's 20/1/1/1 for fine-tuning."""
+    """Weights of the loss terms. `balanced` learns from scratch; `focal` is SAM 2's 20/1/1/1 for fine-tuning, and
+    `quality_focal` with `softening` 1.0 that of SAM2S (ambiguity-resilient learning)."""
 
     mask_loss: str = "balanced"
+    softening: float = 0.0
+    """Standard deviation in pixels of `size` of the Gaussian that softens the label of the mask loss; 0: none."""
     mask: float = 2.0
     dice: float = 3.0
     iou: float = 0.5
@@ -105,8 +109,12 @@ class TrainConfig:
             raise ValueError(
                 "a stage has hybrid sampling, which trains the long-term memory: set long_term: true"
             )
-        if self.loss.mask_loss not in ("balanced", "focal"):
-            raise ValueError(f"loss.mask_loss {self.loss.mask_loss!r} is neither 'balanced' nor 'focal'")
+        if self.loss.mask_loss not in MASK_LOSSES:
+            raise ValueError(
+                f"loss.mask_loss is {self.loss.mask_loss!r}; use one of {', '.join(MASK_LOSSES)}"
+            )
+        if self.loss.softening < 0:
+            raise ValueError(f"loss.softening is {self.loss.softening}; use 0 for none, or pixels")
 
     @property
     def total_steps(self) -> int:

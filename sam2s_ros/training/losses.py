@@ -1,4 +1,9 @@
-"""The training loss: masks, predicted IoU, presence."""
+"""The training loss: masks, predicted IoU, presence.
+
+Ambiguity-resilient learning (SAM2S, arXiv 2511.16618, section 4.4) compares every pixel's probability with a softened
+label. Ordinary focal loss is minimised away from a soft label (0.72 for 0.6, 0.88 for 0.7) and so sharpens it again;
+`quality_focal_loss` is minimised at it, whatever the label. Dice, IoU and presence keep the label as it is.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sam2s_ros.network.mask_decoder import MaskHypotheses
-from sam2s_ros.training.config import LossConfig
+from sam2s_ros.training.config import MASK_LOSSES, LossConfig
 
 
 def balanced_bce(logits: Tensor, target: Tensor) -> Tensor:
@@ -30,6 +35,28 @@ def focal_loss(logits: Tensor, target: Tensor, gamma: float = 2.0, alpha: float 
     agreement = probability * target + (1 - probability) * (1 - target)
     weight = alpha * target + (1 - alpha) * (1 - target)
     return (weight * (1 - agreement) ** gamma * loss).mean(dim=(2, 3))
+
+
+def quality_focal_loss(logits: Tensor, target: Tensor, gamma: float = 2.0) -> Tensor:
+    """Focal loss for soft labels (quality focal loss, arXiv 2006.04388), [N, M, H, W] against [N, 1, H, W] -> [N, M].
+
+    Cross-entropy weighted by the distance of probability and label to the power of gamma: 0 where they are equal.
+    """
+    target = target.expand_as(logits)
+    loss = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    distance = (torch.sigmoid(logits) - target).abs()
+    return (distance**gamma * loss).mean(dim=(2, 3))
+
+
+def soften(target: Tensor, sigma: float) -> Tensor:
+    """Labels [N, 1, H, W] smoothed by a Gaussian of 5 x 5 pixels that sums to 1; the border is repeated outwards."""
+    offset = torch.arange(-2, 3, dtype=target.dtype)
+    line = torch.exp(-(offset**2) / (2 * sigma**2))
+    kernel = torch.outer(line, line) / line.sum() ** 2
+    return F.conv2d(F.pad(target, (2, 2, 2, 2), mode="replicate"), kernel[None, None])
+
+
+PIXEL_LOSSES = dict(zip(MASK_LOSSES, (balanced_bce, focal_loss, quality_focal_loss), strict=True))
 
 
 def dice_loss(logits: Tensor, target: Tensor) -> Tensor:
@@ -70,8 +97,9 @@ def hypotheses_loss(
         hypotheses.logits[:, chosen], size=target.shape[-2:], mode="bilinear", align_corners=False
     )
     present = target.flatten(1).amax(dim=1).gt(0.5).float()
-    pixel = focal_loss if config.mask_loss == "focal" else balanced_bce
-    mask_terms = config.mask * pixel(logits, target) + config.dice * dice_loss(logits, target)
+    label = soften(target, config.softening) if config.softening else target
+    pixel_term = PIXEL_LOSSES[config.mask_loss](logits, label)
+    mask_terms = config.mask * pixel_term + config.dice * dice_loss(logits, target)
     lowest, index = mask_terms.min(dim=1)
     best = (1 - config.others) * lowest + config.others * mask_terms.mean(dim=1)
     actual = mask_iou(logits.detach(), target)
