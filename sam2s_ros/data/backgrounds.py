@@ -11,10 +11,10 @@ import numpy as np
 
 from sam2s_ros.data.arrays import ByteArray, FloatArray
 from sam2s_ros.data.motion import Camera, CoarseGrid, Deformation, apply_homography
+from sam2s_ros.data.splits import PLATE_POOL
 from sam2s_ros.data.textures import tissue_plate
 
 STILL_HEIGHT = 400
-PLATE_POOL = 600
 
 
 @lru_cache(maxsize=PLATE_POOL)
@@ -57,10 +57,12 @@ class TissueLibrary:
     occupied: tuple[ByteArray, ...] = ()  # unlabelled instruments in view
     laryngeal: tuple[ByteArray, ...] = ()
     procedural_share: float = 0.4
+    first_plate: int = 0  # procedural pictures are drawn from `plates` numbers from here on
+    plates: int = PLATE_POOL
 
     def pick(self, rng: np.random.Generator) -> ByteArray:
         """A random picture, uint8 RGB [height, width, 3]."""
-        procedural = procedural_plate(int(rng.integers(PLATE_POOL)))
+        procedural = procedural_plate(self.first_plate + int(rng.integers(self.plates)))
         choice = rng.random()
         pools = ((self.clean, 0.62), (self.laryngeal, 0.16), (self.occupied, 0.22))
         pool_choice = rng.random()
