@@ -17,6 +17,7 @@ from sam2s_ros import __version__
 COMMANDS: dict[str, tuple[str, str]] = {
     "bench": ("sam2s_ros.nodes.bench", "measure tracker steps per second and the rate of images through DDS"),
     "convert": ("sam2s_ros.network.convert", "turn a SAM 2 checkpoint into safetensors"),
+    "data": ("sam2s_ros.data.command", "render long synthetic surgeries with masks, identities and classes"),
     "demo": ("sam2s_ros.nodes.demo", "replay the bundled bag through the tracker node and score it"),
     "evaluate": (
         "sam2s_ros.evaluation.command",

@@ -15,6 +15,7 @@ from sam2s_ros.data.splits import PLATE_POOL
 from sam2s_ros.data.textures import tissue_plate
 
 STILL_HEIGHT = 400
+PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"})
 
 
 @lru_cache(maxsize=PLATE_POOL)
@@ -99,6 +100,18 @@ def load_tissue_library(data_root: Path | None) -> TissueLibrary:
         occupied=tuple(load_stills(sorted((train / "laparoscopy/with_instrument").glob("*.jpg")))),
         laryngeal=tuple(load_stills(laryngeal[::3])),
     )
+
+
+@lru_cache(maxsize=2)
+def library_of_folder(folder: Path) -> TissueLibrary:
+    """Library of the pictures in a folder and nothing else. FileNotFoundError when it holds none."""
+    paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
+    if not paths:
+        raise FileNotFoundError(
+            f"{folder} holds no picture; name a folder with files ending in {', '.join(sorted(PICTURE_SUFFIXES))}"
+        )
+    stills = tuple(load_stills(paths))
+    return TissueLibrary(clean=stills, occupied=stills, laryngeal=stills, procedural_share=0.0)
 
 
 def colour_shift(rng: np.random.Generator, strength: float = 1.0) -> FloatArray:

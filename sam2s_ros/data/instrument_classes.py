@@ -169,9 +169,7 @@ def _sleeved(
     return tuple(sprites), lengths
 
 
-def _jaw_pair(
-    rng: np.random.Generator, shape: JawShape, metal: Metal
-) -> tuple[tuple[Sprite, ...], float]:
+def _jaw_pair(rng: np.random.Generator, shape: JawShape, metal: Metal) -> tuple[tuple[Sprite, ...], float]:
     length = float(rng.uniform(*shape.length))
     width = float(rng.uniform(0.9, 1.12))
     bend = float(rng.uniform(*shape.bend)) * float(rng.choice([-1, 1]))

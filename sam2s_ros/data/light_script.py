@@ -75,9 +75,9 @@ def _changing_light(rng: np.random.Generator, duration: float, strength: float) 
     def light() -> FloatArray:
         level = rng.normal(0.0, 0.22)
         warmth = rng.normal(0.0, 0.08)
-        centre = rng.normal(0.0, 0.35, 2)
+        centre = rng.normal(0.0, 0.3, 2)
         return np.array(
-            [rng.uniform(0.1, 0.7), *centre, level + warmth, level, level - warmth, rng.normal(0.0, 0.15)]
+            [rng.uniform(0.1, 0.6), *centre, level + warmth, level, level - warmth, rng.normal(0.0, 0.15)]
         ) * np.array([1.0, 1.0, 1.0, *[strength] * 4])
 
     times, values = [0.0], [light()]

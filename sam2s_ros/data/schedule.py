@@ -26,7 +26,12 @@ class Visit:
 class ScheduleStyle:
     """How busy a surgery is."""
 
-    in_view: tuple[float, ...] = (0.1, 0.35, 0.4, 0.15)  # probabilities that 1, 2, 3, 4 instruments are wanted
+    in_view: tuple[float, ...] = (
+        0.1,
+        0.35,
+        0.4,
+        0.15,
+    )  # probabilities that 1, 2, 3, 4 instruments are wanted
     ports: int = 5
     visit_s: tuple[float, float] = (3.5, 10.0)
     side_swap: float = 0.45  # chance that an instrument returns through another port

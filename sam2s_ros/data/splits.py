@@ -31,3 +31,5 @@ class Split:
 TRAINING = Split(stream=555_001, first_design=0, designs=DESIGN_POOL, first_plate=0, plates=PLATE_POOL)
 VALIDATION = Split(777_001, VALIDATION_DESIGN, 400, first_plate=0, plates=PLATE_POOL)
 TEST = Split(888_001, TEST_DESIGN, 400, first_plate=TEST_PLATE, plates=400)
+
+SPLITS: dict[str, Split] = {"training": TRAINING, "validation": VALIDATION, "test": TEST}

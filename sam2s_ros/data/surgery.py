@@ -15,7 +15,13 @@ from sam2s_ros.data.backgrounds import TissueLibrary, random_plate, recolour
 from sam2s_ros.data.instrument_classes import CLASSES, classed_design
 from sam2s_ros.data.instruments import View
 from sam2s_ros.data.light_script import random_script
-from sam2s_ros.data.motion import CoarseGrid, Trajectory, random_camera, random_deformation, trajectory_through
+from sam2s_ros.data.motion import (
+    CoarseGrid,
+    Trajectory,
+    random_camera,
+    random_deformation,
+    trajectory_through,
+)
 from sam2s_ros.data.props import Blob, gauze_texture, random_blob, random_strand
 from sam2s_ros.data.scene import Body, Immersion, Scene
 from sam2s_ros.data.schedule import ScheduleStyle, Visit, draw_schedule
@@ -29,7 +35,7 @@ class SurgeryStyle:
     """What a surgery contains."""
 
     twins: int = 2  # classes of which there are two instruments
-    classes_per_minute: float = 2.0  # more classes than 5 by each minute
+    classes_per_minute: float = 3.0  # more classes than 5 by each minute
     schedule: ScheduleStyle = field(default_factory=ScheduleStyle)
     effects: float = 0.7  # strength of light changes, smoke, fog, noise, 0..1
     blood: float = 0.7
@@ -64,9 +70,13 @@ class Surgery:
     duration: float
 
     @property
-    def class_names(self) -> tuple[str, ...]:
-        """Class of each object."""
-        return tuple(member.name for member in self.cast)
+    def object_names(self) -> tuple[str, ...]:
+        """Class of each object, with a number where there are several of it."""
+        names = [member.name for member in self.cast]
+        return tuple(
+            f"{name} {names[: index + 1].count(name)}" if names.count(name) > 1 else name
+            for index, name in enumerate(names)
+        )
 
     def render(self, time: float) -> tuple[ByteArray, ByteArray]:
         """Frame uint8 RGB [H, W, 3] and label image uint8 [H, W] of object ids, 0 elsewhere, at a time.

@@ -9,8 +9,15 @@ import numpy as np
 from sam2s_ros.data.arrays import FloatArray
 from sam2s_ros.data.instrument_parts import InstrumentDesign
 from sam2s_ros.data.instruments import (
-    LOG_SCALE, OPENING, PITCH, ROLL, TIP_X, TIP_Y, Instrument, random_shadow,
-)  # fmt: skip
+    LOG_SCALE,
+    OPENING,
+    PITCH,
+    ROLL,
+    TIP_X,
+    TIP_Y,
+    Instrument,
+    random_shadow,
+)
 from sam2s_ros.data.motion import Trajectory
 from sam2s_ros.data.schedule import Visit
 
