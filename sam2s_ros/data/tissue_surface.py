@@ -54,8 +54,10 @@ def random_surface(
     bloody = np.clip(0.82 * red * (0.45 + 0.55 * shade) + 0.18 * picture, 0, 255).astype(np.uint8)
     relief = smooth_noise(rng, size, int(rng.integers(3, 6)), 3)
     wet = smooth_noise(rng, size, int(rng.integers(26, 50)), 2)
-    spots = np.clip((0.55 * wet + 0.45 * relief - rng.uniform(0.64, 0.7)) * 14.0, 0.0, 1.0)
-    spots = cv2.GaussianBlur(spots, (0, 0), 0.8)
+    ripples = 0.55 * wet + 0.45 * relief
+    spots = cv2.GaussianBlur(
+        np.clip((ripples - rng.uniform(0.64, 0.7)) * 14.0, 0.0, 1.0).astype(np.float32), (0, 0), 0.8
+    )
     glints = np.clip(255.0 * glint * spots[..., None] * np.array([1.0, 0.97, 0.95]), 0, 255).astype(np.uint8)
     return TissueSurface(
         picture=picture,
