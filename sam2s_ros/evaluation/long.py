@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from sam2s_ros.data.long_videos import LongVideos, parse_seeds, read_long_videos
@@ -27,7 +28,7 @@ class LongSequence:
     def name(self) -> str:
         return f"{PREFIX}{self.seed}"
 
-    @property
+    @cached_property
     def label_names(self) -> Mapping[int, str]:
         """Class of each object, numbered where there are several of it, by label value."""
         return dict(enumerate(self.videos.surgery(self.seed).object_names, start=1))
