@@ -10,6 +10,7 @@ import numpy as np
 SHORTEST_ABSENCE_S = 2.0
 LONGEST_ABSENCE_S = 20.0
 _STEP_S = 0.25
+_PATIENCE_S = 4.0
 
 
 @dataclass(frozen=True)
@@ -26,16 +27,11 @@ class Visit:
 class ScheduleStyle:
     """How busy a surgery is."""
 
-    in_view: tuple[float, ...] = (
-        0.1,
-        0.35,
-        0.4,
-        0.15,
-    )  # probabilities that 1, 2, 3, 4 instruments are wanted
+    in_view: tuple[float, ...] = (0.1, 0.35, 0.4, 0.15)  # probabilities of 1, 2, 3, 4 instruments
     ports: int = 5
     visit_s: tuple[float, float] = (3.5, 10.0)
     side_swap: float = 0.45  # chance that an instrument returns through another port
-    introduction: float = 0.4  # share of the time by which every instrument has come once
+    introduction: float = 0.4  # share of the time by which every class is due
 
 
 def draw_schedule(
@@ -97,15 +93,17 @@ class _Theatre:
             if time > self.latest.get(member, np.inf):
                 del self.due[member]
                 continue
-            pressing = time > self.latest.get(member, np.inf) - 4.0 or self._meets_its_twin(member)
-            most = len(self.style.in_view) if pressing else self.wanted
+            most = len(self.style.in_view) if self._is_pressing(member, time) else self.wanted
             if len(self.inside) < min(most, self.style.ports):
                 self._start(member, time)
 
-    def _meets_its_twin(self, member: int) -> bool:
-        """Whether an instrument that was never seen waits for one of its class that is in view."""
-        new = member not in self.home
-        return new and any(self.cast[other] == self.cast[member] for other in self.inside)
+    def _is_pressing(self, member: int, time: float) -> bool:
+        """Whether a member comes even if there are as many as wanted: it would be away for too long otherwise, it was
+        never seen and has waited for _PATIENCE_S, or it was never seen and one of its class is in view."""
+        if member in self.home:
+            return time > self.latest[member] - _PATIENCE_S
+        twin_inside = any(self.cast[other] == self.cast[member] for other in self.inside)
+        return twin_inside or time > self.due[member] + _PATIENCE_S
 
     def _start(self, member: int, time: float) -> None:
         free = sorted(set(range(self.style.ports)) - {visit.port for visit in self.inside.values()})

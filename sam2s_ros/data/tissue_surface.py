@@ -49,7 +49,7 @@ def random_surface(
     """A surface for `duration` seconds; `blood` and `glint` are strengths, 0 leaves the picture as it is."""
     height, width = picture.shape[:2]
     size = (height, width)
-    red = np.array([rng.uniform(95, 150), rng.uniform(8, 24), rng.uniform(10, 26)], np.float32)
+    red = np.array([rng.uniform(80, 130), rng.uniform(8, 22), rng.uniform(10, 24)], np.float32)
     shade = picture.mean(axis=2, keepdims=True, dtype=np.float32) / 128.0
     bloody = np.clip(0.82 * red * (0.45 + 0.55 * shade) + 0.18 * picture, 0, 255).astype(np.uint8)
     relief = smooth_noise(rng, size, int(rng.integers(3, 6)), 3)
