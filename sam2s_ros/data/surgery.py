@@ -22,8 +22,8 @@ from sam2s_ros.data.motion import (
     random_deformation,
     trajectory_through,
 )
-from sam2s_ros.data.props import Blob, gauze_texture, random_blob, random_strand
-from sam2s_ros.data.scene import Body, Immersion, Scene
+from sam2s_ros.data.props import Blob, Strand, gauze_texture, on_tissue, random_blob, random_strand
+from sam2s_ros.data.scene import Immersion, Scene
 from sam2s_ros.data.schedule import ScheduleStyle, Visit, draw_schedule
 from sam2s_ros.data.splits import Split
 from sam2s_ros.data.tissue_surface import random_surface
@@ -40,7 +40,7 @@ class SurgeryStyle:
     effects: float = 0.7  # strength of light changes, smoke, fog, noise, 0..1
     blood: float = 0.7
     glint: float = 0.7
-    camera: float = 0.6  # strength of camera motion
+    camera: float = 0.8  # strength of camera motion
     deformation: float = 1.0
     immersed: float = 0.4  # chance that tissue covers an instrument's tip now and then
     flaps: int = 1  # pieces of tissue that come in front of everything
@@ -113,7 +113,11 @@ def random_surgery(
     names = _random_cast(rng, duration, style)
     visits = draw_schedule(rng, duration, names, style.schedule)
     plate = random_plate(rng, recolour(rng, library.pick(rng), 0.5), aspect)
-    props = _random_props(rng, library, aspect, duration)
+    camera = random_camera(rng, duration, style.camera * float(rng.uniform(0.5, 1.0)))
+    props = [
+        replace(prop, path=on_tissue(prop.path, camera, aspect))
+        for prop in _random_props(rng, library, aspect, duration)
+    ]
     cast = _random_instruments(rng, names, visits, split, aspect, style)
     order = [int(i) for i in rng.permutation(len(cast))]  # who lies over whom
     bodies = tuple(len(props) + order.index(i) for i in range(len(cast)))
@@ -128,7 +132,7 @@ def random_surgery(
         view=View(size, aspect),
         output=size,
         plate=plate,
-        camera=random_camera(rng, duration, style.camera * float(rng.uniform(0.4, 1.0))),
+        camera=camera,
         deformation=random_deformation(rng, style.deformation * float(rng.uniform(0.3, 1.0))),
         bodies=(*props, *(cast[i] for i in order), *flaps),
         immersions=immersions,
@@ -180,9 +184,9 @@ def _random_instruments(
 
 def _random_props(
     rng: np.random.Generator, library: TissueLibrary, aspect: float, duration: float
-) -> list[Body]:
+) -> list[Blob | Strand]:
     """Things on the tissue that are no instrument: lumps, gauze, thread, a needle."""
-    props: list[Body] = []
+    props: list[Blob | Strand] = []
     for _ in range(int(rng.integers(0, 3))):
         name = str(rng.choice(["tissue", "gauze"], p=[0.75, 0.25]))
         texture = gauze_texture(rng) if name == "gauze" else recolour(rng, library.pick(rng), 0.5)

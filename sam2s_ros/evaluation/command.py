@@ -91,7 +91,9 @@ def run(arguments: argparse.Namespace) -> int:
     facts: dict[str, Any] = {"prompt": arguments.prompt, "return_rule": dataclasses.asdict(rule)}
     scores: dict[str, list[SequenceScore]] = {}
     if arguments.model != "none":
-        make_tracker = _model_maker(arguments, facts)
+        make_tracker = _model_maker(
+            arguments, facts, max(len(sequence.label_names) for sequence in sequences)
+        )
         scores[arguments.model] = [
             _evaluate_with_overlay(make_tracker, sequence, arguments, objects, len(sequences) > 1)
             for sequence in sequences
@@ -134,11 +136,17 @@ def _prompt_area(sequence: Sequence) -> float:
     return sequence.prompt_area if isinstance(sequence, LongSequence | ImageFolderSequence) else 0.0
 
 
-def _model_maker(arguments: argparse.Namespace, facts: dict[str, Any]) -> Callable[[], MaskTracker]:
-    """Makes the tracker asked for; `facts` then says what runs (engine, weights, settings)."""
-    from sam2s_ros.tracking import load_tracker  # torch is loaded for a model only, not for the baselines
+def _model_maker(
+    arguments: argparse.Namespace, facts: dict[str, Any], objects: int
+) -> Callable[[], MaskTracker]:
+    """Makes the tracker asked for; `facts` then says what runs (engine, weights, settings).
 
-    settings = _parse_settings(arguments.set)
+    It has room for at least as many objects as a sequence names, unless `--set max_objects` says otherwise.
+    """
+    # torch is loaded for a model only, not for the baselines
+    from sam2s_ros.tracking import TrackerConfig, load_tracker
+
+    settings = {"max_objects": max(objects, TrackerConfig().max_objects), **_parse_settings(arguments.set)}
 
     def make_tracker() -> MaskTracker:
         tracker = load_tracker(
