@@ -48,7 +48,7 @@ def label_image(value: int, left: int = 5) -> NDArray[np.uint8]:
 
 
 def object_score(j: list[float], present: list[bool]) -> ObjectScore:
-    return ObjectScore("tool", 1, 0, np.array(j), np.array(j) / 2, np.array(present))
+    return ObjectScore("tool", 1, 0, np.array(j), np.array(j) / 2, np.array(present), np.zeros(len(j)))
 
 
 def test_prompted_and_last_frame_are_left_out_unless_asked_for() -> None:

@@ -81,6 +81,26 @@ def test_the_document_says_what_ran(source: Path, weights: Path, tmp_path: Path)
     assert len(document["engine"]["weights_sha256"]) == 64
 
 
+def test_as_many_objects_are_tracked_as_the_ground_truth_names(weights: Path, tmp_path: Path) -> None:
+    """More than the tracker's default; ten squares, named in objects.json."""
+    images, labels = tmp_path / "JPEGImages" / "squares", tmp_path / "Annotations" / "squares"
+    images.mkdir(parents=True)
+    labels.mkdir(parents=True)
+    label = np.zeros((120, 160), np.uint8)
+    for number in range(10):
+        label[10 + 60 * (number // 5) :, 10 + 30 * (number % 5) :][:30, :20] = number + 1
+    for frame in range(3):
+        cv2.imwrite(str(images / f"{frame}.jpg"), cv2.merge([20 * label] * 3))
+        cv2.imwrite(str(labels / f"{frame}.png"), label)
+    objects = [{"id": number, "name": f"square {number}"} for number in range(1, 11)]
+    (labels / "objects.json").write_text(json.dumps({"objects": objects, "fps": 5, "prompt_area": 0.01}))
+    out = tmp_path / "scores.json"
+    evaluate(tmp_path, "--model", str(weights), "--no-baselines", "--out", str(out))
+    document = json.loads(out.read_text())
+    assert document["tracker"]["max_objects"] == 10
+    assert len(document["scores"][str(weights)]["objects"]) == 10
+
+
 def test_the_same_run_gives_the_same_scores(source: Path, weights: Path, tmp_path: Path) -> None:
     written = []
     for name in ("one.json", "two.json"):

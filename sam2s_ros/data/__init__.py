@@ -1,5 +1,6 @@
-"""Training clips: synthetic surgery, real sequences and stills set in motion.
+"""Training clips: synthetic surgery, real sequences and stills set in motion; and long synthetic surgeries.
 
-Pure NumPy and OpenCV. `clips.make_mixture` builds the source that training samples from, `sequences` renders
-long synthetic videos for validation and demonstrations, `readers` opens the public data sets.
+NumPy and OpenCV, no torch. `clips.make_mixture` builds the source that training samples from, `sequences` renders
+synthetic videos for validation and demonstrations, `long_videos` surgeries of minutes that `write_videos` writes to
+folders, `readers` opens the public data sets.
 """

@@ -11,10 +11,11 @@ import numpy as np
 
 from sam2s_ros.data.arrays import ByteArray, FloatArray
 from sam2s_ros.data.motion import Camera, CoarseGrid, Deformation, apply_homography
+from sam2s_ros.data.splits import PLATE_POOL
 from sam2s_ros.data.textures import tissue_plate
 
 STILL_HEIGHT = 400
-PLATE_POOL = 600
+PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"})
 
 
 @lru_cache(maxsize=PLATE_POOL)
@@ -57,10 +58,12 @@ class TissueLibrary:
     occupied: tuple[ByteArray, ...] = ()  # unlabelled instruments in view
     laryngeal: tuple[ByteArray, ...] = ()
     procedural_share: float = 0.4
+    first_plate: int = 0  # procedural pictures are drawn from `plates` numbers from here on
+    plates: int = PLATE_POOL
 
     def pick(self, rng: np.random.Generator) -> ByteArray:
         """A random picture, uint8 RGB [height, width, 3]."""
-        procedural = procedural_plate(int(rng.integers(PLATE_POOL)))
+        procedural = procedural_plate(self.first_plate + int(rng.integers(self.plates)))
         choice = rng.random()
         pools = ((self.clean, 0.62), (self.laryngeal, 0.16), (self.occupied, 0.22))
         pool_choice = rng.random()
@@ -97,6 +100,18 @@ def load_tissue_library(data_root: Path | None) -> TissueLibrary:
         occupied=tuple(load_stills(sorted((train / "laparoscopy/with_instrument").glob("*.jpg")))),
         laryngeal=tuple(load_stills(laryngeal[::3])),
     )
+
+
+@lru_cache(maxsize=2)
+def library_of_folder(folder: Path) -> TissueLibrary:
+    """Library of the pictures in a folder and nothing else. FileNotFoundError when it holds none."""
+    paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
+    if not paths:
+        raise FileNotFoundError(
+            f"{folder} holds no picture; name a folder with files ending in {', '.join(sorted(PICTURE_SUFFIXES))}"
+        )
+    stills = tuple(load_stills(paths))
+    return TissueLibrary(clean=stills, occupied=stills, laryngeal=stills, procedural_share=0.0)
 
 
 def colour_shift(rng: np.random.Generator, strength: float = 1.0) -> FloatArray:

@@ -56,12 +56,12 @@ def random_design(rng: np.random.Generator, da_vinci: bool = False) -> Instrumen
     steel = rng.random() < (0.6 if da_vinci else 0.25)
     metal = BRIGHT_STEEL if steel else random_metal(rng)
     robotic = da_vinci or (kind != "suction" and rng.random() < 0.5)
-    wrist, lengths = _robotic_wrist(rng, metal) if robotic else _plain_wrist(rng, metal, kind)
+    wrist, lengths = robotic_wrist(rng, metal) if robotic else plain_wrist(rng, metal, kind)
     jaws, jaw_length = _jaws(rng, kind, metal)
     return InstrumentDesign(
         kind=kind,
         shaft=shaft_sprite(
-            rng, (0.55, 0.4, 0.05) if da_vinci else _ROBOTIC_SHAFTS if robotic else _PLAIN_SHAFTS
+            rng, (0.55, 0.4, 0.05) if da_vinci else ROBOTIC_SHAFTS if robotic else PLAIN_SHAFTS
         ),
         wrist=wrist,
         wrist_lengths=lengths,
@@ -73,8 +73,8 @@ def random_design(rng: np.random.Generator, da_vinci: bool = False) -> Instrumen
 
 
 # Shares of black, dark grey, steel, blue, ivory and other shafts.
-_ROBOTIC_SHAFTS = (0.48, 0.3, 0.14, 0.02, 0.04, 0.02)
-_PLAIN_SHAFTS = (0.3, 0.18, 0.36, 0.04, 0.08, 0.04)
+ROBOTIC_SHAFTS = (0.48, 0.3, 0.14, 0.02, 0.04, 0.02)
+PLAIN_SHAFTS = (0.3, 0.18, 0.36, 0.04, 0.08, 0.04)
 
 
 def _shaft_base(
@@ -169,7 +169,7 @@ def _decorate_shaft(rng: np.random.Generator, albedo: FloatArray) -> None:
         room += ink * ((20.0 if albedo.mean() > 100 else 210.0) - room)
 
 
-def _trapezoid(length: float, start: float, end: float) -> FloatArray:
+def trapezoid(length: float, start: float, end: float) -> FloatArray:
     """Outline of a tapering segment with slightly rounded ends; widths are full widths."""
     s, e = start / 2, end / 2
     return np.array(
@@ -179,7 +179,7 @@ def _trapezoid(length: float, start: float, end: float) -> FloatArray:
     )  # fmt: skip
 
 
-def _robotic_wrist(rng: np.random.Generator, metal: Metal) -> tuple[tuple[Sprite, ...], tuple[float, ...]]:
+def robotic_wrist(rng: np.random.Generator, metal: Metal) -> tuple[tuple[Sprite, ...], tuple[float, ...]]:
     """Two clevis segments with pulleys, screws, slots and cables."""
     sprites, lengths = [], []
     width = float(rng.uniform(0.8, 1.0))
@@ -216,7 +216,7 @@ def _robotic_wrist(rng: np.random.Generator, metal: Metal) -> tuple[tuple[Sprite
         own = metal if rng.random() < 0.8 else random_metal(rng)
         sprites.append(
             metal_part(
-                rng, _trapezoid(length, width, end), own, holes, grooves, dots, float(rng.uniform(0.08, 0.35)),
+                rng, trapezoid(length, width, end), own, holes, grooves, dots, float(rng.uniform(0.08, 0.35)),
                 float(rng.uniform(0, 0.8)), open_holes=False,
             )
         )  # fmt: skip
@@ -227,14 +227,14 @@ def _robotic_wrist(rng: np.random.Generator, metal: Metal) -> tuple[tuple[Sprite
     return tuple(sprites), tuple(lengths)
 
 
-def _plain_wrist(
+def plain_wrist(
     rng: np.random.Generator, metal: Metal, kind: str
 ) -> tuple[tuple[Sprite, ...], tuple[float, ...]]:
     """A short metal neck of a straight laparoscopic instrument, or nothing."""
     if kind == "suction" or rng.random() < 0.25:
         return (), ()
     length = float(rng.uniform(0.3, 1.4))
-    outline = _trapezoid(length, float(rng.uniform(0.8, 1.0)), float(rng.uniform(0.5, 0.9)))
+    outline = trapezoid(length, float(rng.uniform(0.8, 1.0)), float(rng.uniform(0.5, 0.9)))
     dots = [(length * 0.7, 0.0, float(rng.uniform(0.08, 0.18)))] if rng.random() < 0.6 else []
     sprite = metal_part(rng, outline, metal, None, None, dots, 0.2, float(rng.uniform(0.3, 1.0)))
     return (sprite,), (length * 0.9,)
@@ -243,7 +243,7 @@ def _plain_wrist(
 def _jaws(rng: np.random.Generator, kind: str, metal: Metal) -> tuple[tuple[Sprite, ...], float]:
     """One or two jaws of a kind, and their length."""
     if kind in ("hook", "spatula", "suction"):
-        return _rigid_tip(rng, kind, metal)
+        return rigid_tip(rng, kind, metal)
     length, base, tip, curve = {
         "needle driver": (rng.uniform(0.7, 1.6), rng.uniform(0.3, 0.5), rng.uniform(0.2, 0.4), 0.0),
         "grasper": (rng.uniform(1.2, 2.4), rng.uniform(0.25, 0.45), rng.uniform(0.15, 0.35), 0.0),
@@ -326,7 +326,7 @@ def _jaw_outline(
     return outline, holes, grooves
 
 
-def _rigid_tip(rng: np.random.Generator, kind: str, metal: Metal) -> tuple[tuple[Sprite, ...], float]:
+def rigid_tip(rng: np.random.Generator, kind: str, metal: Metal) -> tuple[tuple[Sprite, ...], float]:
     """Hook, spatula or suction tip: one part, no opening."""
     if kind == "hook":
         reach, thick, drop = rng.uniform(0.8, 2.0), rng.uniform(0.12, 0.25), rng.uniform(0.4, 0.9)
@@ -344,7 +344,7 @@ def _rigid_tip(rng: np.random.Generator, kind: str, metal: Metal) -> tuple[tuple
         )  # fmt: skip
     else:
         reach = rng.uniform(0.8, 3.5)
-        outline = _trapezoid(float(reach), float(rng.uniform(0.7, 1.0)), float(rng.uniform(0.5, 0.95)))
+        outline = trapezoid(float(reach), float(rng.uniform(0.7, 1.0)), float(rng.uniform(0.5, 0.95)))
     dots = []
     if kind == "suction":
         dots = [(float(x), float(rng.normal(0, 0.15)), 0.08) for x in np.arange(0.3, reach, 0.4)]

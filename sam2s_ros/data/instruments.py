@@ -11,9 +11,9 @@ import numpy as np
 from sam2s_ros.data.arrays import FloatArray
 from sam2s_ros.data.instrument_parts import SHAFT_LENGTH, InstrumentDesign, random_design
 from sam2s_ros.data.motion import Trajectory, random_trajectory
+from sam2s_ros.data.splits import DESIGN_POOL
 from sam2s_ros.data.sprites import Layer, Sprite, empty_layer, paint_sprite
 
-DESIGN_POOL = 900
 # Components of an instrument's path.
 TIP_X, TIP_Y, LOG_SCALE, ROLL, PITCH, YAW, OPENING = range(7)
 
@@ -213,13 +213,14 @@ def random_instrument(
         pivot=pivot.astype(np.float32),
         diameter=width,
         taper=float(rng.uniform(0.0, 0.9)),
-        shadow=_random_shadow(rng, width) if rng.random() < 0.75 else None,
+        shadow=random_shadow(rng, width) if rng.random() < 0.75 else None,
         blur_s=float(rng.choice([0.0, rng.uniform(0.005, 0.04)])),
         interlaced=rng.random() < 0.2,
     )
 
 
-def _random_shadow(rng: np.random.Generator, width: float) -> tuple[float, float, float, float]:
+def random_shadow(rng: np.random.Generator, width: float) -> tuple[float, float, float, float]:
+    """Shadow of an instrument `width` wide: offset x, y, blur (world units), darkness."""
     offset = rng.normal(0.0, 0.6 * width + 0.01, 2)
     return (
         float(offset[0]),

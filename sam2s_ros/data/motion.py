@@ -76,6 +76,12 @@ def constant_trajectory(value: FloatArray) -> Trajectory:
     return Trajectory(np.zeros(1, np.float32), value[None].astype(np.float32), still, still, still)
 
 
+def trajectory_through(times: FloatArray, values: FloatArray) -> Trajectory:
+    """A path without wobble through knots at `times` [n] of `values` [n, d], at rest in each."""
+    still = np.zeros((1, values.shape[1]), np.float32)
+    return Trajectory(times.astype(np.float32), values.astype(np.float32), still, still, still)
+
+
 @dataclass(frozen=True)
 class Camera:
     """Camera motion over the tissue: shift (world units), log zoom, rotation (radians), perspective."""

@@ -9,8 +9,33 @@ import numpy as np
 
 from sam2s_ros.data.arrays import ByteArray, FloatArray
 from sam2s_ros.data.instruments import View, motion_kernel
-from sam2s_ros.data.motion import Trajectory, random_trajectory
+from sam2s_ros.data.motion import Camera, Trajectory, apply_homography, random_trajectory
 from sam2s_ros.data.sprites import Layer, empty_layer
+
+
+@dataclass(frozen=True)
+class TissuePath(Trajectory):
+    """A path over the tissue, given as the moving camera sees it: of a Blob [4] or of a Strand [8]."""
+
+    camera: Camera
+    centre: tuple[float, float]  # of the image, world units
+
+    def at(self, time: float) -> FloatArray:
+        """Value in the image at a time."""
+        value = super().at(time)
+        to_image = np.linalg.inv(self.camera.matrix(time, self.centre))
+        if len(value) == 8:
+            return apply_homography(to_image, value.reshape(4, 2)).reshape(8)
+        log_zoom, rotation = self.camera.path.at(time)[2:4]
+        point = apply_homography(to_image, value[:2])
+        return np.array([*point, value[2] + log_zoom, value[3] - rotation], np.float32)
+
+
+def on_tissue(path: Trajectory, camera: Camera, aspect: float) -> TissuePath:
+    """The path of a Blob or Strand that lies on the tissue, in an image of this aspect ratio."""
+    return TissuePath(
+        path.times, path.values, path.wobble, path.frequency, path.phase, camera, (aspect / 2, 0.5)
+    )
 
 
 @dataclass(frozen=True)

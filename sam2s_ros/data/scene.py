@@ -12,12 +12,16 @@ from sam2s_ros.data.arrays import BoolArray, ByteArray, FloatArray
 from sam2s_ros.data.backgrounds import Plate, TissueLibrary, look, plate_maps, random_plate, recolour
 from sam2s_ros.data.effects import CameraEffects, random_effects
 from sam2s_ros.data.instrument_parts import InstrumentDesign
-from sam2s_ros.data.instruments import DESIGN_POOL, Instrument, View, pooled_design, random_instrument
+from sam2s_ros.data.instruments import Instrument, View, pooled_design, random_instrument
+from sam2s_ros.data.light_script import ScriptedEffects
 from sam2s_ros.data.motion import Camera, CoarseGrid, Deformation, random_camera, random_deformation
 from sam2s_ros.data.props import Blob, Strand, gauze_texture, random_blob, random_strand
+from sam2s_ros.data.splits import DESIGN_POOL
 from sam2s_ros.data.sprites import Layer, lay_over, scale_in_place
+from sam2s_ros.data.tissue_surface import TissueSurface
+from sam2s_ros.data.visits import VisitingInstrument
 
-Body = Instrument | Blob | Strand
+Body = Instrument | VisitingInstrument | Blob | Strand
 
 
 @dataclass(frozen=True)
@@ -46,17 +50,20 @@ class Scene:
     deformation: Deformation
     bodies: tuple[Body, ...]
     immersions: tuple[Immersion, ...]
-    effects: CameraEffects
+    effects: CameraEffects | ScriptedEffects
     grid: CoarseGrid
+    surface: TissueSurface | None = None  # of the plate's picture, when it changes
 
     def render(self, time: float) -> tuple[ByteArray, ByteArray]:
         """Frame uint8 RGB [height, width, 3] and labels uint8 [render height, render width] at a time."""
         maps = plate_maps(self.plate, self.camera, self.deformation, self.grid, time, self._pull(time))
-        canvas = open_canvas(look(self.plate.picture, maps))
+        picture = self.plate.picture if self.surface is None else self.surface.at(time)
+        canvas = open_canvas(look(picture, maps))
         labels = np.zeros(self.view.size, np.uint8)
-        for index, body in enumerate(self.bodies):
-            layer = body.layer(time, self.view)
-            if layer is None:
+        for index in range(len(self.bodies)):
+            body = self._shown(index, time)
+            layer = body.layer(time, self.view) if body is not None else None
+            if body is None or layer is None:
                 continue
             for immersion in self.immersions:
                 if immersion.body == index:
@@ -65,6 +72,11 @@ class Scene:
                 cast_shadow(canvas, layer, body.shadow, self.view)
             composite(canvas, labels, layer, index + 1)
         return self._deliver(close_canvas(canvas), time), labels
+
+    def _shown(self, index: int, time: float) -> Instrument | Blob | Strand | None:
+        """A body as it is at a time; None when it is away."""
+        body = self.bodies[index]
+        return body.at(time) if isinstance(body, VisitingInstrument) else body
 
     def _deliver(self, frame: ByteArray, time: float) -> ByteArray:
         """Bring a rendered frame to the output's size; camera effects are applied at the smaller of both sizes."""
@@ -101,7 +113,7 @@ class Scene:
         """Displacement of the tissue around instrument tips, on the coarse grid [g, g, 2]."""
         total = np.zeros_like(self.grid.points)
         for immersion in self.immersions:
-            body = self.bodies[immersion.body]
+            body = self._shown(immersion.body, time)
             if not isinstance(body, Instrument):
                 continue
             pose = body.pose(time)
@@ -112,7 +124,7 @@ class Scene:
 
     def _immerse(self, layer: Layer, immersion: Immersion, time: float) -> None:
         amount = immersion.amount(time)
-        body = self.bodies[immersion.body]
+        body = self._shown(immersion.body, time)
         if amount <= 0.02 or not isinstance(body, Instrument):
             return
         pose = body.pose(time)
@@ -189,7 +201,7 @@ class SceneStyle:
     supersampling: float = 1.25
     plain: bool = False  # no props, mild effects: for demonstrations
     work_site: float = 0.4  # chance that several instruments work at one place, where they touch and cross
-    leaving: float = 0.2  # chance that an instrument leaves the image now and then
+    leaving: float = 0.5  # chance that an instrument leaves the image now and then
     da_vinci: float = 0.4  # chance that all instruments are da Vinci ones, which are also thicker
     first_design: int = 0  # a multiple of 3; designs are drawn from `designs` numbers from here on
     designs: int = DESIGN_POOL

@@ -11,10 +11,7 @@ from sam2s_ros.data.arrays import BoolArray, ByteArray
 from sam2s_ros.data.backgrounds import load_tissue_library
 from sam2s_ros.data.instruments import Instrument
 from sam2s_ros.data.scene import Scene, SceneStyle, random_scene
-
-# Instrument designs and seeds of validation never occur in training.
-VALIDATION_DESIGN = 99_999
-_VALIDATION_STREAM = 777_001
+from sam2s_ros.data.splits import VALIDATION
 
 
 def instrument_style(objects: int, plain: bool, supersampling: float, leaving: float) -> SceneStyle:
@@ -22,7 +19,7 @@ def instrument_style(objects: int, plain: bool, supersampling: float, leaving: f
     count = tuple(float(i + 1 == objects) for i in range(max(objects, 4)))
     return SceneStyle(
         instruments=count, plain=plain, supersampling=supersampling, leaving=leaving, look_alikes=0.5, work_site=0.0,
-        first_design=VALIDATION_DESIGN, designs=400,
+        first_design=VALIDATION.first_design, designs=VALIDATION.designs,
     )  # fmt: skip
 
 
@@ -61,7 +58,7 @@ def _visible_scene(
 ) -> Scene:
     """The first scene of a seed in whose first frame every instrument covers 1 % of the image (in time 0.3 %)."""
     library = load_tissue_library(data_root)
-    rng = np.random.default_rng([_VALIDATION_STREAM, seed])
+    rng = np.random.default_rng([VALIDATION.stream, seed])
     for attempt in range(200):
         scene = random_scene(rng, library, size_hw, size_hw[1] / size_hw[0], duration, style)
         _, labels = scene.render(0.0)

@@ -14,12 +14,20 @@ from sam2s_ros.evaluation.bags import LABEL_TOPIC, BagSequence, is_bag
 from sam2s_ros.evaluation.baselines import BASELINES
 from sam2s_ros.evaluation.evaluate import evaluate_sequence
 from sam2s_ros.evaluation.interface import MaskTracker
+from sam2s_ros.evaluation.long import PREFIX as LONG_PREFIX
+from sam2s_ros.evaluation.long import LongSequence, find_long_sequences
 from sam2s_ros.evaluation.overlay import OverlayVideo
 from sam2s_ros.evaluation.prompts import PROMPTS
+from sam2s_ros.evaluation.reidentification import ReturnRule
 from sam2s_ros.evaluation.rendered import PREFIX, find_rendered_sequences
-from sam2s_ros.evaluation.report import score_document, score_table
+from sam2s_ros.evaluation.report import absence_table, score_document, score_table
 from sam2s_ros.evaluation.scoring import SequenceScore
-from sam2s_ros.evaluation.sequences import DEFAULT_RATE_HZ, Sequence, find_folder_sequences
+from sam2s_ros.evaluation.sequences import (
+    DEFAULT_RATE_HZ,
+    ImageFolderSequence,
+    Sequence,
+    find_folder_sequences,
+)
 
 HELP = "score a model on a bag or image folder with ground truth, beside the baselines"
 
@@ -29,7 +37,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source",
         nargs="+",
-        help="bags, data set folders, image folders, or rendered:FIRST-LAST for rendered scenes of these seeds",
+        help="bags, data set folders, image folders, rendered:FIRST-LAST for rendered scenes of these seeds, or long: "
+        "for the long test",
     )
     parser.add_argument(
         "--data", type=Path, help="folder with train/, whose pictures rendered scenes have as tissue"
@@ -53,6 +62,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--objects", help="label values or names, comma-separated (default: all)")
     parser.add_argument("--no-baselines", action="store_true", help="score the model only")
+    rule = ReturnRule()
+    parser.add_argument(
+        "--absent-frames",
+        type=int,
+        default=rule.absent_frames,
+        metavar="N",
+        help=f"a return counts after at least N frames out of view (default: {rule.absent_frames})",
+    )
+    parser.add_argument(
+        "--return-frames",
+        type=int,
+        default=rule.return_frames,
+        metavar="K",
+        help=f"frames within which an object that returned must be found (default: {rule.return_frames})",
+    )
     parser.add_argument("--out", type=Path, help="JSON file for everything measured")
     parser.add_argument(
         "--overlay", type=Path, help="MP4 of the model's masks; one per sequence if there are more"
@@ -61,12 +85,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate, print the table, write the files asked for."""
+    rule = ReturnRule(arguments.absent_frames, arguments.return_frames)
     sequences = [found for source in arguments.source for found in find_sequences(source, arguments)]
     objects = _parse_objects(arguments.objects) if arguments.objects else None
-    facts: dict[str, Any] = {"prompt": arguments.prompt}
+    facts: dict[str, Any] = {"prompt": arguments.prompt, "return_rule": dataclasses.asdict(rule)}
     scores: dict[str, list[SequenceScore]] = {}
     if arguments.model != "none":
-        make_tracker = _model_maker(arguments, facts)
+        make_tracker = _model_maker(
+            arguments, facts, max(len(sequence.label_names) for sequence in sequences)
+        )
         scores[arguments.model] = [
             _evaluate_with_overlay(make_tracker, sequence, arguments, objects, len(sequences) > 1)
             for sequence in sequences
@@ -74,13 +101,19 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.model == "none" or not arguments.no_baselines:
         for name, make_baseline in BASELINES.items():
             scores[name] = [
-                evaluate_sequence(make_baseline, sequence, "mask", objects) for sequence in sequences
+                evaluate_sequence(
+                    make_baseline, sequence, "mask", objects, prompt_area=_prompt_area(sequence)
+                )
+                for sequence in sequences
             ]
     print(f"J&F (%), prompt: {arguments.prompt} (baselines: mask)")
     print(score_table(scores))
+    absences = absence_table(scores, rule)
+    if absences:
+        print(absences)
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text(json.dumps(score_document(scores, **facts), indent=2) + "\n")
+        arguments.out.write_text(json.dumps(score_document(scores, rule, **facts), indent=2) + "\n")
     return 0
 
 
@@ -88,6 +121,8 @@ def find_sequences(text: str, arguments: argparse.Namespace) -> list[Sequence]:
     """The sequences with ground truth that a source stands for: one for a bag, all below a folder."""
     if text.startswith(PREFIX):
         return list(find_rendered_sequences(text, arguments.data))
+    if text.startswith(LONG_PREFIX):
+        return list(find_long_sequences(text))
     source = Path(text)
     if not source.exists():
         raise FileNotFoundError(f"there is no bag or folder {source}")
@@ -96,11 +131,22 @@ def find_sequences(text: str, arguments: argparse.Namespace) -> list[Sequence]:
     return list(find_folder_sequences(source, arguments.labels))
 
 
-def _model_maker(arguments: argparse.Namespace, facts: dict[str, Any]) -> Callable[[], MaskTracker]:
-    """Makes the tracker asked for; `facts` then says what runs (engine, weights, settings)."""
-    from sam2s_ros.tracking import load_tracker  # torch is loaded for a model only, not for the baselines
+def _prompt_area(sequence: Sequence) -> float:
+    """Share of the image that an object covers when it is prompted; synthetic videos say it, others show a pixel."""
+    return sequence.prompt_area if isinstance(sequence, LongSequence | ImageFolderSequence) else 0.0
 
-    settings = parse_settings(arguments.set)
+
+def _model_maker(
+    arguments: argparse.Namespace, facts: dict[str, Any], objects: int
+) -> Callable[[], MaskTracker]:
+    """Makes the tracker asked for; `facts` then says what runs (engine, weights, settings).
+
+    It has room for at least as many objects as a sequence names, unless `--set max_objects` says otherwise.
+    """
+    # torch is loaded for a model only, not for the baselines
+    from sam2s_ros.tracking import TrackerConfig, load_tracker
+
+    settings = {"max_objects": max(objects, TrackerConfig().max_objects), **parse_settings(arguments.set)}
 
     def make_tracker() -> MaskTracker:
         tracker = load_tracker(
@@ -156,7 +202,8 @@ def _evaluate_with_overlay(
             if several:
                 path = path.with_name(f"{path.stem}_{sequence.name.replace('/', '_')}{path.suffix}")
             observer = stack.enter_context(OverlayVideo(path, DEFAULT_RATE_HZ)).write
-        return evaluate_sequence(make_tracker, sequence, arguments.prompt, objects, observer)
+        area = _prompt_area(sequence)
+        return evaluate_sequence(make_tracker, sequence, arguments.prompt, objects, observer, area)
 
 
 def _parse_objects(text: str) -> list[int | str]:

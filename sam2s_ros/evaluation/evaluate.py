@@ -23,16 +23,19 @@ def evaluate_sequence(
     prompt: str = "mask",
     objects: Collection[int | str] | None = None,
     on_frame: FrameObserver | None = None,
+    prompt_area: float = 0.0,
 ) -> SequenceScore:
     """Follow each label value of a sequence as one object and score it against the ground truth.
 
-    An object is prompted on the first frame that shows it and scored from there on; all objects share one
+    An object is prompted on the first frame that shows enough of it and scored from there on; all objects share one
     tracker, made for this sequence. The tracker sees every frame, in order.
 
     Args:
         make_tracker: a fresh tracker, such as `lambda: sam2s_ros.load_tracker("nano")` or one of BASELINES.
         prompt: one of `prompts.PROMPTS`.
         objects: label values or names to follow; all but 0 when left out.
+        prompt_area: share of the image that an object covers when it is prompted; 0 is one pixel. An object that
+            comes into view shows its first few pixels first, on which nobody would prompt it.
         on_frame: is given each frame and the predicted masks by label value, for drawing.
 
     Raises:
@@ -42,7 +45,7 @@ def evaluate_sequence(
     followed: dict[int, _FollowedObject] = {}
     for index, frame in enumerate(sequence.frames()):
         tracker.step(frame.image, frame.stamp_ns)
-        for label in _new_labels(frame, followed, sequence.label_names, objects):
+        for label in _new_labels(frame, followed, sequence.label_names, objects, prompt_area):
             name = sequence.label_names.get(label, f"label {label}")
             object_id = prompt_object(tracker, frame.image, np.asarray(frame.labels == label), prompt, name)
             followed[label] = _FollowedObject(object_id, name, label, index)
@@ -69,12 +72,14 @@ class _FollowedObject:
     j: list[float] = field(default_factory=list)
     f: list[float] = field(default_factory=list)
     present: list[bool] = field(default_factory=list)
+    predicted_area: list[float] = field(default_factory=list)
 
     def score(self, prediction: NDArray[np.bool_], labels: NDArray[np.uint8] | None) -> None:
         truth = labels == self.label if labels is not None else None
         j, f = region_and_boundary(prediction, truth) if truth is not None else (np.nan, np.nan)
         self.j.append(j)
         self.f.append(f)
+        self.predicted_area.append(float(prediction.mean()))
         self.present.append(truth is not None and bool(truth.any()))
 
     def result(self) -> ObjectScore:
@@ -85,6 +90,7 @@ class _FollowedObject:
             np.array(self.j),
             np.array(self.f),
             np.array(self.present),
+            np.array(self.predicted_area),
         )
 
 
@@ -93,11 +99,13 @@ def _new_labels(
     known: Collection[int],
     names: Mapping[int, str],
     objects: Collection[int | str] | None,
+    prompt_area: float,
 ) -> list[int]:
     """Label values to be followed that appear on this frame for the first time, in increasing order."""
     if frame.labels is None:
         return []
-    seen = np.flatnonzero(np.bincount(frame.labels.reshape(-1), minlength=256)).tolist()
+    pixels = np.bincount(frame.labels.reshape(-1), minlength=256)
+    seen = np.flatnonzero(pixels >= max(1.0, prompt_area * frame.labels.size)).tolist()
     return [
         label
         for label in seen

@@ -5,6 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sam2s_ros.evaluation.reidentification import (
+    AbsenceScore,
+    MeanAbsence,
+    ReturnRule,
+    absence_score,
+    mean_absence,
+    total_absence,
+)
 from sam2s_ros.evaluation.scoring import Accuracy, ObjectScore, SequenceScore, mean_accuracy
 
 Scores = Mapping[str, Sequence[SequenceScore]]  # by tracker, the same sequences and objects in each
@@ -38,11 +46,43 @@ def score_table(scores: Scores) -> str:
     return _aligned(rows)
 
 
-def score_document(scores: Scores, **facts: Any) -> dict[str, Any]:
+def absence_table(scores: Scores, rule: ReturnRule) -> str:
+    """Returns that were found and false masks while away, per object, three columns per tracker.
+
+    Empty where no object was ever absent.
+    """
+    measured = {
+        name: [[absence_score(item, rule) for item in sequence.objects] for sequence in tracker]
+        for name, tracker in scores.items()
+    }
+    flat = [[one for objects in tracker for one in objects] for tracker in measured.values()]
+    total = total_absence(flat[0])
+    if total.absent_frames == 0:
+        return ""
+    heading = ["sequence", "object", "returns", "absent"]
+    for name in scores:
+        heading += [f"{name}: found", "false", "area"]
+    rows = [heading]
+    for index, sequence in enumerate(next(iter(scores.values()))):
+        for number, item in enumerate(sequence.objects):
+            cells = [tracker[index][number] for tracker in measured.values()]
+            row = [sequence.sequence, item.name, str(cells[0].reappearances), str(cells[0].absent_frames)]
+            rows.append(row + [text for cell in cells for text in _absence_cells(cell)])
+    last = ["mean over objects", "", str(total.reappearances), str(total.absent_frames)]
+    rows.append(last + [text for items in flat for text in _absence_cells(mean_absence(items))])
+    title = (
+        f"Returns after {rule.absent_frames} frames or more: found (%) at IoU {rule.min_iou} within "
+        f"{rule.return_frames} frames. Absent frames: with a mask (%), its area (% of the image)"
+    )
+    return f"{title}\n{_aligned(rows)}"
+
+
+def score_document(scores: Scores, rule: ReturnRule, **facts: Any) -> dict[str, Any]:
     """Everything measured as JSON values in percent; `facts` say how it was run.
 
     Each score has j, f and jf, for four readings: all frames or those where the object is present, without or
-    with the prompted and the last frame. A reading without frames is null.
+    with the prompted and the last frame. A reading without frames is null. `absence` says what happened
+    while objects were away and when they returned, by `rule`.
     """
     trackers = {}
     for name, sequences in scores.items():
@@ -50,9 +90,10 @@ def score_document(scores: Scores, **facts: Any) -> dict[str, Any]:
             "mean": {
                 reading: _numbers(mean_accuracy(sequences, **options))
                 for reading, options in READINGS.items()
-            },
+            }
+            | {"absence": _mean_absence_numbers(sequences, rule)},
             "objects": [
-                {"sequence": sequence.sequence, **_object_numbers(item)}
+                {"sequence": sequence.sequence, **_object_numbers(item, rule)}
                 for sequence in sequences
                 for item in sequence.objects
             ],
@@ -60,13 +101,43 @@ def score_document(scores: Scores, **facts: Any) -> dict[str, Any]:
     return {**facts, "scores": trackers}
 
 
-def _object_numbers(score: ObjectScore) -> dict[str, Any]:
+def _object_numbers(score: ObjectScore, rule: ReturnRule) -> dict[str, Any]:
     readings = {reading: _numbers(score.accuracy(**options)) for reading, options in READINGS.items()}
     counts = {
         "frames": int(score.scored_frames(present_only=False).sum()),
         "present_frames": int(score.scored_frames(present_only=True).sum()),
     }
-    return {"name": score.name, "label": score.label, "first_frame": score.first_frame, **counts, **readings}
+    place = {"name": score.name, "label": score.label, "first_frame": score.first_frame}
+    away = absence_score(score, rule)
+    return {**place, **counts, **readings, "absence": {**_absence_counts(away), **_absence_shares(away)}}
+
+
+def _mean_absence_numbers(sequences: Sequence[SequenceScore], rule: ReturnRule) -> dict[str, Any]:
+    """Counts over all objects, and means over objects."""
+    items = [absence_score(item, rule) for sequence in sequences for item in sequence.objects]
+    return {**_absence_counts(total_absence(items)), **_absence_shares(mean_absence(items))}
+
+
+def _absence_counts(score: AbsenceScore) -> dict[str, int]:
+    return {
+        "reappearances": score.reappearances,
+        "reidentified": score.reidentified,
+        "absent_frames": score.absent_frames,
+        "false_positive_frames": score.false_positive_frames,
+    }
+
+
+def _absence_shares(score: AbsenceScore | MeanAbsence) -> dict[str, float | None]:
+    shares = {
+        "reidentified_share": score.reidentified_share,
+        "false_positive_share": score.false_positive_share,
+        "mean_area": score.mean_area,
+    }
+    return {name: None if share is None else round(share, 4) for name, share in shares.items()}
+
+
+def _absence_cells(score: AbsenceScore | MeanAbsence) -> list[str]:
+    return ["-" if share is None else f"{share:.1f}" for share in _absence_shares(score).values()]
 
 
 def _numbers(accuracy: Accuracy | None) -> dict[str, float] | None:

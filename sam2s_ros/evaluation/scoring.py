@@ -28,8 +28,8 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class ObjectScore:
-    """One object of one sequence: fractions J and F [T] and presence [T] from its first frame to the last of
-    all.
+    """One object of one sequence: fractions J and F [T], presence [T] and the share of the image that its predicted
+    mask covers [T], from its first frame to the last of all.
 
     `j` and `f` are NaN on frames without ground truth.
     """
@@ -40,6 +40,7 @@ class ObjectScore:
     j: NDArray[np.float64]
     f: NDArray[np.float64]
     present: NDArray[np.bool_]
+    predicted_area: NDArray[np.float64]
 
     def accuracy(self, *, present_only: bool, with_ends: bool = False) -> Accuracy | None:
         """Mean over the scored frames, None where there are none.

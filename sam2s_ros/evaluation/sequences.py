@@ -1,14 +1,17 @@
 """Frames with ground truth from image folders: DAVIS, the vocal folds data set, or any folder with its label
 images.
 
-A label image is single-channel or paletted and holds one object per value; 0 is no object.
+A label image is single-channel or paletted and holds one object per value; 0 is no object. An `objects.json` beside
+the label images, as `sam2s data synth` writes it, gives the objects' names, the frame rate and the size from which on
+an object is prompted.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -17,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sam2s_ros.data.readers import VOCALFOLDS_CLASSES, read_rgb
+from sam2s_ros.data.write_videos import OBJECTS_FILE
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"})
 DEFAULT_RATE_HZ = 10.0
@@ -55,6 +59,8 @@ class ImageFolderSequence:
     labels: Path | None
     label_names: Mapping[int, str] = field(default_factory=dict)
     rate_hz: float = DEFAULT_RATE_HZ
+    prompt_area: float = 0.0
+    """Share of the image that an object covers when it is prompted; 0 is one pixel."""
 
     def paths(self) -> list[tuple[int, Path, Path | None]]:
         """(frame number, image, label image or None) of each frame, in order.
@@ -140,8 +146,29 @@ def _sequences_in_layout(
             and any(file.suffix.lower() in IMAGE_SUFFIXES for file in folder.iterdir())
         ):
             name = below.as_posix()
-            found.append(ImageFolderSequence(name, folder, labels, names or {255: folder.name}, rate_hz))
+            plain = ImageFolderSequence(name, folder, labels, names or {255: folder.name}, rate_hz)
+            found.append(_with_objects(plain, labels / OBJECTS_FILE))
     return found
+
+
+def _with_objects(sequence: ImageFolderSequence, path: Path) -> ImageFolderSequence:
+    """The sequence with what its objects.json says, unchanged where it has none.
+
+    Raises:
+        ValueError: the file is not one that `sam2s data synth` writes.
+    """
+    if not path.is_file():
+        return sequence
+    try:
+        facts = json.loads(path.read_text())
+        return replace(
+            sequence,
+            label_names={int(item["id"]): str(item["name"]) for item in facts["objects"]},
+            rate_hz=float(facts["fps"]),
+            prompt_area=float(facts["prompt_area"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} does not describe objects as `sam2s data synth` does: {error!r}") from None
 
 
 def _numbered_files(folder: Path, suffixes: frozenset[str]) -> dict[int, Path]:

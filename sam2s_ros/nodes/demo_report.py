@@ -129,15 +129,17 @@ def score_tracks(
 def _score_track(recording: Recording, track: PromptedTrack, truth: Truth, every: int) -> ObjectScore:
     stamps = [stamp for stamp in recording.image_stamps_ns if stamp >= track.stamp_ns][::every]
     j, f = np.full(len(stamps), np.nan), np.full(len(stamps), np.nan)
-    present = np.zeros(len(stamps), bool)
+    present, area = np.zeros(len(stamps), bool), np.zeros(len(stamps))
     for frame, stamp in enumerate(stamps):
         wanted = truth(stamp, track.key)
         if wanted is None:
             continue
         found = recording.received[stamp].mask(track.object_id) if stamp in recording.received else None
-        j[frame], f[frame] = region_and_boundary(np.zeros_like(wanted) if found is None else found, wanted)
-        present[frame] = wanted.any()
-    return ObjectScore(track.name, track.key, recording.image_stamps_ns.index(track.stamp_ns), j, f, present)
+        found = np.zeros_like(wanted) if found is None else found
+        j[frame], f[frame] = region_and_boundary(found, wanted)
+        present[frame], area[frame] = wanted.any(), found.mean()
+    first_frame = recording.image_stamps_ns.index(track.stamp_ns)
+    return ObjectScore(track.name, track.key, first_frame, j, f, present, area)
 
 
 def build_report(
