@@ -11,7 +11,8 @@ import torch
 from tracking_cases import moving_images, small_network
 
 from sam2s_ros.engines import Engine, EngineCapacity, MemoryRead, PromptBatch, create_engine
-from sam2s_ros.engines.eager import EagerEngine, without_empty_columns
+from sam2s_ros.engines.eager import EagerEngine
+from sam2s_ros.engines.memory_reads import without_empty_columns
 from sam2s_ros.engines.preprocess import Normaliser, resize_to_square
 
 CAPACITY = EngineCapacity(max_objects=3, frame_slots=4)
@@ -181,19 +182,8 @@ def test_warming_up_leaves_no_trace(capacity: EngineCapacity) -> None:
         engine.attend(ROWS, 0, None)
 
 
-@pytest.mark.parametrize(("hardware", "precision"), [(True, "bf16"), (False, "fp32")])
-def test_auto_takes_the_best_engine_and_says_why(
-    hardware: bool, precision: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sam2s_ros.engines.eager.multiplies_bfloat16", lambda: hardware)
-    described = create_engine("auto", small_network(), CAPACITY).describe()
-    assert (described.name, described.model, described.precision) == ("eager", "small_test", precision)
-    assert described.reason.startswith("auto: ") and precision in described.reason
-    assert len(described.weights_sha256) == 64
-
-
 def test_an_unknown_engine_or_precision_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="unknown engine 'cuda'; choose one of auto, eager"):
+    with pytest.raises(ValueError, match="unknown engine 'cuda'; choose one of auto, eager, openvino, onnxruntime"):
         create_engine("cuda", small_network(), CAPACITY)
     with pytest.raises(ValueError, match="unknown precision 'int8'; choose one of auto, fp32, bf16"):
         create_engine("eager", small_network(), CAPACITY, precision="int8")
