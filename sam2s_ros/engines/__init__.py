@@ -101,6 +101,9 @@ def _make(
         return EagerEngine(network, capacity, threads, precision, reason)
     if name == "onnxruntime" and precision != "fp32":
         raise ValueError(f"precision {precision!r}: onnxruntime runs fp32")
-    from sam2s_ros.engines.graph_engine import make_graph_engine
+    try:
+        from sam2s_ros.engines.graph_engine import make_graph_engine
 
-    return make_graph_engine(name, network, capacity, threads, precision, reason)
+        return make_graph_engine(name, network, capacity, threads, precision, reason)
+    except ImportError as error:
+        raise ImportError(f"engine {name!r} lacks a package of requirements.txt: {error}") from error
