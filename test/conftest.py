@@ -46,6 +46,20 @@ def ros() -> Iterator[None]:
             rclpy.try_shutdown()
 
 
+@pytest.fixture(scope="session")
+def graph_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty cache of exported graphs, the same for all tests that use `graph_cache`."""
+    return tmp_path_factory.mktemp("graphs")
+
+
+@pytest.fixture(scope="module")
+def graph_cache(graph_folder: Path) -> Iterator[None]:
+    """Networks are exported once a session, not into the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SAM2S_CACHE", str(graph_folder))
+        yield
+
+
 @pytest.fixture
 def one_thread() -> Iterator[None]:
     """Torch on one thread: sums over another number of threads are not the same bit for bit."""

@@ -182,7 +182,7 @@ def test_goals_are_judged_only_where_there_is_a_value():
 
 def test_an_unknown_benchmark_is_refused_with_the_known_ones(capsys: pytest.CaptureFixture[str]):
     assert main(["bench", "colour"]) == 2
-    assert "tracker_steps, image_transport, flatness" in capsys.readouterr().err
+    assert "tracker_steps, engines, image_transport, flatness" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -191,6 +191,7 @@ def test_all_benchmarks_run_and_leave_their_numbers(tmp_path: Path):
     assert main(command) == 0
     results = json.loads((tmp_path / "bench.json").read_text())["benchmarks"]
     assert set(results["tracker_steps"]["objects"]) == {"1", "4", "8"}
+    assert set(results["engines"]["objects"]) == {"1", "3", "4", "8"}
     assert (
         results["image_transport"]["profile"]["received_hz"]
         > results["image_transport"]["defaults"]["received_hz"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from sam2s_ros.engines.base import (
@@ -30,8 +31,13 @@ __all__ = [
     "create_engine",
 ]
 
-ENGINE_NAMES = ("auto", "eager")
+ENGINE_NAMES = ("auto", "eager", "openvino", "onnxruntime")
 PRECISIONS = ("auto", "fp32", "bf16")
+BY_NAME = "asked for by name"
+OPENVINO_MOST_PIXELS = 512
+"""Largest side of a network's input for which "auto" takes OpenVINO."""
+
+_log = logging.getLogger(__name__)
 
 
 def create_engine(
@@ -44,26 +50,60 @@ def create_engine(
     """An engine for a built network, which it takes over. `describe().reason` says why this one.
 
     Args:
-        name: "auto" takes the best that this machine has.
+        name: "auto" takes OpenVINO, and eager PyTorch where that is missing, fails, or is no gain.
         threads: CPU threads, 0 to leave the process's setting alone.
         precision: "fp32", "bf16", or "auto": for the engine "auto" bf16 where the CPU has it, else fp32.
 
     Raises:
         ValueError: unknown name, or a precision that the engine does not have.
+        ImportError: the engine asked for by name is not installed.
     """
-    from sam2s_ros.engines.eager import EagerEngine, multiplies_bfloat16
-
     capacity = capacity or EngineCapacity()
     if name not in ENGINE_NAMES:
         raise ValueError(f"unknown engine {name!r}; choose one of {', '.join(ENGINE_NAMES)}")
     if precision not in PRECISIONS:
         raise ValueError(f"unknown precision {precision!r}; choose one of {', '.join(PRECISIONS)}")
-    if name == "eager":
-        precision = "fp32" if precision == "auto" else precision
-        return EagerEngine(network, capacity, threads, precision, "asked for by name")
-    reason = "auto: eager PyTorch is the only engine of this version"
+    if threads < 0:
+        raise ValueError(f"threads is {threads}; use 0 for the default or a positive number")
+    if name == "auto":
+        return _best_engine(network, capacity, threads, precision)
+    return _make(name, network, capacity, threads, "fp32" if precision == "auto" else precision, BY_NAME)
+
+
+def _best_engine(network: Sam2Network, capacity: EngineCapacity, threads: int, precision: str) -> Engine:
+    """OpenVINO if it works and pays, else eager PyTorch."""
+    from sam2s_ros.engines.eager import multiplies_bfloat16
+
+    arithmetic = precision
     if precision == "auto":
         fast = multiplies_bfloat16()
         precision = "bf16" if fast else "fp32"
-        reason += f", {precision} because the CPU {'has' if fast else 'lacks'} bfloat16 arithmetic"
-    return EagerEngine(network, capacity, threads, precision, reason)
+        arithmetic = f"{precision} because the CPU {'has' if fast else 'lacks'} bfloat16 arithmetic"
+    if network.config.image_size > OPENVINO_MOST_PIXELS:
+        reason = f"auto: eager PyTorch, since OpenVINO is no gain with images of {network.config.image_size} pixels"
+        return _make("eager", network, capacity, threads, precision, f"{reason}, {arithmetic}")
+    try:
+        reason = f"auto: OpenVINO is the fastest here, {arithmetic}"
+        return _make("openvino", network, capacity, threads, precision, reason)
+    except Exception as error:
+        problem = f"{type(error).__name__}: {error}".partition("\n")[0]
+        _log.warning("OpenVINO cannot be used, the slower eager engine is (%s)", problem)
+        reason = f"auto: eager PyTorch because OpenVINO cannot be used ({problem}), {arithmetic}"
+    return _make("eager", network, capacity, threads, precision, reason)
+
+
+def _make(
+    name: str, network: Sam2Network, capacity: EngineCapacity, threads: int, precision: str, reason: str
+) -> Engine:
+    if name == "eager":
+        from sam2s_ros.engines.eager import EagerEngine
+
+        return EagerEngine(network, capacity, threads, precision, reason)
+    if name == "onnxruntime" and precision != "fp32":
+        raise ValueError(f"precision {precision!r}: onnxruntime runs fp32")
+    try:
+        from sam2s_ros.engines.graph_engine import make_graph_engine
+
+        return make_graph_engine(name, network, capacity, threads, precision, reason)
+    except ImportError as error:
+        raise ImportError(f"engine {name!r} lacks a package of requirements.txt: {error}") from error

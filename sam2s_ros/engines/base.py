@@ -16,11 +16,14 @@ them.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
+
+from sam2s_ros.network.config import NetworkConfig
 
 ABSENT_LOGIT = -1024.0
 """Mask logit everywhere in the mask of an object that is not in view (source: SAM 2 `NO_OBJ_SCORE`)."""
@@ -267,3 +270,23 @@ class Engine(ABC):
     @abstractmethod
     def free(self) -> None:
         """Give back all memory; the engine cannot be used afterwards."""
+
+
+def check_capacity(config: NetworkConfig, capacity: EngineCapacity) -> None:
+    """ValueError when the network does not read as many recent frames and pointers as the capacity says."""
+    recent_slots, recent_pointers = config.num_maskmem - 1, config.max_pointers - 1
+    if (capacity.recent_slots, capacity.recent_pointers) != (recent_slots, recent_pointers):
+        raise ValueError(
+            f"engine capacity: {config.name} reads {recent_slots} recent frames and {recent_pointers} recent "
+            f"pointers, not {capacity.recent_slots} and {capacity.recent_pointers}"
+        )
+
+
+def check_state(state: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """ValueError when an engine's exported state has not these arrays, of these shapes, in float32."""
+    if state.keys() != shapes.keys():
+        raise ValueError(f"engine state holds {sorted(state)}, expected {sorted(shapes)}")
+    for name, expected in shapes.items():
+        if state[name].shape != expected or state[name].dtype != np.float32:
+            found = f"{state[name].dtype} {state[name].shape}"
+            raise ValueError(f"engine state: {name} is {found}, this engine needs float32 {expected}")

@@ -16,14 +16,16 @@ from sam2s_ros.engines.base import (
     EngineDescription,
     MemoryRead,
     PromptBatch,
+    check_capacity,
+    check_state,
 )
+from sam2s_ros.engines.given_masks import previous_mask_prompt
+from sam2s_ros.engines.memory_reads import repeated_read, without_empty_columns
 from sam2s_ros.engines.preprocess import Normaliser, resize_to_square
 from sam2s_ros.network.checkpoint import weights_sha256
 from sam2s_ros.network.sam2 import Decoded, ImageFeatures, Sam2Network
 
 EAGER_PRECISIONS = ("fp32", "bf16")
-PREVIOUS_MASK_LIMIT = 32.0
-"""Previous logits are clamped to +- this before they prompt (source: SAM 2 `add_new_points_or_box`)."""
 
 
 class EagerEngine(Engine):
@@ -45,15 +47,7 @@ class EagerEngine(Engine):
         config = network.config
         if precision not in EAGER_PRECISIONS:
             raise ValueError(f"precision {precision!r}: eager runs {' or '.join(EAGER_PRECISIONS)}")
-        if (capacity.recent_slots, capacity.recent_pointers) != (
-            config.num_maskmem - 1,
-            config.max_pointers - 1,
-        ):
-            raise ValueError(
-                f"engine capacity: {config.name} reads {config.num_maskmem - 1} recent frames and "
-                f"{config.max_pointers - 1} recent pointers, not {capacity.recent_slots} and "
-                f"{capacity.recent_pointers}"
-            )
+        check_capacity(config, capacity)
         if threads < 0:
             raise ValueError(f"threads is {threads}; use 0 for the default or a positive number")
         if threads:
@@ -92,8 +86,6 @@ class EagerEngine(Engine):
         self._high_res = torch.zeros(rows, 1, size, size)
         self._pointer = torch.zeros(rows, c)
         self._object_score = torch.zeros(rows, 1)
-        centre = torch.arange(config.mask_size) + 0.5
-        self._pixel_grid = torch.stack(torch.meshgrid(centre, centre, indexing="xy"), dim=-1)
 
     @torch.inference_mode()
     def encode(self, frame_rgb: NDArray[np.uint8], frame_slot: int) -> None:
@@ -209,7 +201,9 @@ class EagerEngine(Engine):
         rows = np.arange(self.capacity.max_objects, dtype=np.int64)
         zeros = np.zeros_like(rows)
         self.encode(np.zeros((self.image_size, self.image_size, 3), dtype=np.uint8), 0)
-        self.attend(rows, 0, _full_read(self.capacity))
+        self.attend(
+            rows, 0, repeated_read(len(rows), self.capacity.memory_reads, self.capacity.pointer_reads)
+        )
         self.decode(rows, 0, PromptBatch())
         self.memorise(rows, 0, zeros, zeros)
         if self.capacity.long_term_slots:
@@ -237,13 +231,7 @@ class EagerEngine(Engine):
     @torch.inference_mode()
     def import_state(self, rows: NDArray[np.int64], state: dict[str, np.ndarray]) -> None:
         banks = self._banks()
-        if state.keys() != banks.keys():
-            raise ValueError(f"engine state holds {sorted(state)}, expected {sorted(banks)}")
-        for name, bank in banks.items():
-            expected = (len(rows), *bank.shape[1:])
-            if state[name].shape != expected or state[name].dtype != np.float32:
-                found = f"{state[name].dtype} {state[name].shape}"
-                raise ValueError(f"engine state: {name} is {found}, this engine needs float32 {expected}")
+        check_state(state, {name: (len(rows), *bank.shape[1:]) for name, bank in banks.items()})
         for name, bank in banks.items():
             bank[torch.from_numpy(rows)] = torch.from_numpy(state[name])
 
@@ -271,12 +259,7 @@ class EagerEngine(Engine):
         if frame_slot is None:
             return None
         slots = torch.from_numpy(self._logit_slots(rows, frame_slot))
-        logits = self._logits[slots].clamp_(-PREVIOUS_MASK_LIMIT, PREVIOUS_MASK_LIMIT)
-        if flow is None:
-            return logits
-        grid = (self._pixel_grid + torch.from_numpy(flow)) * (2 / self.mask_size) - 1
-        grid = grid.expand(len(rows), -1, -1, -1)
-        return F.grid_sample(logits, grid, padding_mode="border", align_corners=False)
+        return torch.from_numpy(previous_mask_prompt(self._logits[slots][:, 0].numpy(), flow))[:, None]
 
     def _store(self, rows: NDArray[np.int64], frame_slot: int, decoded: Decoded) -> DecodeResult:
         index = torch.from_numpy(rows)
@@ -297,22 +280,6 @@ def multiplies_bfloat16() -> bool:
     return bool(features.get("avx512_bf16") or features.get("amx_bf16"))
 
 
-def without_empty_columns(read: MemoryRead) -> MemoryRead:
-    """The same read without the columns that are valid for no object; the first of each kind always stays."""
-    memory = np.asarray(read.valid.any(axis=0))
-    pointers = np.asarray(read.pointer_valid.any(axis=0))
-    memory[0] = pointers[0] = True
-    return MemoryRead(
-        slots=read.slots[:, memory],
-        kind=read.kind[:, memory],
-        temporal_index=read.temporal_index[:, memory],
-        valid=read.valid[:, memory],
-        pointer_slots=read.pointer_slots[:, pointers],
-        pointer_distance=read.pointer_distance[:, pointers],
-        pointer_valid=read.pointer_valid[:, pointers],
-    )
-
-
 def _gather(bank: Tensor, rows: NDArray[np.int64], slots: NDArray[np.int64], per_row: int) -> Tensor:
     """Slots [N, M] of the rows out of a bank [rows * per_row, ...] -> [N, M, ...]."""
     flat = torch.from_numpy((rows[:, None] * per_row + slots).ravel())
@@ -321,16 +288,3 @@ def _gather(bank: Tensor, rows: NDArray[np.int64], slots: NDArray[np.int64], per
 
 def _validity(valid: NDArray[np.bool_]) -> Tensor | None:
     return None if valid.all() else torch.from_numpy(valid)
-
-
-def _full_read(capacity: EngineCapacity) -> MemoryRead:
-    rows, memory, pointers = capacity.max_objects, capacity.memory_reads, capacity.pointer_reads
-    return MemoryRead(
-        slots=np.zeros((rows, memory), dtype=np.int64),
-        kind=np.zeros((rows, memory), dtype=np.int8),
-        temporal_index=np.zeros((rows, memory), dtype=np.int64),
-        valid=np.ones((rows, memory), dtype=np.bool_),
-        pointer_slots=np.zeros((rows, pointers), dtype=np.int64),
-        pointer_distance=np.ones((rows, pointers), dtype=np.float32),
-        pointer_valid=np.ones((rows, pointers), dtype=np.bool_),
-    )

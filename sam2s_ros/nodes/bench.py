@@ -17,6 +17,7 @@ HELP = __doc__.splitlines()[0]
 
 BENCHMARKS = {
     "tracker_steps": "tracker steps per second with 1, 4 and 8 objects",
+    "engines": "tracker steps of all engines in turn with 1, 3, 4 and 8 objects",
     "image_transport": "images per second that reach a subscriber, with and without the Fast DDS profile",
     "flatness": "memory and step time over 10,000 frames",
 }
@@ -32,6 +33,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--quick", action="store_true", help="fewer rounds and frames: a check, no measurement"
     )
     parser.add_argument("--model", default="nano", help="preset or weights file (default: %(default)s)")
+    parser.add_argument(
+        "--engine", default="auto", help="engine that tracker_steps measures (default: %(default)s)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -60,6 +64,8 @@ def _run_one(name: str, args: argparse.Namespace, results: dict[str, object]) ->
     out = args.out / f"{name}.json"
     out.unlink(missing_ok=True)
     command = [sys.executable, str(FOLDER / f"{name}.py"), "--json", str(out), "--model", args.model]
+    if name == "tracker_steps":
+        command += ["--engine", args.engine]
     if args.quick:
         command.append("--quick")
     print(f"\n{name}: {BENCHMARKS[name]}", flush=True)

@@ -20,7 +20,15 @@ FAST_INSTRUCTIONS = (
     "amx_int8",
     "asimd",
 )
-PACKAGES = ("torch", "numpy", "opencv-python-headless", "ros-kilted-rclpy", "ros-kilted-rmw-fastrtps-cpp")
+PACKAGES = (
+    "torch",
+    "openvino",
+    "onnxruntime",
+    "numpy",
+    "opencv-python-headless",
+    "ros-kilted-rclpy",
+    "ros-kilted-rmw-fastrtps-cpp",
+)
 
 
 def describe_run() -> dict[str, Any]:

@@ -30,6 +30,9 @@ def load_tracker(
 ) -> StreamingTracker:
     """Build network, engine and tracker, and run them once, so that the first frame is not slow.
 
+    The first time that weights are loaded on a machine, all engines but the eager one export them, which takes some
+    20 s of one CPU (`sam2s_ros.engines.export`).
+
     Args:
         model: "nano", whose weights are bundled; the path of a weights file; or a preset's name with
         `checkpoint`.

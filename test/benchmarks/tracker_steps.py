@@ -1,6 +1,6 @@
 """Tracker steps per second with 1, 4 and 8 objects: medians over alternating runs, every memory slot in use.
 
-python test/benchmarks/tracker_steps.py [--model nano] [--json FILE] [--quick]
+python test/benchmarks/tracker_steps.py [--model nano] [--engine auto] [--json FILE] [--quick]
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def main() -> None:
     """Measure, print a table, write JSON."""
     args = parse_arguments()
     frames = [frame for frame, _ in render_sequence(7, 12, SIZE, FPS, objects=1)]
-    trackers = {count: start_tracker(args.model, count, frames) for count in OBJECTS}
+    trackers = {count: start_tracker(args, count, frames) for count in OBJECTS}
     rounds: dict[int, list[float]] = {count: [] for count in OBJECTS}
     for _ in range(1 if args.quick else 7):
         for count in OBJECTS:
@@ -58,9 +58,9 @@ def main() -> None:
         )
 
 
-def start_tracker(model, count, frames):
+def start_tracker(args, count, frames):
     """A tracker with `count` objects side by side and all memory in use."""
-    tracker = load_tracker(model, max_objects=max(OBJECTS))
+    tracker = load_tracker(args.model, args.engine, max_objects=max(OBJECTS))
     tracker.step(frames[0], 0)
     for index in range(count):
         mask = np.zeros(SIZE, bool)
@@ -85,6 +85,7 @@ def median_step_ms(tracker, frames, steps):
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="nano", help="preset or weights file")
+    parser.add_argument("--engine", default="auto", help="engine to measure (default: %(default)s)")
     parser.add_argument("--json", type=Path, help="file for the numbers")
     parser.add_argument("--quick", action="store_true", help="one short round")
     return parser.parse_args()

@@ -1,5 +1,4 @@
-"""The eager engine: rows are independent, slots keep what is put into them, input is prepared as
-documented."""
+"""Every engine: rows are independent, slots keep what is put into them. Input is prepared as documented."""
 
 from __future__ import annotations
 
@@ -11,9 +10,12 @@ import torch
 from tracking_cases import moving_images, small_network
 
 from sam2s_ros.engines import Engine, EngineCapacity, MemoryRead, PromptBatch, create_engine
-from sam2s_ros.engines.eager import EagerEngine, without_empty_columns
+from sam2s_ros.engines.eager import EagerEngine
+from sam2s_ros.engines.memory_reads import without_empty_columns
 from sam2s_ros.engines.preprocess import Normaliser, resize_to_square
 
+pytestmark = pytest.mark.usefixtures("graph_cache")
+NAMES = ("eager", "openvino", "onnxruntime")
 CAPACITY = EngineCapacity(max_objects=3, frame_slots=4)
 LONG_TERM = dataclasses.replace(CAPACITY, long_term_slots=2)
 ROWS = np.array([2, 0], dtype=np.int64)
@@ -43,9 +45,11 @@ def rows_of(read: MemoryRead, index: slice) -> MemoryRead:
     return MemoryRead(**{field.name: getattr(read, field.name)[index] for field in dataclasses.fields(read)})
 
 
-def engine_with_memory(precision: str = "fp32", capacity: EngineCapacity = CAPACITY) -> Engine:
+def engine_with_memory(
+    precision: str = "fp32", capacity: EngineCapacity = CAPACITY, name: str = "eager"
+) -> Engine:
     """Four slots of each row filled from four frames with masks of their own."""
-    engine = create_engine("eager", small_network(), capacity, precision=precision)
+    engine = create_engine(name, small_network(), capacity, precision=precision)
     rng = np.random.default_rng(1)
     for slot, frame in enumerate(moving_images(4)):
         engine.encode(frame, slot)
@@ -55,8 +59,9 @@ def engine_with_memory(precision: str = "fp32", capacity: EngineCapacity = CAPAC
     return engine
 
 
-def test_rows_of_a_batch_get_what_they_get_alone() -> None:
-    engine, read = engine_with_memory(), random_read(2)
+@pytest.mark.parametrize("name", NAMES)
+def test_rows_of_a_batch_get_what_they_get_alone(name: str) -> None:
+    engine, read = engine_with_memory(name=name), random_read(2)
     engine.attend(ROWS, 1, read)
     together = engine.decode(ROWS, 1, PromptBatch())
     for index, row in enumerate(ROWS):
@@ -66,7 +71,8 @@ def test_rows_of_a_batch_get_what_they_get_alone() -> None:
         assert np.abs(alone.logits[0] - together.logits[index]).max() <= 5e-6 * np.ptp(alone.logits)
 
 
-def test_what_an_invalid_slot_holds_does_not_matter() -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_what_an_invalid_slot_holds_does_not_matter(name: str) -> None:
     read = random_read(2)
     moved = dataclasses.replace(
         read,
@@ -75,7 +81,7 @@ def test_what_an_invalid_slot_holds_does_not_matter() -> None:
     )
     results = []
     for one in (read, moved):
-        engine = engine_with_memory()
+        engine = engine_with_memory(name=name)
         engine.attend(ROWS, 1, one)
         results.append(engine.decode(ROWS, 1, PromptBatch()).logits)
     assert np.abs(results[0] - results[1]).max() <= 5e-6 * np.ptp(results[0])
@@ -98,8 +104,9 @@ def test_columns_valid_for_no_object_are_left_out() -> None:
     assert np.array_equal(shorter.slots, read.slots[:, read.valid.any(axis=0)])
 
 
-def test_the_mask_of_the_named_frame_slot_is_the_dense_prompt() -> None:
-    engine = engine_with_memory()
+@pytest.mark.parametrize("name", NAMES)
+def test_the_mask_of_the_named_frame_slot_is_the_dense_prompt(name: str) -> None:
+    engine = engine_with_memory(name=name)
     answers = []
     for slot in (0, 2, None):
         engine.attend(ROWS, 1, None)
@@ -108,8 +115,9 @@ def test_the_mask_of_the_named_frame_slot_is_the_dense_prompt() -> None:
     assert not np.array_equal(answers[0], answers[2])
 
 
-def test_an_exported_state_continues_in_another_engine() -> None:
-    engine, fresh = engine_with_memory(), create_engine("eager", small_network(), CAPACITY)
+@pytest.mark.parametrize("name", NAMES)
+def test_an_exported_state_continues_in_another_engine(name: str) -> None:
+    engine, fresh = engine_with_memory(name=name), create_engine(name, small_network(), CAPACITY)
     state = engine.export_state(ROWS)
     fresh.import_state(np.array([0, 1]), state)
     fresh.encode(moving_images(4)[1], 1)
@@ -120,8 +128,9 @@ def test_an_exported_state_continues_in_another_engine() -> None:
     assert np.array_equal(*results)
 
 
-def test_a_state_that_does_not_fit_is_refused() -> None:
-    engine = engine_with_memory()
+@pytest.mark.parametrize("name", NAMES)
+def test_a_state_that_does_not_fit_is_refused(name: str) -> None:
+    engine = engine_with_memory(name=name)
     state = engine.export_state(ROWS)
     with pytest.raises(ValueError, match="engine state: pointers is float32"):
         engine.import_state(ROWS, {**state, "pointers": state["pointers"][:, :-1]})
@@ -143,8 +152,9 @@ def test_similarity_is_the_cosine_of_the_stride_16_maps_of_two_frames() -> None:
     assert engine.similarity(ROWS, 3, kept[::-1].copy()).tolist() == [0, 0], "nothing is kept there"
 
 
-def test_a_kept_memory_outlives_its_slot_and_touches_no_other() -> None:
-    engine = engine_with_memory(capacity=LONG_TERM)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_kept_memory_outlives_its_slot_and_touches_no_other(name: str) -> None:
+    engine = engine_with_memory(capacity=LONG_TERM, name=name)
     before = engine.export_state(np.arange(3))["memory"]
     engine.keep_memory(ROWS, np.array([1, 2]), np.array([6, 4]))
     engine.memorise(ROWS, 0, np.array([1, 2]), np.array([1, 2]))
@@ -154,8 +164,12 @@ def test_a_kept_memory_outlives_its_slot_and_touches_no_other() -> None:
     assert changed == [[0, 2], [0, 4], [2, 1], [2, 6]]
 
 
-def test_an_exported_state_with_features_continues_in_another_engine() -> None:
-    engine, fresh = engine_with_memory(capacity=LONG_TERM), create_engine("eager", small_network(), LONG_TERM)
+@pytest.mark.parametrize("name", NAMES)
+def test_an_exported_state_with_features_continues_in_another_engine(name: str) -> None:
+    engine, fresh = (
+        engine_with_memory(capacity=LONG_TERM, name=name),
+        create_engine(name, small_network(), LONG_TERM),
+    )
     engine.keep_feature(ROWS, 2, np.array([1, 3]))
     state = engine.export_state(ROWS)
     assert {name: bank.shape[1] for name, bank in state.items()} == {
@@ -169,31 +183,23 @@ def test_an_exported_state_with_features_continues_in_another_engine() -> None:
     assert np.array_equal(continued, engine.similarity(ROWS, 3, np.array([1, 3])))
     assert all(np.array_equal(bank, state[name]) for name, bank in fresh.export_state(np.arange(2)).items())
     with pytest.raises(ValueError, match="engine state holds"):
-        create_engine("eager", small_network(), CAPACITY).import_state(ROWS, state)
+        create_engine(name, small_network(), CAPACITY).import_state(ROWS, state)
 
 
 @pytest.mark.parametrize("capacity", [CAPACITY, LONG_TERM], ids=["sam2", "long_term"])
-def test_warming_up_leaves_no_trace(capacity: EngineCapacity) -> None:
-    engine = create_engine("eager", small_network(), capacity)
+@pytest.mark.parametrize("name", NAMES)
+def test_warming_up_leaves_no_trace(name: str, capacity: EngineCapacity) -> None:
+    engine = create_engine(name, small_network(), capacity)
     engine.warm_up()
     assert not any(bank.any() for bank in engine.export_state(np.arange(3)).values())
     with pytest.raises(RuntimeError, match="frame slot 0 holds no features"):
         engine.attend(ROWS, 0, None)
 
 
-@pytest.mark.parametrize(("hardware", "precision"), [(True, "bf16"), (False, "fp32")])
-def test_auto_takes_the_best_engine_and_says_why(
-    hardware: bool, precision: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sam2s_ros.engines.eager.multiplies_bfloat16", lambda: hardware)
-    described = create_engine("auto", small_network(), CAPACITY).describe()
-    assert (described.name, described.model, described.precision) == ("eager", "small_test", precision)
-    assert described.reason.startswith("auto: ") and precision in described.reason
-    assert len(described.weights_sha256) == 64
-
-
 def test_an_unknown_engine_or_precision_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="unknown engine 'cuda'; choose one of auto, eager"):
+    with pytest.raises(
+        ValueError, match="unknown engine 'cuda'; choose one of auto, eager, openvino, onnxruntime"
+    ):
         create_engine("cuda", small_network(), CAPACITY)
     with pytest.raises(ValueError, match="unknown precision 'int8'; choose one of auto, fp32, bf16"):
         create_engine("eager", small_network(), CAPACITY, precision="int8")

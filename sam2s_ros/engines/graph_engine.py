@@ -1,0 +1,381 @@
+"""The engine of exported graphs: keeps every tensor in numpy arrays, lets a `GraphRunner` do the arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sam2s_ros.engines.base import (
+    DROPPED_LOGIT,
+    DecodeResult,
+    Engine,
+    EngineCapacity,
+    EngineDescription,
+    MemoryRead,
+    PromptBatch,
+    check_capacity,
+    check_state,
+)
+from sam2s_ros.engines.export import load_graphs
+from sam2s_ros.engines.given_masks import GivenMasks, previous_mask_prompt
+from sam2s_ros.engines.memory_reads import repeated_read, rows_of, without_empty_columns
+from sam2s_ros.engines.preprocess import resize_to_square
+from sam2s_ros.engines.runner import GraphRunner
+from sam2s_ros.network.checkpoint import weights_sha256
+from sam2s_ros.network.prompt_encoder import NOT_A_POINT
+from sam2s_ros.network.sam2 import Sam2Network
+
+NO_PROMPT_TOKENS = 2
+"""Tokens that stand for no prompt: one that is not a point, and the one that ends every prompt."""
+
+
+@dataclass(frozen=True)
+class _FrameFeatures:
+    """What `EncodeGraph` says of one frame, in its order."""
+
+    f0: NDArray[np.float32]
+    f1: NDArray[np.float32]
+    f2: NDArray[np.float32]
+    attended: NDArray[np.float32]
+    projected: NDArray[np.float32]
+
+    @property
+    def tokens(self) -> NDArray[np.float32]:
+        """f2 as [L, C]."""
+        return self.f2[0].reshape(self.f2.shape[1], -1).T
+
+
+class GraphEngine(Engine):
+    """Runs the exported graphs of `network`, of which it keeps a few small weights only.
+
+    Objects are run in groups of the runner's `most_objects`. All arrays are made at the start; `decode` gives copies.
+    """
+
+    def __init__(
+        self, network: Sam2Network, runner: GraphRunner, capacity: EngineCapacity, reason: str
+    ) -> None:
+        config = network.config
+        check_capacity(config, capacity)
+        self.capacity = capacity
+        self.image_size, self.mask_size = config.image_size, config.mask_size
+        self._config, self._runner, self._reason = config, runner, reason
+        self._sha256 = weights_sha256(network.state_dict())
+        self._given_masks = GivenMasks(network)
+        self._no_pointer = network.no_obj_ptr.detach().numpy().copy()
+        self._no_memory = network.no_mem_embed.detach().numpy().reshape(-1).copy()
+        prompts = network.sam_prompt_encoder
+        with torch.no_grad():
+            nothing = prompts.sparse(torch.zeros(1, 1, 2), torch.full((1, 1), NOT_A_POINT))
+        self._no_prompt = nothing.numpy().copy()
+        self._no_mask = prompts.no_mask_embed.weight.detach().numpy().copy()
+        self._allocate()
+
+    def _allocate(self) -> None:
+        config, capacity = self._config, self.capacity
+        rows, side = capacity.max_objects, config.feature_size
+        area, c, cm = side * side, config.hidden_dim, config.memory_dim
+        self._features = [
+            _FrameFeatures(
+                f0=_zeros(1, area, 16, c // 8),
+                f1=_zeros(1, area, 4, c // 4),
+                f2=_zeros(1, c, side, side),
+                attended=_zeros(1, area, c),
+                projected=_zeros(1, c, side, side),
+            )
+            for _ in range(capacity.frame_slots)
+        ]
+        self._encoded = [False] * capacity.frame_slots
+        self._memory = _zeros(rows, capacity.memory_slots, area, cm)
+        self._pointers = _zeros(rows, capacity.pointer_slots, c)
+        self._kept_features = _zeros(rows, capacity.feature_slots, c * area)
+        self._logits = _zeros(rows, capacity.frame_slots, config.mask_size, config.mask_size)
+        self._conditioned = _zeros(rows, area, c)
+        self._high_res = _zeros(rows, config.image_size, config.image_size)
+        self._pointer = _zeros(rows, c)
+        self._object_score = _zeros(rows, 1)
+        most = min(rows, self._runner.most_objects)
+        self._memory_read = np.empty(most * capacity.memory_reads * area * cm, dtype=np.float32)
+        self._pointer_read = np.empty(most * capacity.pointer_reads * c, dtype=np.float32)
+
+    def encode(self, frame_rgb: NDArray[np.uint8], frame_slot: int) -> None:
+        image = np.ascontiguousarray(resize_to_square(frame_rgb, self.image_size))
+        f0, f1, f2, attended, projected = self._runner.run("encode", {"image": image})
+        kept = self._features[frame_slot]
+        for target, source in (
+            (kept.f0, f0),
+            (kept.f1, f1),
+            (kept.f2, f2),
+            (kept.attended, attended),
+            (kept.projected, projected),
+        ):
+            np.copyto(target, source)
+        self._encoded[frame_slot] = True
+
+    def attend(self, rows: NDArray[np.int64], frame_slot: int, read: MemoryRead | None) -> None:
+        frame = self._frame(frame_slot)
+        if read is None:
+            self._conditioned[rows] = frame.tokens + self._no_memory
+            return
+        for group in self._groups(rows):
+            part = without_empty_columns(rows_of(read, group))
+            (conditioned,) = self._runner.run(
+                "attend",
+                {
+                    "attended": frame.attended,
+                    "memory": _gather(self._memory, rows[group], part.slots, self._memory_read),
+                    "temporal_index": np.ascontiguousarray(part.temporal_index),
+                    "valid": part.valid.astype(np.float32, order="C"),
+                    "pointers": _gather(self._pointers, rows[group], part.pointer_slots, self._pointer_read),
+                    "pointer_distance": np.ascontiguousarray(part.pointer_distance),
+                    "pointer_valid": part.pointer_valid.astype(np.float32, order="C"),
+                },
+            )
+            self._conditioned[rows[group]] = conditioned
+
+    def decode(self, rows: NDArray[np.int64], frame_slot: int, prompt: PromptBatch) -> DecodeResult:
+        frame = self._frame(frame_slot)
+        result = self._empty_result(len(rows))
+        previous = None
+        if prompt.previous_mask_slot is not None:
+            logits = self._logits[rows, prompt.previous_mask_slot]
+            previous = previous_mask_prompt(logits, prompt.previous_mask_flow)
+        for group in self._groups(rows):
+            sparse, dense = self._prompt(prompt, previous, group, len(rows[group]))
+            image = self._conditioned[rows[group]] + dense
+            logits, iou, score, pointer = self._runner.run(
+                "decode", _decoder_inputs(image, sparse, frame, prompt.multimask)
+            )
+            result.logits[group], result.iou[group], result.object_score[group] = logits, iou, score[:, 0]
+            self._pointer[rows[group]] = pointer
+        self._store(rows, frame_slot, result)
+        for row, logits in zip(rows, result.logits, strict=True):
+            self._upsample(row, logits)
+        return result
+
+    def _prompt(
+        self, prompt: PromptBatch, previous: NDArray[np.float32] | None, group: slice, count: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Tokens [n, T, C] and dense prompt [n, L, C] or [1, C] of a group of n objects."""
+        if prompt.points is None and previous is None:
+            return np.repeat(self._no_prompt, count, axis=0), self._no_mask
+        if prompt.points is None or prompt.labels is None:
+            points = np.zeros((count, 1, 2), dtype=np.float32)
+            labels = np.full((count, 1), NOT_A_POINT, dtype=np.int64)
+        else:
+            points = np.ascontiguousarray(prompt.points[group], dtype=np.float32)
+            labels = prompt.labels[group].astype(np.int64, order="C")
+        mask = _zeros(count, self.mask_size, self.mask_size) if previous is None else previous[group]
+        has_mask = np.array([previous is not None], dtype=np.float32)
+        sparse, dense = self._runner.run(
+            "prompt", {"points": points, "labels": labels, "mask": mask, "has_mask": has_mask}
+        )
+        return sparse, dense
+
+    def decode_mask(
+        self, rows: NDArray[np.int64], frame_slot: int, masks: NDArray[np.float32]
+    ) -> DecodeResult:
+        frame = self._frame(frame_slot)
+        given = self._given_masks.answer(masks)
+        result = DecodeResult(given.logits, np.ones(len(rows), dtype=np.float32), given.object_score)
+        for group in self._groups(rows):
+            n = len(rows[group])
+            sparse, dense = self._prompt(PromptBatch(), given.prompt, group, n)
+            inputs = _decoder_inputs(frame.tokens + dense, sparse, frame, multimask=False)
+            pointer = self._runner.run("decode", inputs)[3]
+            present = result.object_score[group, None] > 0
+            self._pointer[rows[group]] = np.where(present, pointer, self._no_pointer)
+        self._store(rows, frame_slot, result)
+        self._high_res[rows] = given.high_res
+        return result
+
+    def memorise(
+        self,
+        rows: NDArray[np.int64],
+        frame_slot: int,
+        memory_slots: NDArray[np.int64],
+        pointer_slots: NDArray[np.int64],
+        keep: NDArray[np.bool_] | None = None,
+        from_points: bool = False,
+    ) -> None:
+        if keep is not None:
+            self._drop(rows, frame_slot, keep)
+        projected = self._frame(frame_slot).projected
+        for group in self._groups(rows):
+            own = rows[group]
+            inputs = {
+                "projected": projected,
+                "logits": self._high_res[own],
+                "object_score": self._object_score[own],
+            }
+            if self._config.binarize_mask_from_points:
+                inputs["binarise"] = np.array([from_points], dtype=np.float32)
+            (memory,) = self._runner.run("memorise", inputs)
+            self._memory[own, memory_slots[group]] = memory
+        self._pointers[rows, pointer_slots] = self._pointer[rows]
+
+    def _drop(self, rows: NDArray[np.int64], frame_slot: int, keep: NDArray[np.bool_]) -> None:
+        """Turn what `keep` leaves out into background, in the stored logits and at full resolution."""
+        for index in np.flatnonzero(~keep.all(axis=(1, 2))):
+            logits = self._logits[rows[index], frame_slot]
+            np.minimum(logits, DROPPED_LOGIT, out=logits, where=~keep[index])
+            self._upsample(rows[index], logits)
+
+    def _upsample(self, row: np.int64, logits: NDArray[np.float32]) -> None:
+        """Bilinear, as the network's `upsample`."""
+        size = (self.image_size, self.image_size)
+        cv2.resize(logits, size, dst=self._high_res[row], interpolation=cv2.INTER_LINEAR)
+
+    def similarity(
+        self, rows: NDArray[np.int64], frame_slot: int, feature_slots: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        return np.asarray(self._kept_features[rows, feature_slots] @ self._unit_feature(frame_slot))
+
+    def keep_memory(
+        self, rows: NDArray[np.int64], from_slots: NDArray[np.int64], to_slots: NDArray[np.int64]
+    ) -> None:
+        self._memory[rows, to_slots] = self._memory[rows, from_slots]
+
+    def keep_feature(
+        self, rows: NDArray[np.int64], frame_slot: int, feature_slots: NDArray[np.int64]
+    ) -> None:
+        self._kept_features[rows, feature_slots] = self._unit_feature(frame_slot)
+
+    def _unit_feature(self, frame_slot: int) -> NDArray[np.float32]:
+        feature = self._frame(frame_slot).f2.ravel()
+        return np.asarray(feature / max(float(np.linalg.norm(feature)), 1e-12), dtype=np.float32)
+
+    def warm_up(self) -> None:
+        capacity = self.capacity
+        rows = np.arange(min(capacity.max_objects, self._runner.most_objects), dtype=np.int64)
+        zeros = np.zeros_like(rows)
+        self.encode(np.zeros((self.image_size, self.image_size, 3), dtype=np.uint8), 0)
+        usual = (capacity.recent_slots + 1, capacity.recent_pointers + 1)
+        for memory, pointers in (usual, (capacity.memory_reads, capacity.pointer_reads)):
+            self.attend(rows, 0, repeated_read(len(rows), memory, pointers))
+        self.decode(rows, 0, PromptBatch())
+        self.decode(rows, 0, PromptBatch(previous_mask_slot=0))
+        self.memorise(rows, 0, zeros, zeros)
+        if capacity.long_term_slots:
+            self.similarity(rows, 0, zeros)
+            self.keep_memory(rows, zeros, zeros)
+            self.keep_feature(rows, 0, zeros)
+        self._allocate()
+
+    def describe(self) -> EngineDescription:
+        return EngineDescription(
+            name=self._runner.name,
+            model=self._config.name,
+            precision=self._runner.precision,
+            device="cpu",
+            version=self._runner.version,
+            threads=self._runner.threads,
+            image_size=self.image_size,
+            weights_sha256=self._sha256,
+            reason=self._reason,
+        )
+
+    def export_state(self, rows: NDArray[np.int64]) -> dict[str, np.ndarray]:
+        return {name: bank[rows] for name, bank in self._banks().items()}
+
+    def import_state(self, rows: NDArray[np.int64], state: dict[str, np.ndarray]) -> None:
+        banks = self._banks()
+        check_state(state, {name: (len(rows), *bank.shape[1:]) for name, bank in banks.items()})
+        for name, bank in banks.items():
+            bank[rows] = state[name]
+
+    def free(self) -> None:
+        self.__dict__.clear()
+
+    def _banks(self) -> dict[str, NDArray[np.float32]]:
+        """The rows' memory, pointers and, with long-term memory, features: [max_objects, slots, ...]."""
+        stored = {"memory": self._memory, "pointers": self._pointers}
+        if self.capacity.long_term_slots:
+            stored["features"] = self._kept_features
+        return stored
+
+    def _frame(self, frame_slot: int) -> _FrameFeatures:
+        if not self._encoded[frame_slot]:
+            raise RuntimeError(f"frame slot {frame_slot} holds no features: encode a frame into it first")
+        return self._features[frame_slot]
+
+    def _groups(self, rows: NDArray[np.int64]) -> Iterator[slice]:
+        """The rows in groups that the runner takes at a time."""
+        size = self._runner.most_objects
+        return (slice(start, min(start + size, len(rows))) for start in range(0, len(rows), size))
+
+    def _empty_result(self, count: int) -> DecodeResult:
+        return DecodeResult(
+            logits=np.empty((count, self.mask_size, self.mask_size), dtype=np.float32),
+            iou=np.empty(count, dtype=np.float32),
+            object_score=np.empty(count, dtype=np.float32),
+        )
+
+    def _store(self, rows: NDArray[np.int64], frame_slot: int, result: DecodeResult) -> None:
+        self._logits[rows, frame_slot] = result.logits
+        self._object_score[rows, 0] = result.object_score
+
+
+def make_graph_engine(
+    name: str, network: Sam2Network, capacity: EngineCapacity, threads: int, precision: str, reason: str
+) -> GraphEngine:
+    """Export the network, or find it exported, and run it with the library `name`: "openvino" or "onnxruntime".
+
+    `threads` > 0 also sets PyTorch's, for the little that it still does; 0 takes as many as PyTorch has.
+
+    Raises:
+        ImportError: the library, or what exports the graphs, is not installed.
+    """
+    check_capacity(network.config, capacity)
+    if threads:
+        torch.set_num_threads(threads)
+    threads = threads or torch.get_num_threads()
+    if name == "openvino":
+        from sam2s_ros.engines.openvino_runner import OpenVinoRunner
+
+        usual = {
+            "m": capacity.recent_slots + 1,
+            "p": capacity.recent_pointers + 1,
+            "t": NO_PROMPT_TOKENS,
+        }
+        runner: GraphRunner = OpenVinoRunner(load_graphs(network), threads, precision, usual)
+    else:
+        from sam2s_ros.engines.onnxruntime_runner import OnnxRuntimeRunner
+
+        runner = OnnxRuntimeRunner(load_graphs(network), threads)
+    return GraphEngine(network, runner, capacity, reason)
+
+
+def _decoder_inputs(
+    image: NDArray[np.float32], sparse: NDArray[np.float32], frame: _FrameFeatures, multimask: bool
+) -> dict[str, np.ndarray]:
+    return {
+        "image": np.ascontiguousarray(image),
+        "sparse": sparse,
+        "f0": frame.f0,
+        "f1": frame.f1,
+        "multimask": np.array([multimask], dtype=np.int64),
+    }
+
+
+def _gather(
+    bank: NDArray[np.float32],
+    rows: NDArray[np.int64],
+    slots: NDArray[np.int64],
+    workspace: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """Slots [n, M] of the rows out of a bank [rows, slots, ...] -> [n, M, ...], in the workspace."""
+    flat = bank.reshape(-1, *bank.shape[2:])
+    shape = (slots.size, *bank.shape[2:])
+    gathered = workspace[: int(np.prod(shape))].reshape(shape)
+    index = (rows[:, None] * bank.shape[1] + slots).ravel()
+    np.take(flat, index, axis=0, out=gathered, mode="clip")
+    return gathered.reshape(*slots.shape, *bank.shape[2:])
+
+
+def _zeros(*shape: int) -> NDArray[np.float32]:
+    return np.zeros(shape, dtype=np.float32)

@@ -1,0 +1,43 @@
+"""Parts of a `MemoryRead`, which an engine need not run in full."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import numpy as np
+
+from sam2s_ros.engines.base import MemoryRead
+
+
+def without_empty_columns(read: MemoryRead) -> MemoryRead:
+    """The same read without the columns that are valid for no object; the first of each kind always stays."""
+    memory = np.asarray(read.valid.any(axis=0))
+    pointers = np.asarray(read.pointer_valid.any(axis=0))
+    memory[0] = pointers[0] = True
+    return MemoryRead(
+        slots=read.slots[:, memory],
+        kind=read.kind[:, memory],
+        temporal_index=read.temporal_index[:, memory],
+        valid=read.valid[:, memory],
+        pointer_slots=read.pointer_slots[:, pointers],
+        pointer_distance=read.pointer_distance[:, pointers],
+        pointer_valid=read.pointer_valid[:, pointers],
+    )
+
+
+def rows_of(read: MemoryRead, rows: slice) -> MemoryRead:
+    """The part of the read that concerns some of its objects."""
+    return MemoryRead(**{field.name: getattr(read, field.name)[rows] for field in fields(read)})
+
+
+def repeated_read(rows: int, memory: int, pointers: int) -> MemoryRead:
+    """Every object reads its first slot, so many times."""
+    return MemoryRead(
+        slots=np.zeros((rows, memory), dtype=np.int64),
+        kind=np.zeros((rows, memory), dtype=np.int8),
+        temporal_index=np.zeros((rows, memory), dtype=np.int64),
+        valid=np.ones((rows, memory), dtype=np.bool_),
+        pointer_slots=np.zeros((rows, pointers), dtype=np.int64),
+        pointer_distance=np.ones((rows, pointers), dtype=np.float32),
+        pointer_valid=np.ones((rows, pointers), dtype=np.bool_),
+    )
