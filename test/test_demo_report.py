@@ -142,6 +142,14 @@ def test_a_skipped_image_and_an_empty_mask_score_nothing_and_the_rest_is_exact(r
     assert item["j"] == item["f"] == item["jf"] == 50.0  # images 1 and 3 of 1, 2, 3, 4
 
 
+def test_images_published_before_the_prompt_was_answered_are_counted(recording):
+    other = PromptedTrack("other", 5, 99, START_NS)
+    items = build_report(recording, score_tracks(recording, [TRACK, other], truth), [TRACK, other])["objects"]
+    assert [item["frames_before_answer"] for item in items] == [0, 5], "the other one was never answered"
+    table = format_table("title", build_report(recording, score_tracks(recording, [other], truth), [other]))
+    assert "the first 5 empty: before the answer" in table
+
+
 def test_the_mean_is_over_objects(recording):
     other = PromptedTrack("other", 5, 99, START_NS)
     report = build_report(recording, score_tracks(recording, [TRACK, other], truth), [TRACK, other])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import dataclasses
 import threading
 import time
 from collections.abc import Callable
@@ -33,6 +34,7 @@ from sam2s_ros.nodes.prompts import PromptInputError, load_prompts_file
 from sam2s_ros.nodes.result_publisher import stream_trouble
 from sam2s_ros.nodes.settings import NodeSettings
 from sam2s_ros.nodes.stream_counter import StampGapCounter, StreamCounter
+from sam2s_ros.nodes.tracker_node import main as tracker_main
 from sam2s_ros.tracking import TrackerConfig
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -343,6 +345,18 @@ def test_a_stopped_worker_refuses_calls() -> None:
     assert worker.stop(10)
     with pytest.raises(WorkerStoppedError, match="not active"):
         worker.call(lambda: None, 10)
+
+
+def test_a_prompts_file_that_does_not_exist_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(PromptInputError, match="missing.yaml: no such file"):
+        load_prompts_file(tmp_path / "missing.yaml")
+
+
+def test_help_names_every_parameter_with_its_default(capsys: pytest.CaptureFixture[str]) -> None:
+    """`tracker --help` starts no node."""
+    assert tracker_main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(f"  {item.name} [{item.default!r}]" in text for item in dataclasses.fields(NodeSettings))
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from sam2s_ros.evaluation.interface import MaskTracker, mask_of
 from sam2s_ros.evaluation.metrics import region_and_boundary
@@ -43,7 +44,10 @@ def evaluate_sequence(
     """
     tracker = make_tracker()
     followed: dict[int, _FollowedObject] = {}
-    for index, frame in enumerate(sequence.frames()):
+    frames = tqdm(
+        sequence.frames(), sequence.name, unit=" frames", leave=False, disable=None
+    )  # on a terminal only
+    for index, frame in enumerate(frames):
         tracker.step(frame.image, frame.stamp_ns)
         for label in _new_labels(frame, followed, sequence.label_names, objects, prompt_area):
             name = sequence.label_names.get(label, f"label {label}")

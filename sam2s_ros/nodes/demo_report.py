@@ -159,7 +159,10 @@ def build_report(
     mean = SequenceScore("", tuple(scores)).accuracy(present_only=True)
     return {
         "jf_mean": None if mean is None else round(mean.jf, 2),
-        "objects": [_object_report(score, track) for score, track in zip(scores, tracks, strict=True)],
+        "objects": [
+            {**_object_report(score, track), "frames_before_answer": frames_before_answer(recording, track)}
+            for score, track in zip(scores, tracks, strict=True)
+        ],
         "frames_in": frames_in,
         "frames_tracked": frames_tracked,
         "frames_skipped": frames_in - frames_tracked,
@@ -170,6 +173,22 @@ def build_report(
         "stages_ms": _stage_medians_ms(recording),
         **_node_report(recording.newest.message),
     }
+
+
+def frames_before_answer(recording: Recording, track: PromptedTrack) -> int:
+    """Images after the prompted one that were published without the object, since its prompt was still being answered.
+
+    They count as empty masks.
+    """
+    count = 0
+    for stamp in recording.image_stamps_ns:
+        if stamp <= track.stamp_ns:
+            continue
+        found = recording.received.get(stamp)
+        if found is not None and any(item.id == track.object_id for item in found.message.objects):
+            break
+        count += 1
+    return count
 
 
 def _object_report(score: ObjectScore, track: PromptedTrack) -> dict[str, Any]:
@@ -235,7 +254,10 @@ def format_table(title: str, report: Mapping[str, Any]) -> str:
     for item in report["objects"]:
         jf = "  n/a" if item["jf"] is None else f"{item['jf']:5.1f}"
         prompted = "never prompted" if item["id"] is None else f"prompted on frame {item['prompted_frame']}"
-        lines.append(f"  {item['name']:<20} J&F {jf}   {prompted}, {item['frames_scored']} frames scored")
+        waited = item["frames_before_answer"]
+        scored = f"{item['frames_scored']} frames scored"
+        scored += f", the first {waited} empty: before the answer" if waited else ""
+        lines.append(f"  {item['name']:<20} J&F {jf}   {prompted}, {scored}")
     mean = "  n/a" if report["jf_mean"] is None else f"{report['jf_mean']:5.1f}"
     latency = report["latency_ms"]
     lines += [

@@ -25,6 +25,9 @@ from sam2s_ros.tracking.errors import (
 
 Answer = TypeVar("Answer")
 MAX_NAME_LENGTH = 128
+OLD_IMAGE_S = 1.0
+OTHER_CLOCK_S = 3600.0
+"""An image that seems older than this has its stamp from another clock than the node's."""
 
 
 class NoImageError(Exception):
@@ -97,7 +100,7 @@ class PromptServices:
             self._prompts_given[response.id] = 1
             self._host.set_class_name(response.id, request.class_name)
             _describe_prompted(response, tracker)
-            response.message = f"object {response.id} is tracked"
+            response.message = f"object {response.id} is tracked{self._age_of(response.stamp)}"
 
         return self._answer(add, response, f"add_object by '{request.client}'")
 
@@ -110,7 +113,7 @@ class PromptServices:
             tracker.refine_object(request.id, None, **prompt.arguments(), stamp_ns=stamp_ns)
             self._prompts_given[request.id] = self._prompts_given.get(request.id, 0) + 1
             _describe_prompted(response, tracker)
-            response.message = f"object {request.id} is refined"
+            response.message = f"object {request.id} is refined{self._age_of(response.stamp)}"
 
         response.id = request.id
         return self._answer(refine, response, f"refine_object by '{request.client}'")
@@ -157,6 +160,8 @@ class PromptServices:
         try:
             self._host.run_between_frames(job)
             response.success = True
+            if not isinstance(response, ListObjects.Response):  # which changes nothing, and consoles poll it
+                self._node.get_logger().info(f"{what}: {response.message}")
         except Exception as error:
             code = next((code for kind, code in _CODES if isinstance(error, kind)), ErrorCode.ENGINE_FAILED)
             _refuse(response, code, str(error) or type(error).__name__)
@@ -179,6 +184,11 @@ class PromptServices:
             raise ImageSizeChangedError(f"{result.needs_reset} (~/reset)")
         stamp_ns = stamp_to_ns(prompt.stamp) or result.stamp_ns
         return stamp_ns, prompt_from_message(prompt, result.image_size)
+
+    def _age_of(self, stamp: Any) -> str:
+        """A remark on a prompted image that is old, as when images have stopped; empty for a recent one."""
+        age_s = (self._node.get_clock().now().nanoseconds - stamp_to_ns(stamp)) * 1e-9
+        return f", on an image {age_s:.1f} s old" if OLD_IMAGE_S < age_s < OTHER_CLOCK_S else ""
 
     def _summaries(self, tracker: StreamingTracker, result: FrameResult | None) -> list[ObjectSummary]:
         return [

@@ -93,6 +93,8 @@ class StartPrompt:
 def load_prompts_file(path: str | Path) -> list[StartPrompt]:
     """Read a prompts file (config/prompts_example.yaml); PromptInputError or OSError name file and entry."""
     file = Path(path)
+    if not file.is_file():
+        raise PromptInputError(f"prompts file {file}: no such file; give its whole path")
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, ValueError) as error:

@@ -180,6 +180,21 @@ def settings_in(parameters: list[Parameter]) -> list[str]:
     return [parameter.name for parameter in parameters if parameter.name in names]
 
 
+def help_text() -> str:
+    """What `tracker --help` prints: usage, and every parameter with its default."""
+    lines = [
+        "usage: tracker [--ros-args] [-p NAME:=VALUE] [--params-file FILE] [-r FROM:=TO]",
+        "",
+        "The tracker node: images on `image` (or `image/compressed`) in, objects on `~/objects` out.",
+        "",
+        "parameters (config/tracker.yaml):",
+    ]
+    for item in dataclasses.fields(NodeSettings):
+        lines.append(f"  {item.name} [{item.default!r}]")
+        lines.append(f"      {item.metadata['description']}")
+    return "\n".join(lines)
+
+
 def _descriptor(item: dataclasses.Field[Any]) -> ParameterDescriptor:
     metadata = item.metadata
     descriptor = ParameterDescriptor(description=metadata["description"], read_only=metadata["read_only"])

@@ -49,6 +49,7 @@ from sam2s_ros.nodes.settings import (
     SettingsError,
     check_choice,
     declare_parameters,
+    help_text,
     read_settings,
     settings_in,
 )
@@ -160,6 +161,10 @@ class TrackerNode(LifecycleNode):
         """Go to active without a lifecycle manager."""
         if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
             self.trigger_activate()
+        else:
+            self.get_logger().error(
+                "still unconfigured: set the parameter right and configure, or start again"
+            )
 
     def run_between_frames(self, job: Callable[[StreamingTracker], Answer]) -> Answer:
         """Run the job on the worker's thread; WorkerStoppedError, WorkerTimeoutError, or what it raises."""
@@ -394,6 +399,9 @@ class TrackerNode(LifecycleNode):
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the node until SIGINT, SIGTERM or the context's end; exit status 0, or 2 for wrong parameters."""
+    if {"-h", "--help"} & set(sys.argv[1:] if args is None else args):
+        print(help_text())
+        return 0
     stop = threading.Event()
     for signal_number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signal_number, lambda *_: stop.set())
@@ -410,6 +418,8 @@ def main(args: Sequence[str] | None = None) -> int:
     spinner.start()
     if node.get_parameter("autostart").value:
         node.start()
+    else:
+        node.get_logger().info("unconfigured: waits for a lifecycle manager; -p autostart:=true does without")
     stop.wait()
     node.close()
     executor.shutdown()
