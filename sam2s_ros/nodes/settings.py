@@ -180,8 +180,8 @@ def settings_in(parameters: list[Parameter]) -> list[str]:
     return [parameter.name for parameter in parameters if parameter.name in names]
 
 
-def help_text() -> str:
-    """What `tracker --help` prints: usage, and every parameter with its default."""
+def print_help() -> int:
+    """Print what `tracker --help` says: usage, and every parameter with its default. Returns the exit status, 0."""
     lines = [
         "usage: tracker [--ros-args] [-p NAME:=VALUE] [--params-file FILE] [-r FROM:=TO]",
         "",
@@ -192,7 +192,8 @@ def help_text() -> str:
     for item in dataclasses.fields(NodeSettings):
         lines.append(f"  {item.name} [{item.default!r}]")
         lines.append(f"      {item.metadata['description']}")
-    return "\n".join(lines)
+    print("\n".join(lines))
+    return 0
 
 
 def _descriptor(item: dataclasses.Field[Any]) -> ParameterDescriptor:

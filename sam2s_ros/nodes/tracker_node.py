@@ -49,7 +49,7 @@ from sam2s_ros.nodes.settings import (
     SettingsError,
     check_choice,
     declare_parameters,
-    help_text,
+    print_help,
     read_settings,
     settings_in,
 )
@@ -60,6 +60,7 @@ Answer = TypeVar("Answer")
 EXECUTOR_THREADS = 12  # up to 8 waiting service calls beside images, heartbeat, lifecycle and parameters
 STOP_TIMEOUT_S = 30.0
 WORKER_THREADS = 2  # one encodes, one tracks
+SIGNAL_PERIOD_S = 0.2  # Python sees a signal that another thread has got only when the main thread runs
 
 
 @dataclass(frozen=True)
@@ -400,8 +401,7 @@ class TrackerNode(LifecycleNode):
 def main(args: Sequence[str] | None = None) -> int:
     """Run the node until SIGINT, SIGTERM or the context's end; exit status 0, or 2 for wrong parameters."""
     if {"-h", "--help"} & set(sys.argv[1:] if args is None else args):
-        print(help_text())
-        return 0
+        return print_help()
     stop = threading.Event()
     for signal_number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signal_number, lambda *_: stop.set())
@@ -420,7 +420,8 @@ def main(args: Sequence[str] | None = None) -> int:
         node.start()
     else:
         node.get_logger().info("unconfigured: waits for a lifecycle manager; -p autostart:=true does without")
-    stop.wait()
+    while not stop.wait(SIGNAL_PERIOD_S):
+        pass
     node.close()
     executor.shutdown()
     spinner.join()
