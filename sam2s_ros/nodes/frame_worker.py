@@ -2,7 +2,8 @@
 
 Both together are the only threads of the node that compute with torch, the model is loaded on one of them. GNU OpenMP
 counts the threads of all teams that it has made; with more of them than cores it stops to wait actively, and every
-step takes twice as long.
+step takes twice as long. OpenCV is kept from threads of its own: both cores have work, and a stage would wait for a
+thread that waits for a core, at times for 0.2 s.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
+
+import cv2
 
 CALLS_IN_A_ROW = 4
 Frame = TypeVar("Frame")
@@ -66,6 +69,7 @@ class FrameWorker(Generic[Frame, Prepared]):
         ]
 
     def start(self) -> None:
+        cv2.setNumThreads(1)
         self._running = True
         for thread in self._threads:
             thread.start()
