@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from sam2s_ros.cli import main
-from sam2s_ros.evaluation.calibration import correlation, judge_threshold, overlap
+from sam2s_ros.evaluation.calibration import correlation, judge_threshold
+from sam2s_ros.evaluation.metrics import region_accuracy
 
 PREDICTED = np.array([0.2, 0.6, 0.8, 0.9], np.float32)
 TRUE = np.array([0.1, 0.4, 0.75, 0.95], np.float32)
@@ -31,7 +32,7 @@ def test_correlation_of_what_does_not_vary_is_not_known() -> None:
 def test_overlap_is_intersection_over_union() -> None:
     mask, truth = np.zeros((4, 4), bool), np.zeros((4, 4), bool)
     mask[:2], truth[1:3] = True, True
-    assert overlap(mask, truth) == pytest.approx(1 / 3)
+    assert region_accuracy(mask, truth) == pytest.approx(1 / 3)
 
 
 def test_the_command_prints_and_writes_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

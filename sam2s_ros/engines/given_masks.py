@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -69,8 +70,13 @@ def previous_mask_prompt(
     if flow is None:
         return np.asarray(clamped.numpy())
     side = logits.shape[-1]
-    centre = torch.arange(side) + 0.5
-    pixels = torch.stack(torch.meshgrid(centre, centre, indexing="xy"), dim=-1)
-    grid = ((pixels + torch.from_numpy(flow)) * (2 / side) - 1).expand(len(logits), -1, -1, -1)
+    grid = ((_pixel_centres(side) + torch.from_numpy(flow)) * (2 / side) - 1).expand(len(logits), -1, -1, -1)
     moved = F.grid_sample(clamped[:, None], grid, padding_mode="border", align_corners=False)
     return np.asarray(moved[:, 0].contiguous().numpy())
+
+
+@lru_cache(maxsize=1)
+def _pixel_centres(side: int) -> torch.Tensor:
+    """x, y of every pixel's centre, [side, side, 2]."""
+    centre = torch.arange(side) + 0.5
+    return torch.stack(torch.meshgrid(centre, centre, indexing="xy"), dim=-1)

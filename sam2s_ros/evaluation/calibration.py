@@ -6,13 +6,20 @@ import argparse
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sam2s_ros.evaluation.command import find_sequences, parse_settings
+from sam2s_ros.evaluation.bags import LABEL_TOPIC
+from sam2s_ros.evaluation.command import find_sequences, model_maker, prompt_area_of
+from sam2s_ros.evaluation.evaluate import new_labels
+from sam2s_ros.evaluation.metrics import region_accuracy
 from sam2s_ros.evaluation.prompts import PROMPTS, prompt_object
 from sam2s_ros.evaluation.sequences import Sequence
+
+if TYPE_CHECKING:
+    from sam2s_ros.tracking import StreamingTracker
 
 HELP = (
     "compare the IoU that a model predicts with the true one, to choose long_term_min_iou and uncertain_iou"
@@ -39,7 +46,7 @@ class Threshold:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `sam2s calibrate`."""
     parser.add_argument(
-        "source", nargs="+", help="bags, data set folders, image folders, or rendered:FIRST-LAST"
+        "source", nargs="+", help="bags, data set folders, image folders, rendered:FIRST-LAST, or long:"
     )
     parser.add_argument("--data", type=Path, help="folder with train/, for rendered scenes")
     parser.add_argument("--labels", type=Path, help="folder of label images, for a plain image folder")
@@ -50,13 +57,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--prompt", choices=PROMPTS, default="mask", help="how each object is shown")
     parser.add_argument("--out", type=Path, help="folder for calibration.json and calibration.png")
-    parser.set_defaults(image_topic=None, label_topic="/ground_truth/labels")
+    parser.set_defaults(image_topic=None, label_topic=LABEL_TOPIC, checkpoint=None, precision="auto")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Track all sequences, print the table, write the files asked for."""
     sequences = [found for source in arguments.source for found in find_sequences(source, arguments)]
-    pairs = [predicted_and_true(one, arguments) for one in sequences]
+    make_tracker = model_maker(arguments, {}, max(len(one.label_names) for one in sequences))
+    pairs = [predicted_and_true(one, make_tracker(), arguments.prompt) for one in sequences]
     predicted, true = np.concatenate([p for p, _ in pairs]), np.concatenate([t for _, t in pairs])
     if len(predicted) == 0:
         raise ValueError("no object was in view of any frame after its prompt: nothing to calibrate with")
@@ -74,33 +82,25 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def predicted_and_true(
-    sequence: Sequence, arguments: argparse.Namespace
+    sequence: Sequence, tracker: StreamingTracker, prompt: str
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Both IoUs [K] of every mask after the prompted frame of an object that is in view."""
-    from sam2s_ros.tracking import load_tracker
-
-    tracker = load_tracker(arguments.model, arguments.engine, **parse_settings(arguments.set))
+    area = prompt_area_of(sequence)
     ids: dict[int, int] = {}
     predicted: list[float] = []
     true: list[float] = []
     for frame in sequence.frames():
         result = tracker.step(frame.image, frame.stamp_ns)
-        if frame.labels is None:
-            continue
-        for label in np.unique(frame.labels).tolist():
+        for label, object_id in ids.items():
             truth = np.asarray(frame.labels == label)
-            if label and label not in ids:
-                ids[label] = prompt_object(tracker, frame.image, truth, arguments.prompt, str(label))
-            elif label:
-                row = result.index_of(ids[label])
+            if truth.any():
+                row = result.index_of(object_id)
                 predicted.append(float(result.iou[row]))
-                true.append(overlap(result.masks[row], truth))
+                true.append(region_accuracy(result.masks[row], truth))
+        for label in new_labels(frame, ids, sequence.label_names, None, area):
+            truth = np.asarray(frame.labels == label)
+            ids[label] = prompt_object(tracker, frame.image, truth, prompt, str(label))
     return np.array(predicted, np.float32), np.array(true, np.float32)
-
-
-def overlap(mask: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
-    """IoU of a mask with a truth [H, W] that is not empty."""
-    return float((mask & truth).sum() / (mask | truth).sum())
 
 
 def judge_threshold(predicted: NDArray[np.float32], true: NDArray[np.float32], threshold: float) -> Threshold:

@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sam2s_ros.evaluation.bags import LABEL_TOPIC, BagSequence, is_bag
 from sam2s_ros.evaluation.baselines import BASELINES
@@ -28,6 +28,9 @@ from sam2s_ros.evaluation.sequences import (
     Sequence,
     find_folder_sequences,
 )
+
+if TYPE_CHECKING:
+    from sam2s_ros.tracking import StreamingTracker
 
 HELP = "score a model on a bag or image folder with ground truth, beside the baselines"
 
@@ -91,9 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
     facts: dict[str, Any] = {"prompt": arguments.prompt, "return_rule": dataclasses.asdict(rule)}
     scores: dict[str, list[SequenceScore]] = {}
     if arguments.model != "none":
-        make_tracker = _model_maker(
-            arguments, facts, max(len(sequence.label_names) for sequence in sequences)
-        )
+        make_tracker = model_maker(arguments, facts, max(len(sequence.label_names) for sequence in sequences))
         scores[arguments.model] = [
             _evaluate_with_overlay(make_tracker, sequence, arguments, objects, len(sequences) > 1)
             for sequence in sequences
@@ -102,7 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
         for name, make_baseline in BASELINES.items():
             scores[name] = [
                 evaluate_sequence(
-                    make_baseline, sequence, "mask", objects, prompt_area=_prompt_area(sequence)
+                    make_baseline, sequence, "mask", objects, prompt_area=prompt_area_of(sequence)
                 )
                 for sequence in sequences
             ]
@@ -131,15 +132,15 @@ def find_sequences(text: str, arguments: argparse.Namespace) -> list[Sequence]:
     return list(find_folder_sequences(source, arguments.labels))
 
 
-def _prompt_area(sequence: Sequence) -> float:
+def prompt_area_of(sequence: Sequence) -> float:
     """Share of the image that an object covers when it is prompted; synthetic videos say it, others show a pixel."""
     return sequence.prompt_area if isinstance(sequence, LongSequence | ImageFolderSequence) else 0.0
 
 
-def _model_maker(
+def model_maker(
     arguments: argparse.Namespace, facts: dict[str, Any], objects: int
-) -> Callable[[], MaskTracker]:
-    """Makes the tracker asked for; `facts` then says what runs (engine, weights, settings).
+) -> Callable[[], StreamingTracker]:
+    """Makes the tracker that the arguments ask for; `facts` then says what runs (engine, weights, settings).
 
     It has room for at least as many objects as a sequence names, unless `--set max_objects` says otherwise.
     """
@@ -148,7 +149,7 @@ def _model_maker(
 
     settings = {"max_objects": max(objects, TrackerConfig().max_objects), **parse_settings(arguments.set)}
 
-    def make_tracker() -> MaskTracker:
+    def make_tracker() -> StreamingTracker:
         tracker = load_tracker(
             model=arguments.model,
             engine=arguments.engine,
@@ -202,7 +203,7 @@ def _evaluate_with_overlay(
             if several:
                 path = path.with_name(f"{path.stem}_{sequence.name.replace('/', '_')}{path.suffix}")
             observer = stack.enter_context(OverlayVideo(path, DEFAULT_RATE_HZ)).write
-        area = _prompt_area(sequence)
+        area = prompt_area_of(sequence)
         return evaluate_sequence(make_tracker, sequence, arguments.prompt, objects, observer, area)
 
 

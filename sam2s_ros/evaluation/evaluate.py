@@ -49,7 +49,7 @@ def evaluate_sequence(
     )  # on a terminal only
     for index, frame in enumerate(frames):
         tracker.step(frame.image, frame.stamp_ns)
-        for label in _new_labels(frame, followed, sequence.label_names, objects, prompt_area):
+        for label in new_labels(frame, followed, sequence.label_names, objects, prompt_area):
             name = sequence.label_names.get(label, f"label {label}")
             object_id = prompt_object(tracker, frame.image, np.asarray(frame.labels == label), prompt, name)
             followed[label] = _FollowedObject(object_id, name, label, index)
@@ -98,7 +98,7 @@ class _FollowedObject:
         )
 
 
-def _new_labels(
+def new_labels(
     frame: LabelledFrame,
     known: Collection[int],
     names: Mapping[int, str],

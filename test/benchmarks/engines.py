@@ -8,14 +8,12 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import time
 from pathlib import Path
 
-import numpy as np
+from tracker_steps import FPS, SIZE, begin, median_step_ms
 
 from sam2s_ros import load_tracker
 from sam2s_ros.data.sequences import render_sequence
-from sam2s_ros.nodes.synthetic_camera import there_and_back
 
 ENGINES = (
     ("eager", "bf16"),
@@ -25,9 +23,6 @@ ENGINES = (
     ("onnxruntime", "fp32"),
 )
 OBJECTS = (1, 3, 4, 8)
-SIZE = (720, 1280)
-WARM_UP_STEPS = 17  # fills 6 recent memory slots and 15 recent pointers
-FPS = 25.0
 
 
 def main() -> None:
@@ -71,29 +66,6 @@ def load(args, engine, precision):
     return load_tracker(
         args.model, engine, threads=args.threads, precision=precision, max_objects=max(OBJECTS)
     )
-
-
-def begin(tracker, count, frames):
-    """`count` objects side by side and all memory in use."""
-    tracker.reset()
-    tracker.step(frames[0], 0)
-    for index in range(count):
-        mask = np.zeros(SIZE, bool)
-        left = 40 + 150 * index
-        mask[200:520, left : left + 120] = True
-        tracker.add_object(None, mask=mask)
-    median_step_ms(tracker, frames, WARM_UP_STEPS)
-
-
-def median_step_ms(tracker, frames, steps):
-    """Median wall time of a step."""
-    times = []
-    for step in range(steps):
-        frame = frames[there_and_back(step, len(frames))]
-        begun = time.perf_counter()
-        tracker.step(frame, tracker.last_result.stamp_ns + int(1e9 / FPS))
-        times.append(1000 * (time.perf_counter() - begun))
-    return statistics.median(times)
 
 
 def parse_arguments():

@@ -61,6 +61,13 @@ def main() -> None:
 def start_tracker(args, count, frames):
     """A tracker with `count` objects side by side and all memory in use."""
     tracker = load_tracker(args.model, args.engine, max_objects=max(OBJECTS))
+    begin(tracker, count, frames)
+    return tracker
+
+
+def begin(tracker, count, frames):
+    """Start a tracker anew with `count` objects side by side and bring all memory into use."""
+    tracker.reset()
     tracker.step(frames[0], 0)
     for index in range(count):
         mask = np.zeros(SIZE, bool)
@@ -68,7 +75,6 @@ def start_tracker(args, count, frames):
         mask[200:520, left : left + 120] = True
         tracker.add_object(None, mask=mask)
     median_step_ms(tracker, frames, WARM_UP_STEPS)
-    return tracker
 
 
 def median_step_ms(tracker, frames, steps):
