@@ -8,7 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sam2s_ros.data.clips import DEFAULT_WEIGHTS, MIN_FIRST_AREA, Clip, ClipSource, make_mixture
+from sam2s_ros.data.clips import (
+    DEFAULT_WEIGHTS,
+    MIN_FIRST_AREA,
+    MORE_SOURCES,
+    Clip,
+    ClipSource,
+    make_mixture,
+)
+from sam2s_ros.data.instrument_classes import CLASSES
 from sam2s_ros.data.motion import frame_times
 
 SHARED = Path(os.environ.get("SAM2S_SHARED_DATA", Path(__file__).parents[2] / "shared/data"))
@@ -82,7 +90,7 @@ def test_long_term_frames_lie_anywhere_in_the_video_and_the_others_are_consecuti
 
 
 @needs_data
-@pytest.mark.parametrize("name", sorted(DEFAULT_WEIGHTS))
+@pytest.mark.parametrize("name", sorted({*DEFAULT_WEIGHTS, *MORE_SOURCES}))
 def test_every_source_gives_clips_with_long_term_frames(name: str) -> None:
     source = make_mixture(SHARED, SIZE, {name: 1.0})
     clip = source.sample(np.random.default_rng(1), 6, 2, SIZE, long_term=2)
@@ -90,10 +98,24 @@ def test_every_source_gives_clips_with_long_term_frames(name: str) -> None:
 
 
 @needs_data
-@pytest.mark.parametrize("name", sorted(DEFAULT_WEIGHTS))
+@pytest.mark.parametrize("name", sorted({*DEFAULT_WEIGHTS, *MORE_SOURCES}))
 def test_every_source_gives_usable_reproducible_clips(name: str) -> None:
     source = make_mixture(SHARED, SIZE, {name: 1.0})
     for seed in range(4):
         clip = draw(source, seed)
         assert_usable(clip, 3, 2)
         assert np.array_equal(clip.frames, draw(source, seed).frames)
+
+
+@needs_data
+def test_instruments_of_long_surgery_have_classes_and_are_away_at_times() -> None:
+    """What re-identification and presence are learnt from."""
+    source = make_mixture(SHARED, SIZE, {"long_surgery": 1.0})
+    clips = [draw(source, seed, length=6) for seed in range(8)]
+    assert {name for clip in clips for name in clip.class_names} <= set(CLASSES)
+    in_view = np.concatenate([clip.masks[1:].any(axis=(2, 3)).ravel() for clip in clips])
+    assert 0.1 < 1 - in_view.mean() < 0.6
+    returns = sum(
+        int((~seen[1:-1] & seen[2:]).sum()) for seen in (clip.masks.any(axis=(2, 3)) for clip in clips)
+    )
+    assert returns > 0, "some come back within the clip"

@@ -103,6 +103,8 @@ class MixtureSource(ClipSource):
 
 
 DEFAULT_WEIGHTS: dict[str, float] = {"surgical": 0.55, "vocalfolds": 0.16, "davis": 0.09, "still_motion": 0.2}
+MORE_SOURCES = ("long_surgery", "procedural")
+"""Instruments with class names that leave and return, and surgery over procedural tissue only."""
 
 
 def make_mixture(
@@ -114,16 +116,17 @@ def make_mixture(
     """Mixture of the named sources.
 
     data_root: folder that holds `train/`; None leaves procedural surgery only. size: side of the clips that will be
-    asked for; real frames are cached at a little more. weights: share of each source of DEFAULT_WEIGHTS (also
-    "procedural": surgery over procedural tissue only). exclude: sources left out. ValueError on an unknown name.
+    asked for; real frames are cached at a little more. weights: share of each source of DEFAULT_WEIGHTS (also those of
+    MORE_SOURCES). exclude: sources left out. ValueError on an unknown name.
     """
     from sam2s_ros.data.real_clips import davis_source, vocalfolds_source
     from sam2s_ros.data.still_motion import still_source
+    from sam2s_ros.data.surgery_clips import LongSurgerySource
 
     shares = dict(DEFAULT_WEIGHTS if weights is None else weights)
-    unknown = sorted((set(shares) | set(exclude)) - {*DEFAULT_WEIGHTS, "procedural"})
+    unknown = sorted((set(shares) | set(exclude)) - {*DEFAULT_WEIGHTS, *MORE_SOURCES})
     if unknown:
-        raise ValueError(f"unknown clip sources {unknown}; known are {[*DEFAULT_WEIGHTS, 'procedural']}")
+        raise ValueError(f"unknown clip sources {unknown}; known are {[*DEFAULT_WEIGHTS, *MORE_SOURCES]}")
     shares = {name: share for name, share in shares.items() if share > 0 and name not in exclude}
     if data_root is None:
         shares = {"procedural": 1.0}
@@ -134,6 +137,8 @@ def make_mixture(
             source = SurgicalSource(load_tissue_library(None))
         elif name == "surgical":
             source = SurgicalSource(load_tissue_library(data_root))
+        elif name == "long_surgery":
+            source = LongSurgerySource(load_tissue_library(data_root))
         elif name == "vocalfolds":
             source = vocalfolds_source(Path(str(data_root)), size)
         elif name == "davis":

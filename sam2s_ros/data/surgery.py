@@ -103,13 +103,15 @@ def random_surgery(
     size: tuple[int, int],
     duration: float,
     style: SurgeryStyle,
+    aspect: float | None = None,
 ) -> Surgery:
     """Surgery `seed` of a split, in frames of `size` = (height, width) for `duration` seconds.
 
-    The same arguments give the same surgery; another size gives the same one in other frames.
+    The same arguments give the same surgery; another size gives the same one in other frames. `aspect` is width by
+    height of what is seen, where frames are stretched to another shape, as a network's input is.
     """
     rng = np.random.default_rng([split.stream, seed])
-    aspect = size[1] / size[0]
+    aspect = size[1] / size[0] if aspect is None else aspect
     names = _random_cast(rng, duration, style)
     visits = draw_schedule(rng, duration, names, style.schedule)
     plate = random_plate(rng, recolour(rng, library.pick(rng), 0.5), aspect)
