@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 from node_harness import SIZE, Client, block_mask, isolated_ros, mask, random_weights
-from rclpy.executors import MultiThreadedExecutor
 from rclpy.parameter import Parameter
 
 from sam2s_msgs.msg import ErrorCode, Prompt, TrackedObjectArray
 from sam2s_ros.nodes import result_publisher, tracker_node
+from sam2s_ros.nodes.executor import TrackerExecutor
 from sam2s_ros.nodes.tracker_node import TrackerNode
 from sam2s_ros.tracking import FrameResult, StreamingTracker
 
@@ -69,7 +69,7 @@ def client(trouble: Trouble) -> Iterator[Client]:
         node = TrackerNode(
             parameter_overrides=[Parameter(name, value=value) for name, value in settings.items()]
         )
-        executor = MultiThreadedExecutor(num_threads=4)
+        executor = TrackerExecutor(4)
         executor.add_node(node)
         spinner = threading.Thread(target=executor.spin)
         spinner.start()

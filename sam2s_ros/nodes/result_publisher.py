@@ -6,6 +6,7 @@ import math
 import threading
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,11 @@ from sam2s_ros.nodes.settings import NodeSettings
 from sam2s_ros.nodes.stream_counter import StreamCounter
 from sam2s_ros.tracking import FrameResult, TrackState
 from sam2s_ros.tracking.uncertainty import image_uncertainty
+
+try:
+    from rclpy.event_handler import PublisherEventCallbacks
+except ImportError:  # Humble
+    from rclpy.qos_event import PublisherEventCallbacks
 
 RELIABLE = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
 LATCHED = QoSProfile(
@@ -59,16 +65,14 @@ class ResultPublisher:
         self._node, self._settings, self._engine, self._session = node, settings, engine, session
         self._counter = StreamCounter()
         self._vision = vision_messages()
-        self._objects = node.create_lifecycle_publisher(TrackedObjectArray, "~/objects", RELIABLE)
-        self._labels = node.create_lifecycle_publisher(Image, "~/labels", PICTURES)
-        self._uncertainty = node.create_lifecycle_publisher(Image, "~/uncertainty", PICTURES)
-        self._label_table = node.create_lifecycle_publisher(LabelTable, "~/label_table", LATCHED)
-        self._overlay = node.create_lifecycle_publisher(Image, "~/overlay", PICTURES)
+        self._objects = self._publisher(TrackedObjectArray, "~/objects", RELIABLE)
+        self._labels = self._publisher(Image, "~/labels", PICTURES)
+        self._uncertainty = self._publisher(Image, "~/uncertainty", PICTURES)
+        self._label_table = self._publisher(LabelTable, "~/label_table", LATCHED)
+        self._overlay = self._publisher(Image, "~/overlay", PICTURES)
         self._detections = None
         if self._vision is not None:
-            self._detections = node.create_lifecycle_publisher(
-                self._vision.Detection2DArray, "~/detections", RELIABLE
-            )
+            self._detections = self._publisher(self._vision.Detection2DArray, "~/detections", RELIABLE)
         self._label_map = LabelMap(settings.label_rest_s)
         self._label_image, self._overlay_image = ImageWriter("mono8", 1), ImageWriter("rgb8", 3)
         self._uncertainty_image = ImageWriter("mono8", 1)
@@ -141,6 +145,12 @@ class ResultPublisher:
         for publisher in (self._objects, self._label_table, self._detections, *pictures):
             if publisher is not None:
                 self._node.destroy_lifecycle_publisher(publisher)
+
+    def _publisher(self, message_type: type, topic: str, qos: QoSProfile) -> Any:
+        """A lifecycle publisher without rclpy's event callbacks, of which each is two more things that the executor
+        waits for with every image; a subscriber of another QoS is warned on its own side."""
+        callbacks = PublisherEventCallbacks(use_default_callbacks=False)
+        return self._node.create_lifecycle_publisher(message_type, topic, qos, event_callbacks=callbacks)
 
     def _send(self, status: int, reason: str) -> None:
         message = self._newest

@@ -97,7 +97,8 @@ class StreamCounter:
         """Count one image; `number` is its publisher's sequence number, 0 where the middleware gives none."""
         with self._lock:
             self._counts["received"] += 1
-            self._gaps.add(stamp_ns)
+            if self._lost_in_transport is None:
+                self._gaps.add(stamp_ns)
             if number > 0:
                 self._numbers.add(publisher, number)
 

@@ -9,7 +9,6 @@ two frames.
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import os
 import signal
@@ -28,8 +27,7 @@ import rclpy
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
-from rclpy.exceptions import InvalidHandle, ParameterException
-from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.exceptions import ParameterException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
@@ -37,6 +35,7 @@ from rclpy.timer import Timer
 from sensor_msgs.msg import Image
 
 from sam2s_msgs.msg import TrackedObjectArray
+from sam2s_ros.nodes.executor import TrackerExecutor, spin_until
 from sam2s_ros.nodes.frame_worker import FrameWorker, WorkerStoppedError, WorkerTimeoutError
 from sam2s_ros.nodes.image_messages import ImageMessageError, compressed_to_rgb, image_to_rgb
 from sam2s_ros.nodes.image_source import WARNING_PERIOD_S, ImageSource, ReceivedImage
@@ -57,7 +56,7 @@ from sam2s_ros.nodes.stream_counter import StreamCounter
 from sam2s_ros.tracking import FrameResult, StreamingTracker, load_tracker
 
 Answer = TypeVar("Answer")
-EXECUTOR_THREADS = 12  # up to 8 waiting service calls beside images, heartbeat, lifecycle and parameters
+SERVICE_THREADS = 10  # up to 8 waiting prompts beside lifecycle and parameters
 STOP_TIMEOUT_S = 30.0
 WORKER_THREADS = 2  # one encodes, one tracks
 SIGNAL_PERIOD_S = 0.2  # Python sees a signal that another thread has got only when the main thread runs
@@ -412,9 +411,9 @@ def main(args: Sequence[str] | None = None) -> int:
         print(f"tracker: {error}", file=sys.stderr)
         rclpy.shutdown()
         return 2
-    executor = MultiThreadedExecutor(num_threads=EXECUTOR_THREADS)
+    executor = TrackerExecutor(SERVICE_THREADS)
     executor.add_node(node)
-    spinner = threading.Thread(target=_spin, args=(executor, stop), name="executor")
+    spinner = threading.Thread(target=spin_until, args=(executor, stop), name="executor")
     spinner.start()
     if node.get_parameter("autostart").value:
         node.start()
@@ -430,20 +429,6 @@ def main(args: Sequence[str] | None = None) -> int:
         rclpy.shutdown()
     gc.freeze()  # or the interpreter spends seconds on taking torch apart, and launch kills after five
     return 0
-
-
-def _spin(executor: MultiThreadedExecutor, stop: threading.Event) -> None:
-    try:
-        while not stop.is_set():
-            # rclpy may meet an event handler of the subscription that on_deactivate is destroying, in an unguarded
-            # place of its wait: nothing is lost by waiting again.
-            with contextlib.suppress(InvalidHandle):
-                executor.spin()
-                break
-    except ExternalShutdownException:  # somebody else shut the context down
-        pass
-    finally:
-        stop.set()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,128 @@
+"""The node's executor: it works when there is work, and a waiting service call holds nothing up."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+import rclpy
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.node import Node
+from std_msgs.msg import Empty
+from std_srvs.srv import Trigger
+
+from sam2s_ros.nodes.executor import TrackerExecutor
+
+MESSAGES = 40
+PATIENCE_S = 30.0
+
+
+class CountingExecutor(TrackerExecutor):
+    """Counts its turns."""
+
+    turns = 0
+
+    def spin_once(self, timeout_sec: float | None = None) -> None:
+        self.turns += 1
+        super().spin_once(timeout_sec)
+
+
+@pytest.fixture
+def node(ros: None) -> Iterator[Node]:
+    node = rclpy.create_node("spun")
+    yield node
+    node.destroy_node()
+
+
+@pytest.fixture
+def executor(node: Node) -> Iterator[CountingExecutor]:
+    executor = CountingExecutor(2)
+    executor.add_node(node)
+    spinner = threading.Thread(target=executor.spin)
+    spinner.start()
+    yield executor
+    executor.shutdown()
+    spinner.join()
+
+
+def test_a_message_takes_few_turns_while_other_threads_compute(
+    node: Node, executor: CountingExecutor
+) -> None:
+    """rclpy's own executor with threads takes several times as many, and the interpreter's lock with each."""
+    arrived: list[Empty] = []
+    more = threading.Semaphore(0)
+    computing = threading.Event()
+    computing.set()
+
+    def compute() -> None:
+        while computing.is_set():
+            sum(range(1000))
+
+    def take(message: Empty) -> None:
+        arrived.append(message)
+        more.release()
+
+    node.create_subscription(Empty, "message", take, 10)
+    publisher = node.create_publisher(Empty, "message", 10)
+    rivals = [threading.Thread(target=compute) for _ in range(2)]
+    for rival in rivals:
+        rival.start()
+    try:
+        before = executor.turns
+        for _ in range(MESSAGES):
+            publisher.publish(Empty())
+            assert more.acquire(timeout=PATIENCE_S), f"only {len(arrived)} messages came"
+        turns = executor.turns - before
+    finally:
+        computing.clear()
+        for rival in rivals:
+            rival.join()
+    assert turns <= 2 * MESSAGES + 10
+
+
+def test_messages_are_taken_while_a_service_call_waits(node: Node, executor: CountingExecutor) -> None:
+    """A prompt may wait for the tracker for seconds; images and heartbeat go on, and so does a second call."""
+    may_end, begun, arrived = threading.Event(), threading.Semaphore(0), threading.Event()
+    group = ReentrantCallbackGroup()
+
+    def wait(request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        begun.release()
+        response.success = may_end.wait(PATIENCE_S)
+        return response
+
+    node.create_service(Trigger, "wait", wait, callback_group=group)
+    client = node.create_client(Trigger, "wait", callback_group=group)
+    node.create_subscription(Empty, "message", lambda _: arrived.set(), 10)
+    publisher = node.create_publisher(Empty, "message", 10)
+    assert client.wait_for_service(PATIENCE_S)
+    calls = [client.call_async(Trigger.Request()) for _ in range(2)]
+    answered = threading.Semaphore(0)
+    for call in calls:
+        call.add_done_callback(lambda _: answered.release())
+    try:
+        assert begun.acquire(timeout=PATIENCE_S) and begun.acquire(timeout=PATIENCE_S), "both calls run"
+        publisher.publish(Empty())
+        assert arrived.wait(PATIENCE_S), "a message is taken meanwhile"
+        assert not any(call.done() for call in calls)
+    finally:
+        may_end.set()
+    for call in calls:
+        assert answered.acquire(timeout=PATIENCE_S)
+        result = call.result()
+        assert result is not None and result.success
+
+
+def test_what_a_callback_raises_ends_the_spinning(node: Node) -> None:
+    """Nothing is caught to be ignored."""
+
+    def fail(_: Empty) -> None:
+        raise RuntimeError("of the callback")
+
+    executor = TrackerExecutor(1)
+    executor.add_node(node)
+    node.create_subscription(Empty, "message", fail, 10)
+    node.create_publisher(Empty, "message", 10).publish(Empty())
+    with pytest.raises(RuntimeError, match="of the callback"):
+        executor.spin()
+    executor.shutdown()
