@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from sam2s_ros import __version__
 
 COMMANDS: dict[str, tuple[str, str]] = {
+    "ablate": ("sam2s_ros.training.ablate", "train variants of one recipe and compare them"),
     "bench": ("sam2s_ros.nodes.bench", "measure tracker steps per second and the rate of images through DDS"),
     "calibrate": (
         "sam2s_ros.evaluation.calibration",
