@@ -1,4 +1,5 @@
-"""`sam2s calibrate`: predicted against true IoU, from which the thresholds on the predicted one are chosen."""
+"""`sam2s calibrate`: predicted against true IoU, from which the thresholds on the predicted one are chosen, and the
+probabilities along boundaries against what is there."""
 
 from __future__ import annotations
 
@@ -16,13 +17,15 @@ from sam2s_ros.evaluation.command import find_sequences, model_maker, prompt_are
 from sam2s_ros.evaluation.evaluate import new_labels
 from sam2s_ros.evaluation.metrics import region_accuracy
 from sam2s_ros.evaluation.prompts import PROMPTS, prompt_object
+from sam2s_ros.evaluation.reliability import BoundaryReliability
 from sam2s_ros.evaluation.sequences import Sequence
 
 if TYPE_CHECKING:
     from sam2s_ros.tracking import StreamingTracker
 
 HELP = (
-    "compare the IoU that a model predicts with the true one, to choose long_term_min_iou and uncertain_iou"
+    "compare the IoU that a model predicts with the true one, to choose long_term_min_iou and uncertain_iou, and its "
+    "probabilities along boundaries with the truth"
 )
 BINS = 20
 GOOD_IOU = 0.7
@@ -64,7 +67,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Track all sequences, print the table, write the files asked for."""
     sequences = [found for source in arguments.source for found in find_sequences(source, arguments)]
     make_tracker = model_maker(arguments, {}, max(len(one.label_names) for one in sequences))
-    pairs = [predicted_and_true(one, make_tracker(), arguments.prompt) for one in sequences]
+    boundary = BoundaryReliability()
+    pairs = [predicted_and_true(one, make_tracker(), arguments.prompt, boundary) for one in sequences]
     predicted, true = np.concatenate([p for p, _ in pairs]), np.concatenate([t for _, t in pairs])
     if len(predicted) == 0:
         raise ValueError("no object was in view of any frame after its prompt: nothing to calibrate with")
@@ -73,18 +77,37 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"{'predicted IoU >':>16}{'passes %':>10}{'good %':>9}{'mean true IoU':>15}")
     for row in table:
         print(f"{row.predicted_iou:16.2f}{100 * row.passed:10.1f}{100 * row.good:9.1f}{row.mean_iou:15.3f}")
+    print(f"{int(boundary.count.sum())} cells along boundaries; expected error {boundary.expected_error:.3f}")
+    print(f"{'probability':>16}{'cells':>10}{'in the object %':>17}")
+    for count, probability, share in zip(boundary.count, boundary.predicted, boundary.true, strict=True):
+        print(f"{probability:16.2f}{count:10d}{100 * share:17.1f}")
     if arguments.out:
         arguments.out.mkdir(parents=True, exist_ok=True)
-        rows = [{k: None if np.isnan(v) else v for k, v in asdict(row).items()} for row in table]
-        (arguments.out / "calibration.json").write_text(json.dumps(rows, indent=2, allow_nan=False) + "\n")
-        draw(predicted, true, arguments.out / "calibration.png")
+        document = {
+            "iou": [{key: _known(value) for key, value in asdict(row).items()} for row in table],
+            "boundary": {
+                "expected_error": _known(boundary.expected_error),
+                "cells": boundary.count.tolist(),
+                "predicted": [_known(value) for value in boundary.predicted],
+                "true": [_known(value) for value in boundary.true],
+            },
+        }
+        (arguments.out / "calibration.json").write_text(
+            json.dumps(document, indent=2, allow_nan=False) + "\n"
+        )
+        draw(predicted, true, boundary, arguments.out / "calibration.png")
     return 0
 
 
+def _known(value: float) -> float | None:
+    """The value as JSON has it: null for what is not known."""
+    return None if np.isnan(value) else float(value)
+
+
 def predicted_and_true(
-    sequence: Sequence, tracker: StreamingTracker, prompt: str
+    sequence: Sequence, tracker: StreamingTracker, prompt: str, boundary: BoundaryReliability
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Both IoUs [K] of every mask after the prompted frame of an object that is in view."""
+    """Both IoUs [K] of every mask after the prompted frame of an object that is in view; `boundary` takes them too."""
     area = prompt_area_of(sequence)
     ids: dict[int, int] = {}
     predicted: list[float] = []
@@ -97,6 +120,7 @@ def predicted_and_true(
                 row = result.index_of(object_id)
                 predicted.append(float(result.iou[row]))
                 true.append(region_accuracy(result.masks[row], truth))
+                boundary.add(result.logits[row], truth)
         for label in new_labels(frame, ids, sequence.label_names, None, area):
             truth = np.asarray(frame.labels == label)
             ids[label] = prompt_object(tracker, frame.image, truth, prompt, str(label))
@@ -119,8 +143,10 @@ def correlation(predicted: NDArray[np.float32], true: NDArray[np.float32]) -> fl
     return float(np.corrcoef(predicted, true)[0, 1])
 
 
-def draw(predicted: NDArray[np.float32], true: NDArray[np.float32], path: Path) -> None:
-    """Every mask as a dot, and the mean true IoU of each bin of predicted IoU."""
+def draw(
+    predicted: NDArray[np.float32], true: NDArray[np.float32], boundary: BoundaryReliability, path: Path
+) -> None:
+    """Every mask as a dot with the mean true IoU of each bin of predicted IoU, and the boundary's reliability."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -128,13 +154,17 @@ def draw(predicted: NDArray[np.float32], true: NDArray[np.float32], path: Path) 
 
     bins = np.clip((predicted * BINS).astype(int), 0, BINS - 1)
     filled = np.unique(bins)
-    figure, axis = pyplot.subplots(figsize=(5, 5))
+    figure, (axis, edge) = pyplot.subplots(1, 2, figsize=(10, 5))
     axis.plot(predicted, true, ",", alpha=0.5)
     axis.plot((filled + 0.5) / BINS, [true[bins == one].mean() for one in filled], "o-", label="mean")
-    axis.plot([0, 1], [0, 1], "--", linewidth=0.8)
-    axis.set(xlabel="predicted IoU", ylabel="true IoU", xlim=(0, 1), ylim=(0, 1))
-    axis.legend()
-    axis.grid(True, alpha=0.3)
+    edge.plot(boundary.predicted, boundary.true, "o-", label=f"expected error {boundary.expected_error:.3f}")
+    axis.set(xlabel="predicted IoU", ylabel="true IoU")
+    edge.set(xlabel="probability of a cell along the boundary", ylabel="share of it in the object")
+    for one in (axis, edge):
+        one.plot([0, 1], [0, 1], "--", linewidth=0.8)
+        one.set(xlim=(0, 1), ylim=(0, 1))
+        one.legend()
+        one.grid(True, alpha=0.3)
     figure.tight_layout()
     figure.savefig(path, dpi=100)
     pyplot.close(figure)
