@@ -54,7 +54,7 @@ def attended_by_both(network: Sam2Network, graph: AttendGraph) -> tuple[torch.Te
     valid[:, 0] = True
     expected = network.attend_memory(encoded[2], memory, index, valid, pointers, distance, pointer_valid)
     found = graph(encoded[3], memory, index, valid.float(), pointers, distance, pointer_valid.float())
-    return expected.flatten(2).transpose(1, 2), found
+    return expected.features.flatten(2).transpose(1, 2), found
 
 
 @pytest.mark.parametrize("presence", [8.0, -8.0], ids=["present", "absent"])
