@@ -282,6 +282,7 @@ class EagerEngine(Engine):
             logits=decoded.logits[:, 0].numpy(),
             iou=decoded.iou.numpy(),
             object_score=decoded.object_score[:, 0].numpy(),
+            embedding=None if decoded.embedding is None else decoded.embedding.numpy(),
         )
 
 
