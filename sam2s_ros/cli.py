@@ -24,6 +24,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "convert": ("sam2s_ros.network.convert", "turn a SAM 2 checkpoint into safetensors"),
     "data": ("sam2s_ros.data.command", "render long synthetic surgeries with masks, identities and classes"),
     "demo": ("sam2s_ros.nodes.demo", "replay the bundled bag through the tracker node and score it"),
+    "embed-classes": (
+        "sam2s_ros.training.embed_classes",
+        "embed the names of the instrument bank with a text encoder",
+    ),
     "evaluate": (
         "sam2s_ros.evaluation.command",
         "score a tracker and the baselines on a bag or an image folder",

@@ -11,17 +11,25 @@ import pytest
 import torch
 from engine_cases import ENGINE_IDS, ENGINES, ComparingEngine, compare_with_eager
 from sam2_reference import perturb, set_object_score_bias
-from tracking_cases import SMALL, disc, moving_images, small_network
+from tracking_cases import SEMANTIC, SMALL, disc, moving_images, small_network
 
 from sam2s_ros.engines import EngineCapacity, PromptBatch, create_engine
-from sam2s_ros.engines.graphs import AttendGraph, DecodeGraph, EncodeGraph, MemoriseGraph, PromptGraph
-from sam2s_ros.network import HieraConfig, NetworkConfig, Sam2Network
+from sam2s_ros.engines.graphs import (
+    GRAPHS,
+    AttendGraph,
+    DecodeGraph,
+    EncodeGraph,
+    MemoriseGraph,
+    PromptGraph,
+)
+from sam2s_ros.network import Conditioned, HieraConfig, NetworkConfig, Sam2Network
 from sam2s_ros.tracking import StreamingTracker, TrackerConfig
 
 pytestmark = pytest.mark.usefixtures("graph_cache")
 CAPACITY = EngineCapacity(max_objects=3, frame_slots=4)
 ROWS = np.arange(2)
 DEEP = dataclasses.replace(SMALL, memory_layers=2, binarize_mask_from_points=True)
+DEEP_SEMANTIC = dataclasses.replace(SEMANTIC, memory_layers=2)
 HIERA = dataclasses.replace(
     SMALL,
     trunk=HieraConfig(embed_dim=16, stages=(1, 2, 2, 1), global_att_blocks=(3,), window_spec=(8, 4, 4, 2)),
@@ -42,8 +50,8 @@ def largest_error(found: torch.Tensor, expected: torch.Tensor) -> float:
 
 
 @torch.inference_mode()
-def attended_by_both(network: Sam2Network, graph: AttendGraph) -> tuple[torch.Tensor, torch.Tensor]:
-    """Three objects, with memory of which some entries and pointers are not valid: (network's, graph's)."""
+def attended_by_both(network: Sam2Network, graph: AttendGraph) -> tuple[Conditioned, list[torch.Tensor]]:
+    """Three objects, with memory of which some entries and pointers are not valid: the network's, the graph's."""
     torch.manual_seed(4)
     config, image = network.config, torch.randint(0, 256, (128, 128, 3), dtype=torch.uint8)
     encoded = EncodeGraph(network)(image)
@@ -53,12 +61,19 @@ def attended_by_both(network: Sam2Network, graph: AttendGraph) -> tuple[torch.Te
     valid, pointer_valid = torch.rand(3, 5) < 0.6, torch.rand(3, 4) < 0.6
     valid[:, 0] = True
     expected = network.attend_memory(encoded[2], memory, index, valid, pointers, distance, pointer_valid)
-    found = graph(encoded[3], memory, index, valid.float(), pointers, distance, pointer_valid.float())
-    return expected.flatten(2).transpose(1, 2), found
+    found = graph(
+        encoded[3], memory, index, valid.float(), pointers, distance, pointer_valid.float(), *encoded[5:]
+    )
+    return expected, list(found) if network.config.semantic_dim else [found]
+
+
+def image_tokens(conditioned: Conditioned) -> torch.Tensor:
+    """[N, C, h, w] as [N, L, C]."""
+    return conditioned.features.flatten(2).transpose(1, 2)
 
 
 @pytest.mark.parametrize("presence", [8.0, -8.0], ids=["present", "absent"])
-@pytest.mark.parametrize("config", [DEEP, HIERA], ids=["conv", "hiera"])
+@pytest.mark.parametrize("config", [DEEP, HIERA, DEEP_SEMANTIC], ids=["conv", "hiera", "semantic"])
 @torch.inference_mode()
 def test_every_graph_is_the_network_to_rounding(config: NetworkConfig, presence: float) -> None:
     network = random_network(config)
@@ -66,21 +81,25 @@ def test_every_graph_is_the_network_to_rounding(config: NetworkConfig, presence:
     mean, std = torch.tensor(config.image_mean), torch.tensor(config.image_std)
     image = torch.randint(0, 256, (128, 128, 3), dtype=torch.uint8)
     features = network.encode_image(((image / 255 - mean) / std).permute(2, 0, 1)[None])
-    f0, f1, f2, _, projected = EncodeGraph(network)(image)
+    f0, f1, f2, _, projected, *_ = EncodeGraph(network)(image)
     assert largest_error(f2, features.f2) < 1e-5
     conditioned, found = attended_by_both(network, AttendGraph(network))
-    assert largest_error(found, conditioned) < 1e-5
+    tokens = [] if conditioned.class_token is None else [conditioned.class_token]
+    assert len(found) == 1 + len(tokens) == 1 + bool(config.semantic_dim)
+    for ours, expected in zip(found, [image_tokens(conditioned), *tokens], strict=True):
+        assert largest_error(ours, expected) < 1e-5
 
-    maps = conditioned.transpose(1, 2).unflatten(2, features.f2.shape[2:])
     points, labels = 128 * torch.rand(3, 2, 2), torch.tensor([[1, 0], [2, 3], [1, -1]])
     mask = 5 * torch.randn(3, 1, config.mask_size, config.mask_size)
     for prior in (None, mask):
         for multimask in (True, False):
-            answer = network.decode(maps, features.f0, features.f1, points, labels, prior, multimask)
+            answer = network.decode(conditioned, features.f0, features.f1, points, labels, prior, multimask)
             has_mask = torch.tensor([float(prior is not None)])
             sparse, dense = PromptGraph(network)(points, labels, mask[:, 0], has_mask)
-            found = DecodeGraph(network)(conditioned + dense, sparse, f0, f1, torch.tensor([int(multimask)]))
-            expected = (answer.logits, answer.iou, answer.object_score, answer.pointer)
+            image = image_tokens(conditioned) + dense
+            found = DecodeGraph(network)(image, sparse, f0, f1, torch.tensor([int(multimask)]), *tokens)
+            expected = [answer.logits, answer.iou, answer.object_score, answer.pointer]
+            expected += [] if answer.embedding is None else [answer.embedding]
             errors = [largest_error(*pair) for pair in zip(found, expected, strict=True)]
             assert max(errors) < 1e-5
     score = torch.tensor([[3.0], [-2.0], [0.5]])
@@ -98,7 +117,7 @@ def test_a_wrong_rotation_shows(what: str) -> None:
     graph = AttendGraph(network)
     getattr(graph.phases, what).mul_(0.9)
     expected, found = attended_by_both(network, graph)
-    assert largest_error(found, expected) > 1e-4
+    assert largest_error(found[0], image_tokens(expected)) > 1e-4
 
 
 def differing_pixels(engine: ComparingEngine) -> list[int]:
@@ -157,6 +176,43 @@ def test_masks_are_those_of_eager_with_the_same_memory(name: str, precision: str
         assert largest_logit_error(engine) < 1e-4
     else:
         assert 1e-6 < largest_logit_error(engine) < 0.02
+
+
+@pytest.mark.parametrize(("name", "precision"), ENGINES, ids=ENGINE_IDS)
+def test_embeddings_and_masks_of_a_network_with_a_class_token_are_those_of_eager(
+    name: str, precision: str
+) -> None:
+    """Prompted by a mask, a box and clicks, then tracked. Largest difference of an embedding of length 1."""
+    config = TrackerConfig(max_objects=3)
+    networks = small_network(config=DEEP_SEMANTIC), small_network(config=DEEP_SEMANTIC)
+    engine = compare_with_eager(networks, name, precision, config.engine_capacity())
+    run_scenario(engine, config)
+    embeddings = [np.concatenate([pair[i].embedding for pair in engine.pairs]) for i in (0, 1)]
+    np.testing.assert_allclose(np.linalg.norm(embeddings[1], axis=1), 1, atol=1e-5)
+    assert np.ptp(embeddings[0], axis=0).max() > 0.05, "the case shows something"
+    assert np.abs(embeddings[0] - embeddings[1]).max() < (1e-4 if precision == "fp32" else 0.05)
+    if precision == "fp32":
+        assert max(differing_pixels(engine)) <= 3
+
+
+def test_without_a_class_token_there_is_no_embedding_and_no_graph_has_more_inputs_or_outputs() -> None:
+    plain, semantic = small_network(), small_network(config=SEMANTIC)
+    more = {}
+    for graph in GRAPHS:
+        one, other = graph(plain), graph(semantic)
+        inputs = [name for name in other.example() if name not in one.example()]
+        more[graph.name] = (inputs, list(other.outputs[len(one.outputs) :]))
+    assert more == {
+        "encode": ([], ["token"]),
+        "attend": (["token"], ["conditioned_token"]),
+        "prompt": ([], []),
+        "decode": (["token"], ["embedding"]),
+        "memorise": ([], []),
+    }
+    engine = create_engine("onnxruntime", plain, CAPACITY)
+    engine.encode(moving_images(1)[0], 0)
+    engine.attend(ROWS, 0, None)
+    assert engine.decode(ROWS, 0, PromptBatch()).embedding is None
 
 
 @pytest.mark.parametrize(("name", "precision"), ENGINES, ids=ENGINE_IDS)

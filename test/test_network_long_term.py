@@ -12,7 +12,7 @@ from tracking_cases import SMALL
 
 from sam2s_ros.network import PRESETS, Sam2Network, build_network
 from sam2s_ros.network.checkpoint import CheckpointError, detect_preset, load_checkpoint, save_checkpoint
-from sam2s_ros.network.sam2 import LONG_TERM_TPOS
+from sam2s_ros.network.semantics import LONG_TERM_TPOS
 
 CONDITIONING, LONG_TERM = SMALL.num_maskmem - 1, SMALL.num_maskmem
 
@@ -35,7 +35,7 @@ def attended(network: Sam2Network, index: int) -> Tensor:
         torch.randn(1, 1, c, generator=generator),
         torch.ones(1, 1),
         None,
-    )
+    ).features
 
 
 def test_the_state_dict_has_one_more_key_with_long_term_memory_and_no_other_value_differs() -> None:
@@ -54,7 +54,7 @@ def test_without_an_embedding_of_their_own_they_are_read_as_conditioning_entries
 def test_their_own_embedding_counts_for_them_alone() -> None:
     network = network_with(True)
     before = attended(network, CONDITIONING)
-    network.sam2s["long_term_tpos"].add_(torch.randn(SMALL.memory_dim), alpha=3.0)
+    network.sam2s.long_term_tpos.add_(torch.randn(SMALL.memory_dim), alpha=3.0)
     assert torch.equal(attended(network, CONDITIONING), before)
     assert not torch.equal(attended(network, LONG_TERM), before)
 
@@ -62,7 +62,7 @@ def test_their_own_embedding_counts_for_them_alone() -> None:
 def test_their_own_embedding_is_learnt() -> None:
     network = network_with(True)
     network.temporal_embeddings()[LONG_TERM].sum().backward()
-    gradient = network.sam2s["long_term_tpos"].grad
+    gradient = network.sam2s.long_term_tpos.grad
     assert gradient is not None and gradient.abs().sum() > 0
     assert network.maskmem_tpos_enc.grad is not None and not network.maskmem_tpos_enc.grad.any()
 
@@ -70,7 +70,7 @@ def test_their_own_embedding_is_learnt() -> None:
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
 def test_weights_say_whether_they_have_long_term_memory(tmp_path: Path, suffix: str) -> None:
     network = Sam2Network(replace(PRESETS["nano"], long_term=True))
-    network.sam2s["long_term_tpos"].data.fill_(0.25)
+    network.sam2s.long_term_tpos.data.fill_(0.25)
     path = tmp_path / f"trained{suffix}"
     if suffix == ".pt":
         torch.save(network.state_dict(), path)
@@ -79,7 +79,7 @@ def test_weights_say_whether_they_have_long_term_memory(tmp_path: Path, suffix: 
     assert detect_preset(path) == "nano"
     loaded = build_network("nano", path)
     assert loaded.config.long_term
-    assert bool((loaded.sam2s["long_term_tpos"] == 0.25).all())
+    assert bool((loaded.sam2s.long_term_tpos == 0.25).all())
     with pytest.raises(CheckpointError, match="the weights of preset nano with long-term memory"):
         load_checkpoint(build_network("nano"), path)
 
@@ -90,4 +90,4 @@ def test_from_weights_without_it_the_embedding_starts_as_that_of_conditioning_fr
     assert not build_network("nano", path).config.long_term
     network = Sam2Network(replace(PRESETS["nano"], long_term=True))
     load_checkpoint(network, path)
-    assert torch.equal(network.sam2s["long_term_tpos"], state["maskmem_tpos_enc"][-1:])
+    assert torch.equal(network.sam2s.long_term_tpos, state["maskmem_tpos_enc"][-1:])

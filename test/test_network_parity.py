@@ -16,7 +16,7 @@ from sam2_reference import ReferenceStream, build_reference, reference_features,
 from torch import Tensor
 
 from sam2s_ros.network import PRESETS, Sam2Network
-from sam2s_ros.network.sam2 import Decoded, ImageFeatures
+from sam2s_ros.network.sam2 import Conditioned, Decoded, ImageFeatures
 
 BAR = 5e-6
 """Largest accepted deviation, relative to the range of the values compared."""
@@ -120,7 +120,7 @@ class Stream:
             )
         return self._remember(index, features, [name], decoded, conditioning=True)[name]
 
-    def _attend(self, index: int, features: ImageFeatures, names: list[str]) -> Tensor:
+    def _attend(self, index: int, features: ImageFeatures, names: list[str]) -> Conditioned:
         reads = [self._read(index, self.objects[name]) for name in names]
         memories, pointers = max(len(read[0]) for read in reads), max(len(read[1]) for read in reads)
         config = self.network.config

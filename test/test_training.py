@@ -37,6 +37,7 @@ CONFIG = Path(__file__).parent.parent / "config" / "train_nano.yaml"
 class SquareClip:
     frames: np.ndarray
     masks: np.ndarray
+    class_names: tuple[str, ...] = ("", "")
 
 
 class Squares:
@@ -319,7 +320,7 @@ def test_long_term_frames_are_read_by_all_that_follow_where_the_object_was_seen(
         "no previous mask before there are consecutive frames"
     )
     passes[-1].decoded.logits.sum().backward()
-    gradient = network.sam2s["long_term_tpos"].grad
+    gradient = network.sam2s.long_term_tpos.grad
     assert gradient is not None and gradient.abs().max() > 0
 
 
@@ -330,9 +331,9 @@ def test_a_long_term_frame_counts_only_for_objects_seen_in_it() -> None:
     memory.write(0, True, torch.randn(2, area, cm), torch.randn(2, network.config.hidden_dim))
     f2 = torch.randn(2, network.config.hidden_dim, network.config.feature_size, network.config.feature_size)
     with torch.no_grad():
-        without = memory.attend(f2, 1)
+        without = memory.attend(f2, 1).features
         memory.long_term.append((stored, torch.tensor([True, False])))
-        having = memory.attend(f2, 1)
+        having = memory.attend(f2, 1).features
     assert not torch.allclose(without[0], having[0], atol=1e-3)
     assert torch.allclose(without[1], having[1], atol=1e-5)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -30,10 +31,15 @@ SIZE = (90, 160)
 """Height and width of the test images."""
 
 
-def small_network(seed: int = 0) -> Sam2Network:
+CLASSES = ("hook", "grasper", "liver")
+SEMANTIC = replace(SMALL, semantic_dim=24, class_names=CLASSES)
+"""The same with a class token and a bank of three classes."""
+
+
+def small_network(seed: int = 0, config: NetworkConfig = SMALL) -> Sam2Network:
     """Random weights that see an object everywhere."""
     torch.manual_seed(seed)
-    network = Sam2Network(SMALL).eval()
+    network = Sam2Network(config).eval()
     perturb(network)
     return network
 

@@ -1,12 +1,11 @@
 """The engine interface: what runs the network's graphs and owns every tensor that lives longer than a call.
 
 An engine keeps, preallocated, for `max_objects` rows: the memory bank, the object pointers, and a workspace
-(memory conditioned features, pointer and object score of the last decode); with long-term memory, the image
-features of the frames in it; and for `frame_slots` recent frames: the image features and the mask logits of
-every row. A tracker never sees a tensor of these. It
-names rows, frame slots and memory slots by number and says, per object, which slots are valid and how old
-they are (`MemoryRead`). A GPU engine can therefore keep everything on board, and no slot is ever shifted or
-re-stacked.
+(memory conditioned features and class token, pointer and object score of the last decode); with long-term
+memory, the image features of the frames in it; and for `frame_slots` recent frames: the image features and
+the mask logits of every row. A tracker never sees a tensor of these. It names rows, frame slots and memory
+slots by number and says, per object, which slots are valid and how old they are (`MemoryRead`). A GPU engine
+can therefore keep everything on board, and no slot is ever shifted or re-stacked.
 
 The order of the calls for one frame is `encode`, `attend`, `decode` (or `decode_mask`), `memorise`; then, for
 a long-term memory, `similarity`, `keep_memory` and `keep_feature`. Rows are independent of each other in all of
@@ -155,11 +154,13 @@ class PromptBatch:
 @dataclass(frozen=True)
 class DecodeResult:
     """logits float32 [N, mask_size, mask_size] (> 0 is the object; -1024 everywhere when absent), iou
-    float32 [N] (predicted), object_score float32 [N] (logit; > 0 is present)."""
+    float32 [N] (predicted), object_score float32 [N] (logit; > 0 is present); embedding float32 [N, D] of
+    length 1, to be compared with the class bank, or None for a network without a class token."""
 
     logits: NDArray[np.float32]
     iou: NDArray[np.float32]
     object_score: NDArray[np.float32]
+    embedding: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from sam2s_ros.engines.given_masks import previous_mask_prompt
 from sam2s_ros.engines.memory_reads import repeated_read, without_empty_columns
 from sam2s_ros.engines.preprocess import Normaliser, resize_to_square
 from sam2s_ros.network.checkpoint import weights_sha256
-from sam2s_ros.network.sam2 import Decoded, ImageFeatures, Sam2Network
+from sam2s_ros.network.sam2 import Conditioned, Decoded, ImageFeatures, Sam2Network
 
 EAGER_PRECISIONS = ("fp32", "bf16")
 
@@ -83,6 +83,7 @@ class EagerEngine(Engine):
         self._kept_features = torch.zeros(rows * capacity.feature_slots, c * area)
         self._logits = torch.zeros(rows * capacity.frame_slots, 1, config.mask_size, config.mask_size)
         self._conditioned = torch.zeros(rows, c, side, side)
+        self._class_token = torch.zeros(rows, 1, c)
         self._high_res = torch.zeros(rows, 1, size, size)
         self._pointer = torch.zeros(rows, c)
         self._object_score = torch.zeros(rows, 1)
@@ -100,12 +101,12 @@ class EagerEngine(Engine):
         f2 = self._frame(frame_slot).f2
         index = torch.from_numpy(rows)
         if read is None:
-            self._conditioned[index] = self._network.without_memory(f2).expand(len(rows), -1, -1, -1)
+            self._keep_conditioned(index, self._network.without_memory(f2))
             return
         read = without_empty_columns(read)
         memory = _gather(self._memory, rows, read.slots, self.capacity.memory_slots)
         pointers = _gather(self._pointers, rows, read.pointer_slots, self.capacity.pointer_slots)
-        self._conditioned[index] = self._network.attend_memory(
+        conditioned = self._network.attend_memory(
             f2,
             memory,
             torch.from_numpy(read.temporal_index),
@@ -114,12 +115,22 @@ class EagerEngine(Engine):
             torch.from_numpy(read.pointer_distance),
             _validity(read.pointer_valid),
         )
+        self._keep_conditioned(index, conditioned)
+
+    def _keep_conditioned(self, index: Tensor, conditioned: Conditioned) -> None:
+        self._conditioned[index] = conditioned.features
+        if conditioned.class_token is not None:
+            self._class_token[index] = conditioned.class_token
+
+    def _kept_conditioned(self, index: Tensor) -> Conditioned:
+        token = self._class_token[index] if self._network.config.semantic_dim else None
+        return Conditioned(self._conditioned[index], token)
 
     @torch.inference_mode()
     def decode(self, rows: NDArray[np.int64], frame_slot: int, prompt: PromptBatch) -> DecodeResult:
         frame = self._frame(frame_slot)
         decoded = self._network.decode(
-            self._conditioned[torch.from_numpy(rows)],
+            self._kept_conditioned(torch.from_numpy(rows)),
             frame.f0,
             frame.f1,
             None if prompt.points is None else torch.from_numpy(prompt.points),
@@ -271,6 +282,7 @@ class EagerEngine(Engine):
             logits=decoded.logits[:, 0].numpy(),
             iou=decoded.iou.numpy(),
             object_score=decoded.object_score[:, 0].numpy(),
+            embedding=None if decoded.embedding is None else decoded.embedding.numpy(),
         )
 
 

@@ -36,13 +36,14 @@ NO_PROMPT_TOKENS = 2
 
 @dataclass(frozen=True)
 class _FrameFeatures:
-    """What `EncodeGraph` says of one frame, in its order."""
+    """What `EncodeGraph` says of one frame, in its order; `token` is empty for a network without a class token."""
 
     f0: NDArray[np.float32]
     f1: NDArray[np.float32]
     f2: NDArray[np.float32]
     attended: NDArray[np.float32]
     projected: NDArray[np.float32]
+    token: NDArray[np.float32]
 
     @property
     def tokens(self) -> NDArray[np.float32]:
@@ -73,6 +74,11 @@ class GraphEngine(Engine):
             nothing = prompts.sparse(torch.zeros(1, 1, 2), torch.full((1, 1), NOT_A_POINT))
         self._no_prompt = nothing.numpy().copy()
         self._no_mask = prompts.no_mask_embed.weight.detach().numpy().copy()
+        self._tokens = min(1, config.semantic_dim)
+        learnt = network.sam2s.class_token
+        self._learnt_token = (
+            _zeros(1, 0, config.hidden_dim) if learnt is None else learnt.detach().numpy().copy()
+        )
         self._allocate()
 
     def _allocate(self) -> None:
@@ -86,6 +92,7 @@ class GraphEngine(Engine):
                 f2=_zeros(1, c, side, side),
                 attended=_zeros(1, area, c),
                 projected=_zeros(1, c, side, side),
+                token=_zeros(1, self._tokens, c),
             )
             for _ in range(capacity.frame_slots)
         ]
@@ -95,6 +102,7 @@ class GraphEngine(Engine):
         self._kept_features = _zeros(rows, capacity.feature_slots, c * area)
         self._logits = _zeros(rows, capacity.frame_slots, config.mask_size, config.mask_size)
         self._conditioned = _zeros(rows, area, c)
+        self._class_token = _zeros(rows, self._tokens, c)
         self._high_res = _zeros(rows, config.image_size, config.image_size)
         self._pointer = _zeros(rows, c)
         self._object_score = _zeros(rows, 1)
@@ -104,15 +112,9 @@ class GraphEngine(Engine):
 
     def encode(self, frame_rgb: NDArray[np.uint8], frame_slot: int) -> None:
         image = np.ascontiguousarray(resize_to_square(frame_rgb, self.image_size))
-        f0, f1, f2, attended, projected = self._runner.run("encode", {"image": image})
         kept = self._features[frame_slot]
-        for target, source in (
-            (kept.f0, f0),
-            (kept.f1, f1),
-            (kept.f2, f2),
-            (kept.attended, attended),
-            (kept.projected, projected),
-        ):
+        targets = (kept.f0, kept.f1, kept.f2, kept.attended, kept.projected, kept.token)[: 5 + self._tokens]
+        for target, source in zip(targets, self._runner.run("encode", {"image": image}), strict=True):
             np.copyto(target, source)
         self._encoded[frame_slot] = True
 
@@ -120,10 +122,11 @@ class GraphEngine(Engine):
         frame = self._frame(frame_slot)
         if read is None:
             self._conditioned[rows] = frame.tokens + self._no_memory
+            self._class_token[rows] = self._learnt_token
             return
         for group in self._groups(rows):
             part = without_empty_columns(rows_of(read, group))
-            (conditioned,) = self._runner.run(
+            conditioned, *token = self._runner.run(
                 "attend",
                 {
                     "attended": frame.attended,
@@ -133,9 +136,16 @@ class GraphEngine(Engine):
                     "pointers": _gather(self._pointers, rows[group], part.pointer_slots, self._pointer_read),
                     "pointer_distance": np.ascontiguousarray(part.pointer_distance),
                     "pointer_valid": part.pointer_valid.astype(np.float32, order="C"),
+                    **self._token_input(frame.token),
                 },
             )
             self._conditioned[rows[group]] = conditioned
+            if token:
+                self._class_token[rows[group]] = token[0]
+
+    def _token_input(self, token: NDArray[np.float32]) -> dict[str, np.ndarray]:
+        """The class token as a graph's input, for a network that has one."""
+        return {"token": np.ascontiguousarray(token)} if self._tokens else {}
 
     def decode(self, rows: NDArray[np.int64], frame_slot: int, prompt: PromptBatch) -> DecodeResult:
         frame = self._frame(frame_slot)
@@ -147,10 +157,12 @@ class GraphEngine(Engine):
         for group in self._groups(rows):
             sparse, dense = self._prompt(prompt, previous, group, len(rows[group]))
             image = self._conditioned[rows[group]] + dense
-            logits, iou, score, pointer = self._runner.run(
-                "decode", _decoder_inputs(image, sparse, frame, prompt.multimask)
-            )
+            inputs = _decoder_inputs(image, sparse, frame, prompt.multimask)
+            token = self._token_input(self._class_token[rows[group]])
+            logits, iou, score, pointer, *embedding = self._runner.run("decode", {**inputs, **token})
             result.logits[group], result.iou[group], result.object_score[group] = logits, iou, score[:, 0]
+            if result.embedding is not None:
+                result.embedding[group] = embedding[0]
             self._pointer[rows[group]] = pointer
         self._store(rows, frame_slot, result)
         for row, logits in zip(rows, result.logits, strict=True):
@@ -181,12 +193,16 @@ class GraphEngine(Engine):
     ) -> DecodeResult:
         frame = self._frame(frame_slot)
         given = self._given_masks.answer(masks)
-        result = DecodeResult(given.logits, np.ones(len(rows), dtype=np.float32), given.object_score)
+        iou, embeddings = np.ones(len(rows), dtype=np.float32), self._empty_embeddings(len(rows))
+        result = DecodeResult(given.logits, iou, given.object_score, embeddings)
         for group in self._groups(rows):
             n = len(rows[group])
             sparse, dense = self._prompt(PromptBatch(), given.prompt, group, n)
             inputs = _decoder_inputs(frame.tokens + dense, sparse, frame, multimask=False)
-            pointer = self._runner.run("decode", inputs)[3]
+            token = self._token_input(np.repeat(self._learnt_token, n, axis=0))
+            _, _, _, pointer, *embedding = self._runner.run("decode", {**inputs, **token})
+            if embeddings is not None:
+                embeddings[group] = embedding[0]
             present = result.object_score[group, None] > 0
             self._pointer[rows[group]] = np.where(present, pointer, self._no_pointer)
         self._store(rows, frame_slot, result)
@@ -313,7 +329,11 @@ class GraphEngine(Engine):
             logits=np.empty((count, self.mask_size, self.mask_size), dtype=np.float32),
             iou=np.empty(count, dtype=np.float32),
             object_score=np.empty(count, dtype=np.float32),
+            embedding=self._empty_embeddings(count),
         )
+
+    def _empty_embeddings(self, count: int) -> NDArray[np.float32] | None:
+        return np.empty((count, self._config.semantic_dim), dtype=np.float32) if self._tokens else None
 
     def _store(self, rows: NDArray[np.int64], frame_slot: int, result: DecodeResult) -> None:
         self._logits[rows, frame_slot] = result.logits

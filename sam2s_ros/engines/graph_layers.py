@@ -71,6 +71,25 @@ class FoldedAttention(nn.Module):
         return self.out(torch.softmax(scores, dim=-1) @ values)
 
 
+class UnplacedAttention(nn.Module):
+    """`RotaryAttention.unplaced` over tokens [B or 1, T, dim] and keys and values [B or 1, K, kv_dim]."""
+
+    def __init__(self, attention: RotaryAttention) -> None:
+        super().__init__()
+        query, key, value, out = attention.q_proj, attention.k_proj, attention.v_proj, attention.out_proj
+        scale = query.weight.shape[0] ** -0.5
+        turn = key.weight.T * scale
+        self.query = Projection(turn @ query.weight, turn @ query.bias)
+        self.out = Projection(out.weight @ value.weight, out.weight @ value.bias + out.bias)
+
+    def forward(self, tokens: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
+        """`bias` [B, 1, K] is added to the scores."""
+        scores = self.query(tokens) @ keys.transpose(1, 2)
+        if bias is not None:
+            scores = scores + bias
+        return self.out(torch.softmax(scores, dim=-1) @ values)
+
+
 class SelfAttention(nn.Module):
     """The first third of a `MemoryAttentionLayer`, on tokens [B, L, C]."""
 
@@ -82,6 +101,32 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor, phase: tuple[Tensor, Tensor]) -> Tensor:
         y = self.norm(x)
         return x + self.attention(y, y, y, phase, phase, None)
+
+
+class TokenSelfAttention(nn.Module):
+    """The first third of a `MemoryAttentionLayer` for the class token [1 or B, 1, C], which looks at image tokens."""
+
+    def __init__(self, layer: MemoryAttentionLayer) -> None:
+        super().__init__()
+        self.norm = layer.norm1
+        self.attention = UnplacedAttention(layer.self_attn)
+
+    def forward(self, token: Tensor, x: Tensor) -> Tensor:
+        y = self.norm(x)
+        return token + self.attention(self.norm(token), y, y, None)
+
+
+class TokenCrossAttention(nn.Module):
+    """The rest of a `MemoryAttentionLayer` for the class token."""
+
+    def __init__(self, layer: MemoryAttentionLayer) -> None:
+        super().__init__()
+        self.norm, self.attention = layer.norm2, UnplacedAttention(layer.cross_attn_image)
+        self.ffn_norm, self.linear1, self.linear2 = layer.norm3, layer.linear1, layer.linear2
+
+    def forward(self, token: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
+        token = token + self.attention(self.norm(token), keys, values, bias)
+        return token + self.linear2(F.relu(self.linear1(self.ffn_norm(token))))
 
 
 class CrossAttention(nn.Module):

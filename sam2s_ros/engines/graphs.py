@@ -11,6 +11,9 @@ What differs from the network's modules, none of it in the result:
 - what does not depend on the object happens once, in `encode`: the first self-attention over the frame's features, the
   memory encoder's projection of them, and f0 and f1 in the order in which the decoder's upscaling makes its pixels;
 - of the mask hypotheses only the chosen one becomes a mask.
+
+Of a network with a class token, `encode`, `attend` and `decode` hand it on: each has one more output, the last two one
+more input.
 """
 
 from __future__ import annotations
@@ -26,6 +29,8 @@ from sam2s_ros.engines.graph_layers import (
     MaskConvolution,
     Phases,
     SelfAttention,
+    TokenCrossAttention,
+    TokenSelfAttention,
     Upscaling,
 )
 from sam2s_ros.network.layers import LayerNorm2d
@@ -34,7 +39,7 @@ from sam2s_ros.network.memory_encoder import FuserBlock
 from sam2s_ros.network.position import sine_encoding_1d
 from sam2s_ros.network.sam2 import INVALID_BIAS, NO_OBJECT_LOGIT, Sam2Network
 
-GRAPH_VERSION = 1
+GRAPH_VERSION = 2
 """Raised when a graph computes something else, or has other inputs or outputs; files made before are then not used."""
 DIMENSIONS = {"n": 256, "m": 64, "p": 64, "k": 1024, "t": 1025}
 """Dimensions that vary from call to call, and the most that each can be."""
@@ -47,11 +52,13 @@ class Graph(nn.Module):
     """One graph: `forward` takes the tensors of `example()` in its order and gives those named in `outputs`."""
 
     name: ClassVar[str]
-    outputs: ClassVar[tuple[str, ...]]
+    outputs: tuple[str, ...]
+    """A graph of a network with a class token may have more than its class says."""
 
     def __init__(self, network: Sam2Network) -> None:
         super().__init__()
         self.config = network.config
+        self.has_token = network.config.semantic_dim > 0
 
     def example(self) -> Example:
         """Inputs by name; N = 2, M = 3, P = 5, K = 4, T = 3 where they occur."""
@@ -63,15 +70,16 @@ class EncodeGraph(Graph):
 
     Gives f0 [1, L, 16, C/8] and f1 [1, L, 4, C/4] (by stride-16 cell, then in the order of upscaling), f2 [1, C, h, w],
     `attended` [1, L, C]: f2 after the first self-attention of memory attention, and `projected` [1, C, h, w]: f2 as the
-    memory encoder adds it to the mask.
+    memory encoder adds it to the mask; also `token` [1, 1, C], the class token after that self-attention.
     """
 
     name = "encode"
-    outputs = ("f0", "f1", "f2", "attended", "projected")
+    outputs: tuple[str, ...] = ("f0", "f1", "f2", "attended", "projected")
 
     scale: Tensor
     offset: Tensor
     position: Tensor
+    class_token: Tensor
 
     def __init__(self, network: Sam2Network) -> None:
         super().__init__(network)
@@ -85,6 +93,10 @@ class EncodeGraph(Graph):
         self.phases = Phases(network.memory_attention.rotation)
         self.self_attention = SelfAttention(_layers(network)[0])
         self.projection = network.memory_encoder.pix_feat_proj
+        if self.has_token:
+            self.outputs = (*self.outputs, "token")
+            self.token_attention = TokenSelfAttention(_layers(network)[0])
+            self.register_buffer("class_token", _class_token(network))
 
     def example(self) -> Example:
         size = self.config.image_size
@@ -93,9 +105,11 @@ class EncodeGraph(Graph):
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         pixels = image.permute(2, 0, 1).float()[None]
         f0, f1, f2 = self.image_encoder(pixels * self.scale + self.offset)
-        attended = self.self_attention(f2.flatten(2).transpose(1, 2) + self.position, self.phases())
+        x = f2.flatten(2).transpose(1, 2) + self.position
+        attended = self.self_attention(x, self.phases())
         f0, f1 = self._by_cell(self.conv_s0(f0), 2), self._by_cell(self.conv_s1(f1), 1)
-        return f0, f1, f2, attended, self.projection(f2)
+        token = (self.token_attention(self.class_token, x),) if self.has_token else ()
+        return f0, f1, f2, attended, self.projection(f2), *token
 
     def _by_cell(self, x: Tensor, doublings: int) -> Tensor:
         """[1, D, h * 2^d, w * 2^d] -> [1, L, 4^d, D]: by cell, then by quarter of the cell, then by quarter of that."""
@@ -107,13 +121,14 @@ class EncodeGraph(Graph):
 
 
 class AttendGraph(Graph):
-    """Condition a frame's features on each object's memory -> [N, L, C].
+    """Condition a frame's features on each object's memory -> [N, L, C]; also the class token -> [N, 1, C].
 
     `memory` [N, M, L, Cm], `pointers` [N, P, C]; temporal index and distance as in `MemoryRead`; validity is 1 or 0.
+    `attended` and `token` are those of `EncodeGraph`.
     """
 
     name = "attend"
-    outputs = ("conditioned",)
+    outputs: tuple[str, ...] = ("conditioned",)
 
     memory_position: Tensor
     temporal: Tensor
@@ -128,10 +143,15 @@ class AttendGraph(Graph):
         self.register_buffer("memory_position", network.memory_position.clone())
         self.register_buffer("temporal", network.temporal_embeddings().detach().flatten(1))
         self.pointer_position = network.obj_ptr_tpos_proj
+        if self.has_token:
+            self.outputs = (*self.outputs, "conditioned_token")
+            self.token_self_attentions = nn.ModuleList(TokenSelfAttention(layer) for layer in layers[1:])
+            self.token_cross_attentions = nn.ModuleList(TokenCrossAttention(layer) for layer in layers)
 
     def example(self) -> Example:
         config = self.config
         area, n, m, p = config.feature_size**2, 2, 3, 5
+        token: Example = {"token": (torch.randn(1, 1, config.hidden_dim), ())} if self.has_token else {}
         return {
             "attended": (torch.randn(1, area, config.hidden_dim), ()),
             "memory": (torch.randn(n, m, area, config.memory_dim), ("n", "m")),
@@ -140,6 +160,7 @@ class AttendGraph(Graph):
             "pointers": (torch.randn(n, p, config.hidden_dim), ("n", "p")),
             "pointer_distance": (torch.ones(n, p), ("n", "p")),
             "pointer_valid": (torch.ones(n, p), ("n", "p")),
+            **token,
         }
 
     def forward(
@@ -151,7 +172,8 @@ class AttendGraph(Graph):
         pointers: Tensor,
         pointer_distance: Tensor,
         pointer_valid: Tensor,
-    ) -> Tensor:
+        token: Tensor | None = None,
+    ) -> Tensor | tuple[Tensor, Tensor]:
         n, m, area, cm = memory.shape
         split = self.config.hidden_dim // cm
         tails = pointers.shape[1] * split
@@ -175,10 +197,14 @@ class AttendGraph(Graph):
         phase, key_phase = self.phases(), self.phases.of_memory(m, tails)
         x = attended
         for number, cross_attention in enumerate(self.cross_attentions):
+            if token is not None:
+                if number > 0:
+                    token = self.token_self_attentions[number - 1](token, x)
+                token = self.token_cross_attentions[number](token, keys, values, bias)
             if number > 0:
                 x = self.self_attentions[number - 1](x, phase)
             x = cross_attention(x, keys, values, phase, key_phase, bias)
-        return self.norm(x)
+        return self.norm(x) if token is None else (self.norm(x), self.norm(token))
 
 
 class PromptGraph(Graph):
@@ -189,7 +215,7 @@ class PromptGraph(Graph):
     """
 
     name = "prompt"
-    outputs = ("sparse", "dense")
+    outputs: tuple[str, ...] = ("sparse", "dense")
 
     def __init__(self, network: Sam2Network) -> None:
         super().__init__(network)
@@ -217,11 +243,11 @@ class DecodeGraph(Graph):
 
     `image` [N, L, C]: conditioned features with the dense prompt added; `sparse` [N, T, C]; `multimask` int64 [1]: 1 to
     choose among the ambiguous hypotheses, 0 to take the single one. Gives logits [N, 4h, 4w], iou [N], object_score
-    [N, 1] and pointer [N, C], as the network's `Decoded`.
+    [N, 1] and pointer [N, C], as the network's `Decoded`; from the class `token` [N, 1, C] also `embedding` [N, D].
     """
 
     name = "decode"
-    outputs = ("logits", "iou", "object_score", "pointer")
+    outputs: tuple[str, ...] = ("logits", "iou", "object_score", "pointer")
 
     position: Tensor
     output_tokens: Tensor
@@ -236,23 +262,35 @@ class DecodeGraph(Graph):
         position = network.sam_prompt_encoder.image_position().flatten(2).transpose(1, 2)
         self.register_buffer("position", position.detach().contiguous())
         self.register_buffer("output_tokens", torch.cat(tokens)[None].detach())
+        self.parts = network.sam2s
+        if self.has_token:
+            self.outputs = (*self.outputs, "embedding")
 
     def example(self) -> Example:
         c, area = self.config.hidden_dim, self.config.feature_size**2
+        token: Example = {"token": (torch.randn(2, 1, c), ("n",))} if self.has_token else {}
         return {
             "image": (torch.randn(2, area, c), ("n",)),
             "sparse": (torch.randn(2, 3, c), ("n", "t")),
             "f0": (torch.randn(1, area, 16, c // 8), ()),
             "f1": (torch.randn(1, area, 4, c // 4), ()),
             "multimask": (torch.ones(1, dtype=torch.int64), ()),
+            **token,
         }
 
     def forward(
-        self, image: Tensor, sparse: Tensor, f0: Tensor, f1: Tensor, multimask: Tensor
+        self,
+        image: Tensor,
+        sparse: Tensor,
+        f0: Tensor,
+        f1: Tensor,
+        multimask: Tensor,
+        token: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
         n, _, channels = image.shape
         decoder, side = self.decoder, self.config.feature_size
-        tokens = torch.cat((self.output_tokens.expand(n, -1, -1), sparse), dim=1)
+        given = (sparse,) if token is None else (token, sparse)
+        tokens = torch.cat((self.output_tokens.expand(n, -1, -1), *given), dim=1)
         tokens, image = decoder.transformer(image, self.position, tokens)
         hypotheses = tokens[:, 2 : 2 + decoder.num_masks]
         object_score = decoder.pred_obj_score_head(tokens[:, 0])
@@ -267,7 +305,9 @@ class DecodeGraph(Graph):
         appearing = object_score > 0
         logits = torch.where(appearing[:, :, None], logits.reshape(n, 4 * side, 4 * side), NO_OBJECT_LOGIT)
         pointer = torch.where(appearing, self.pointer_projection(chosen), self.no_pointer)
-        return logits, torch.gather(iou, 1, best)[:, 0], object_score, pointer
+        said = self.parts.embedding(None if token is None else tokens[:, 2 + decoder.num_masks])
+        embedding = () if said is None else (said,)
+        return logits, torch.gather(iou, 1, best)[:, 0], object_score, pointer, *embedding
 
 
 class MemoriseGraph(Graph):
@@ -277,7 +317,7 @@ class MemoriseGraph(Graph):
     """
 
     name = "memorise"
-    outputs = ("memory",)
+    outputs: tuple[str, ...] = ("memory",)
 
     absence: Tensor
 
@@ -320,6 +360,11 @@ class MemoriseGraph(Graph):
 
 
 GRAPHS: tuple[type[Graph], ...] = (EncodeGraph, AttendGraph, PromptGraph, DecodeGraph, MemoriseGraph)
+
+
+def _class_token(network: Sam2Network) -> Tensor:
+    assert network.sam2s.class_token is not None
+    return network.sam2s.class_token.detach().clone()
 
 
 def _layers(network: Sam2Network) -> list[MemoryAttentionLayer]:

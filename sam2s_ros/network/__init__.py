@@ -8,12 +8,16 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from sam2s_ros.network.class_bank import ClassBank
 from sam2s_ros.network.config import ConvTrunkConfig, HieraConfig, NetworkConfig
 from sam2s_ros.network.presets import PRESETS
-from sam2s_ros.network.sam2 import LONG_TERM_TPOS, Decoded, ImageFeatures, Sam2Network
+from sam2s_ros.network.sam2 import Conditioned, Decoded, ImageFeatures, Sam2Network
+from sam2s_ros.network.semantics import LONG_TERM_TPOS
 
 __all__ = [
     "PRESETS",
+    "ClassBank",
+    "Conditioned",
     "ConvTrunkConfig",
     "Decoded",
     "HieraConfig",
@@ -24,25 +28,46 @@ __all__ = [
 ]
 
 
-def build_network(preset: str, checkpoint: str | Path | None = None, long_term: bool = False) -> Sam2Network:
+def build_network(
+    preset: str,
+    checkpoint: str | Path | None = None,
+    long_term: bool = False,
+    class_bank: ClassBank | None = None,
+) -> Sam2Network:
     """Build the network of a preset in evaluation mode, float32, on the CPU.
 
     Args:
         preset: a key of `PRESETS`.
         checkpoint: weights to load strictly (safetensors, or a PyTorch file read with `weights_only=True`); None
-            leaves the weights random. The network has long-term memory if they have.
+            leaves the weights random. The network has long-term memory and a class token if they have.
         long_term: give it long-term memory even if they have none.
+        class_bank: give it a class token and this bank. Weights that have a bank already get this one instead, which
+            must come from the same text encoder and prompt.
 
     Raises:
-        ValueError: unknown preset, or a checkpoint that does not fit (the message lists what does not).
+        ValueError: unknown preset, a checkpoint that does not fit (the message lists what does not), or a class bank
+            that cannot take the place of its own.
     """
     if preset not in PRESETS:
         raise ValueError(f"unknown preset {preset!r}; choose one of {', '.join(sorted(PRESETS))}")
     if checkpoint is None:
-        return Sam2Network(replace(PRESETS[preset], long_term=long_term)).eval()
-    from sam2s_ros.network.checkpoint import load_checkpoint, read_shapes
+        return _network(replace(PRESETS[preset], long_term=long_term), class_bank)
+    from sam2s_ros.network.checkpoint import load_checkpoint, read_checkpoint_bank, read_shapes
 
+    own_bank = read_checkpoint_bank(checkpoint)
     long_term = long_term or LONG_TERM_TPOS in read_shapes(checkpoint)
-    network = Sam2Network(replace(PRESETS[preset], long_term=long_term))
+    network = _network(replace(PRESETS[preset], long_term=long_term), own_bank or class_bank)
     load_checkpoint(network, checkpoint)
+    if own_bank is not None and class_bank is not None:
+        class_bank.check_replaces(own_bank)
+        network.put_class_bank(class_bank)
+    return network.eval()
+
+
+def _network(config: NetworkConfig, class_bank: ClassBank | None) -> Sam2Network:
+    """A network with random weights and, where it has a class token, this bank."""
+    if class_bank is None:
+        return Sam2Network(config).eval()
+    network = Sam2Network(replace(config, semantic_dim=class_bank.dim, class_names=class_bank.names))
+    network.put_class_bank(class_bank)
     return network.eval()

@@ -21,8 +21,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from sam2s_ros.network.fit import fitting_preset, likely_fix, list_misfits, preset_shapes
-from sam2s_ros.network.sam2 import LONG_TERM_TPOS, Sam2Network
+from sam2s_ros.network.class_bank import CLASS_EMBEDDINGS, METADATA_KEY, ClassBank, read_class_bank
+from sam2s_ros.network.fit import fitting_preset, likely_fix, list_misfits, shapes_with_parts_of
+from sam2s_ros.network.sam2 import Sam2Network
+from sam2s_ros.network.semantics import CLASS_KEYS, LONG_TERM_TPOS
 
 FORMAT_VERSION = 1
 SAFETENSORS_SUFFIX = ".safetensors"
@@ -48,14 +50,15 @@ class CheckpointMetadata:
     """`weights_sha256` of the tensors in the file."""
     format_version: int = FORMAT_VERSION
     extra: Mapping[str, Any] = field(default_factory=dict)
-    """Further facts, any JSON: training commit, data, metrics."""
+    """Further facts, any JSON: training commit, data, metrics. `class_bank`: `ClassBank.facts` of weights with one."""
 
 
 def load_checkpoint(network: Sam2Network, path: str | Path) -> CheckpointMetadata:
     """Load weights into a network, all of them or none.
 
     Floating-point tensors of another precision are converted to the network's. Where the network has long-term
-    memory and the file has not, its temporal embedding starts as that of the conditioning frames.
+    memory and the file has not, its temporal embedding starts as that of the conditioning frames; where it has a class
+    token and the file has not, that stays as it is.
 
     Args:
         network: receives the weights.
@@ -67,13 +70,14 @@ def load_checkpoint(network: Sam2Network, path: str | Path) -> CheckpointMetadat
 
     Raises:
         FileNotFoundError: no such file.
-        CheckpointError: not readable, or missing, unexpected, mis-shaped or non-finite tensors.
+        CheckpointError: not readable, or missing, unexpected, mis-shaped or non-finite tensors, or a class bank whose
+            names are not the network's.
     """
     path = _existing_file(path)
     state = read_state(path)
-    expected = _shapes(network.state_dict())
-    if LONG_TERM_TPOS not in state:
-        expected.pop(LONG_TERM_TPOS, None)
+    own = network.state_dict()
+    lacking = {LONG_TERM_TPOS} - state.keys() | (CLASS_KEYS if state.keys().isdisjoint(CLASS_KEYS) else set())
+    expected = {name: shape for name, shape in _shapes(own).items() if name not in lacking}
     misfits = list_misfits(_shapes(state), expected)
     if misfits:
         raise CheckpointError(f"{path} does not fit the network {network.config.name}:\n{misfits}")
@@ -87,8 +91,13 @@ def load_checkpoint(network: Sam2Network, path: str | Path) -> CheckpointMetadat
             f"{path} is damaged: its tensors have SHA-256 {checksum}, its header says "
             f"{metadata.weights_sha256}; fetch or convert it again"
         )
+    if CLASS_EMBEDDINGS in state:
+        bank = _class_bank(path, metadata.extra, state)
+        if bank.names != network.config.class_names:
+            raise CheckpointError(f"{path} has other classes, or others in another order, than the network")
     if network.config.long_term and LONG_TERM_TPOS not in state:
         state[LONG_TERM_TPOS] = state["maskmem_tpos_enc"][-1:]
+    state |= {name: own[name] for name in CLASS_KEYS & lacking & own.keys()}
     network.load_state_dict(state, strict=True)
     return metadata
 
@@ -106,13 +115,14 @@ def save_checkpoint(
 
     Args:
         path: ends in `.safetensors`; its folder is created.
-        state: must have exactly the preset's keys and shapes, with long-term memory or without.
+        state: must have exactly the preset's keys and shapes, with or without the parts of SAM2S.
         preset: a key of `PRESETS`.
         licence: SPDX identifier or name.
-        extra: further facts, JSON-serialisable.
+        extra: further facts, JSON-serialisable; with class embeddings, `class_bank` says whose (`ClassBank.facts`).
 
     Raises:
-        CheckpointError: another suffix, an unknown preset, no licence, or tensors that do not fit the preset.
+        CheckpointError: another suffix, an unknown preset, no licence, tensors that do not fit the preset, or class
+            embeddings without their names.
     """
     path = Path(os.path.expanduser(path))
     if path.suffix != SAFETENSORS_SUFFIX:
@@ -121,11 +131,13 @@ def save_checkpoint(
         )
     if not licence.strip():
         raise CheckpointError("weights need a licence; give its SPDX identifier, such as Apache-2.0")
-    misfits = list_misfits(_shapes(state), preset_shapes(preset, LONG_TERM_TPOS in state))
+    misfits = list_misfits(_shapes(state), shapes_with_parts_of(preset, _shapes(state)))
     if misfits:
         raise CheckpointError(f"the tensors for {path} do not fit preset {preset}:\n{misfits}")
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
     _check_values(path, tensors)
+    if CLASS_EMBEDDINGS in tensors:
+        _class_bank(path, extra or {}, tensors)
     metadata = CheckpointMetadata(preset, licence.strip(), weights_sha256(tensors), extra=dict(extra or {}))
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
@@ -212,6 +224,24 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     return load_file(path)
 
 
+def read_checkpoint_bank(path: str | Path) -> ClassBank | None:
+    """The class bank of a weights file; None for one without.
+
+    Raises:
+        FileNotFoundError: no such file.
+        CheckpointError: a broken file, or embeddings without the names of their rows.
+    """
+    path = _existing_file(path)
+    if CLASS_EMBEDDINGS not in read_shapes(path):
+        return None
+    if path.suffix != SAFETENSORS_SUFFIX:
+        return _class_bank(path, {}, read_state(path))
+    try:
+        return read_class_bank(path)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from error
+
+
 def weights_sha256(state: Mapping[str, Tensor]) -> str:
     """SHA-256 (hex) of the tensors' bytes (row-major, little-endian), in the sorted order of their keys."""
     digest = hashlib.sha256()
@@ -219,6 +249,13 @@ def weights_sha256(state: Mapping[str, Tensor]) -> str:
         flat = state[name].detach().cpu().contiguous().flatten()
         digest.update(flat.view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def _class_bank(path: Path, extra: Mapping[str, Any], state: Mapping[str, Tensor]) -> ClassBank:
+    try:
+        return ClassBank.from_facts(extra.get(METADATA_KEY), state[CLASS_EMBEDDINGS])
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from error
 
 
 def _existing_file(path: str | Path) -> Path:

@@ -31,6 +31,10 @@ class NetworkConfig:
     """Entries of the temporal embedding: 6 recent distances and, last, the conditioning frame."""
     long_term: bool = False
     """An embedding of their own for long-term memory entries (SAM2S, DiveMem): the state dict has one more key."""
+    semantic_dim: int = 0
+    """Channels D of the class bank's text embeddings (SAM2S, temporal semantic learning); 0: no class token."""
+    class_names: tuple[str, ...] = ()
+    """The class bank: the name of each row of its embeddings. Empty if and only if `semantic_dim` is 0."""
     max_pointers: int = 16
     """Object pointers attended from recent frames plus one; distances are divided by this less one."""
     memory_layers: int = 4
@@ -58,6 +62,10 @@ class NetworkConfig:
             raise ValueError(f"image_size {self.image_size} is not a multiple of 32; take the next multiple")
         if self.hidden_dim % self.memory_dim:
             raise ValueError(f"memory_dim {self.memory_dim} does not divide hidden_dim {self.hidden_dim}")
+        if bool(self.semantic_dim) != bool(self.class_names):
+            raise ValueError(
+                f"semantic_dim is {self.semantic_dim} with {len(self.class_names)} class names; a class bank needs both"
+            )
 
     @property
     def feature_size(self) -> int:

@@ -8,8 +8,10 @@ from functools import cache
 
 import torch
 
+from sam2s_ros.network.class_bank import CLASS_EMBEDDINGS
 from sam2s_ros.network.presets import PRESETS
-from sam2s_ros.network.sam2 import LONG_TERM_TPOS, Sam2Network
+from sam2s_ros.network.sam2 import Sam2Network
+from sam2s_ros.network.semantics import LONG_TERM_TPOS
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -19,25 +21,38 @@ SAM_2_0_LACKS = frozenset({"no_obj_embed_spatial", "obj_ptr_tpos_proj.weight", "
 
 
 @cache
-def preset_shapes(preset: str, long_term: bool = False) -> Shapes:
+def preset_shapes(preset: str, long_term: bool = False, class_bank: tuple[int, int] = (0, 0)) -> Shapes:
     """Names and shapes of a preset's state dict; nothing is allocated for it.
 
-    With `long_term`, those of the preset's network with long-term memory. Raises ValueError for an unknown preset.
+    With `long_term`, those of the preset's network with long-term memory; with `class_bank` (K, D), of the one with a
+    class token and a bank of K classes and D channels. Raises ValueError for an unknown preset.
     """
     if preset not in PRESETS:
         raise ValueError(f"unknown preset {preset!r}; choose one of {', '.join(sorted(PRESETS))}")
+    count, dim = class_bank
+    names = tuple(map(str, range(count)))
+    config = replace(PRESETS[preset], long_term=long_term, semantic_dim=dim, class_names=names)
     with torch.device("meta"):
-        network = Sam2Network(replace(PRESETS[preset], long_term=long_term))
+        network = Sam2Network(config)
     return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
 
 
+def shapes_with_parts_of(preset: str, shapes: Shapes) -> Shapes:
+    """The preset's names and shapes with those parts of SAM2S that the tensors of these shapes have.
+
+    Raises ValueError for an unknown preset.
+    """
+    bank = shapes.get(CLASS_EMBEDDINGS, (0, 0))
+    count, dim = bank if len(bank) == 2 and min(bank) > 0 else (0, 0)
+    return preset_shapes(preset, LONG_TERM_TPOS in shapes, (count, dim))
+
+
 def fitting_preset(shapes: Shapes, preferred: str | None = None) -> str | None:
-    """The preset that has exactly these names and shapes, with long-term memory or without, or None.
+    """The preset that has exactly these names and shapes, with or without the parts of SAM2S, or None.
 
     `preferred` decides between several.
     """
-    long_term = LONG_TERM_TPOS in shapes
-    fitting = [preset for preset in PRESETS if preset_shapes(preset, long_term) == shapes]
+    fitting = [preset for preset in PRESETS if shapes_with_parts_of(preset, shapes) == shapes]
     if preferred in fitting:
         return preferred
     return fitting[0] if fitting else None
@@ -68,8 +83,9 @@ def likely_fix(found: Shapes) -> str:
     """One sentence on what these tensors are."""
     preset = fitting_preset(found)
     if preset is not None:
-        kind = " with long-term memory" if LONG_TERM_TPOS in found else ""
-        return f"These are the weights of preset {preset}{kind}; ask for that preset."
+        parts = {"long-term memory": LONG_TERM_TPOS, "a class bank": CLASS_EMBEDDINGS}
+        kind = " and ".join(part for part, key in parts.items() if key in found)
+        return f"These are the weights of preset {preset}{kind and f' with {kind}'}; ask for that preset."
     matches = {name: _shared(found, preset_shapes(name)) for name in PRESETS}
     closest = max(matches, key=lambda name: matches[name] / len(preset_shapes(name)))
     expected = preset_shapes(closest)

@@ -73,6 +73,8 @@ class MaskHypotheses:
     """[N, M, C] output tokens, from which object pointers are made."""
     object_score: Tensor
     """[N, 1] logit of the object being in view."""
+    class_token: Tensor | None = None
+    """[N, C] the class token after the decoder; None where none went in."""
 
 
 class MaskDecoder(nn.Module):
@@ -115,7 +117,14 @@ class MaskDecoder(nn.Module):
         return act2(up2(x) + f0)
 
     def forward(
-        self, features: Tensor, position: Tensor, sparse: Tensor, dense: Tensor, f0: Tensor, f1: Tensor
+        self,
+        features: Tensor,
+        position: Tensor,
+        sparse: Tensor,
+        dense: Tensor,
+        f0: Tensor,
+        f1: Tensor,
+        class_token: Tensor | None = None,
     ) -> MaskHypotheses:
         """Decode masks.
 
@@ -125,10 +134,12 @@ class MaskDecoder(nn.Module):
             sparse: [N, T, C] prompt tokens.
             dense: [N or 1, C, h or 1, w or 1] dense prompt, added to the features.
             f0: [N or 1, C / 8, 4h, 4w]. f1: [N or 1, C / 4, 2h, 2w].
+            class_token: [N or 1, 1, C] one more token, between the output tokens and the prompt's; or None.
         """
         batch, channels, height, width = features.shape
         output = torch.cat((self.obj_score_token.weight, self.iou_token.weight, self.mask_tokens.weight))
-        tokens = torch.cat((output.expand(batch, -1, -1), sparse), dim=1)
+        extra = () if class_token is None else (class_token.expand(batch, -1, -1),)
+        tokens = torch.cat((output.expand(batch, -1, -1), *extra, sparse), dim=1)
         image = (features + dense).flatten(2).transpose(1, 2)
         tokens, image = self.transformer(image, position.flatten(2).transpose(1, 2), tokens)
         mask_tokens = tokens[:, 2 : 2 + self.num_masks]
@@ -142,6 +153,7 @@ class MaskDecoder(nn.Module):
             iou=self.iou_prediction_head(tokens[:, 1]),
             tokens=mask_tokens,
             object_score=self.pred_obj_score_head(tokens[:, 0]),
+            class_token=None if class_token is None else tokens[:, 2 + self.num_masks],
         )
 
 

@@ -33,18 +33,28 @@ class RotaryAttention(Attention):
             turned = torch.cat((turned, key[:, :, positioned:]), dim=2)
         query = query.expand(key.shape[0], -1, -1, -1)
         if query.dtype == torch.bfloat16 and query.shape[2] * key.shape[2] <= EXPLICIT_SCORES:
-            return self.out_proj(self.v_proj(_weighted_mean(query, turned, v, bias)))
+            query = query[:, 0] * query.shape[-1] ** -0.5
+            return self.out_proj(self.v_proj(_weighted_mean(query, turned[:, 0], v, bias)))
         value = self.split_heads(self.v_proj(v))
         attended = F.scaled_dot_product_attention(query, turned, value, attn_mask=bias)
         return self.out_proj(self.join_heads(attended))
 
+    def unplaced(self, token: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Attention of tokens that are at no place [N or 1, T, dim]: neither they nor the keys are rotated.
+
+        k and v [N or 1, L, kv_dim], bias [N, 1, 1, L] -> [N or 1, T, dim]. Instead of many keys, the few tokens are
+        projected once more; the keys' own bias would be the same for all of them and is left out.
+        """
+        query = (self.q_proj(token) * self.q_proj.out_features**-0.5) @ self.k_proj.weight
+        return self.out_proj(self.v_proj(_weighted_mean(query, k, v, bias)))
+
 
 def _weighted_mean(query: Tensor, key: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
-    """Values [B, K, V] averaged by attention of query [B, 1, L, D] to key [B, 1, K, D] -> [B, L, V].
+    """Values [B, K, V] averaged by attention of the scaled query [B, L, D] to key [B, K, D] -> [B, L, V].
 
     With one head, projecting the mean is the mean of the projected: the values stay in the memory's few channels.
     """
-    scores = (query[:, 0] * query.shape[-1] ** -0.5) @ key[:, 0].transpose(1, 2)
+    scores = query @ key.transpose(1, 2)
     if bias is not None:
         scores += bias[:, 0]
     return torch.softmax(scores, dim=-1) @ values
@@ -64,13 +74,39 @@ class MemoryAttentionLayer(nn.Module):
         self.norm3 = nn.LayerNorm(dim)
 
     def forward(
-        self, x: Tensor, keys: Tensor, values: Tensor, rotation: Tensor, bias: Tensor | None, grids: int
-    ) -> Tensor:
+        self,
+        x: Tensor,
+        token: Tensor | None,
+        keys: Tensor,
+        values: Tensor,
+        rotation: Tensor,
+        bias: Tensor | None,
+        grids: int,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Image tokens x [N or 1, L, C] and, if there is one, the class token [N or 1, 1, C] -> both, of N.
+
+        The class token looks at the image tokens and the memory; nothing looks at it here, so that image features are
+        what they are without it.
+        """
         y = self.norm1(x).to(keys.dtype)
+        if token is not None:
+            token = self._attend_token(token, y, keys, values, bias)
         x = x + self.self_attn.rotary(y, y, y, rotation)
         y = self.norm2(x).to(keys.dtype)
         x = x + self.cross_attn_image.rotary(y, keys, values, rotation, bias, grids)
-        y = self.norm3(x).to(keys.dtype)
+        return self._feed_forward(x, keys.dtype), token
+
+    def _attend_token(
+        self, token: Tensor, image: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None
+    ) -> Tensor:
+        y = self.norm1(token).to(keys.dtype)
+        token = token + self.self_attn.unplaced(y, image, image)
+        y = self.norm2(token).to(keys.dtype)
+        token = token + self.cross_attn_image.unplaced(y, keys, values, bias)
+        return self._feed_forward(token, keys.dtype)
+
+    def _feed_forward(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        y = self.norm3(x).to(dtype)
         return x + self.linear2(F.relu(self.linear1(y)))
 
 
@@ -107,7 +143,8 @@ class MemoryAttention(nn.Module):
         memory_position: Tensor,
         bias: Tensor | None,
         grids: int,
-    ) -> Tensor:
+        token: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
         """Condition features on memory.
 
         Args:
@@ -117,13 +154,14 @@ class MemoryAttention(nn.Module):
             memory_position: [N, K, Cm] added to the keys, not to the values.
             bias: [N, 1, 1, K] added to the scores, very negative where a token is not valid; None: all valid.
             grids: how many spatial entries the memory begins with, L tokens each.
+            token: [1, 1, C] class token, or None.
 
         Returns:
-            [N, L, C].
+            Features [N, L, C] and, with one, the class token [N, 1, C].
         """
         x = features + 0.1 * position
         keys, values = (memory + memory_position).to(self._dtype), memory.to(self._dtype)
         bias = None if bias is None else bias.to(self._dtype)
         for layer in self.layers:
-            x = layer(x, keys, values, self.rotation, bias, grids)
-        return self.norm(x)
+            x, token = layer(x, token, keys, values, self.rotation, bias, grids)
+        return self.norm(x), None if token is None else self.norm(token)

@@ -7,12 +7,13 @@ float32; state-dict keys are those of the official checkpoints. What SAM2S adds 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sam2s_ros.network.class_bank import ClassBank
 from sam2s_ros.network.config import ConvTrunkConfig, NetworkConfig
 from sam2s_ros.network.conv_trunk import ConvTrunk
 from sam2s_ros.network.hiera import Hiera
@@ -23,13 +24,12 @@ from sam2s_ros.network.memory_attention import MemoryAttention
 from sam2s_ros.network.memory_encoder import MemoryEncoder
 from sam2s_ros.network.position import sine_encoding_1d, sine_encoding_2d
 from sam2s_ros.network.prompt_encoder import NOT_A_POINT, PromptEncoder
+from sam2s_ros.network.semantics import Sam2sParts
 
 NO_OBJECT_LOGIT = -1024.0
 """Mask logit everywhere in the mask of an object that is not in view."""
 INVALID_BIAS = -1e4
 """Added to attention scores of memory that is not valid; still finite in float16."""
-LONG_TERM_TPOS = "sam2s.long_term_tpos"
-"""State-dict key of the long-term entries' temporal embedding, [1, 1, 1, Cm]."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,16 @@ class ImageFeatures:
     f0: Tensor
     f1: Tensor
     f2: Tensor
+
+
+@dataclass(frozen=True)
+class Conditioned:
+    """What the mask decoder starts from, for N objects: what their memory says of the frame."""
+
+    features: Tensor
+    """[N, C, h, w]."""
+    class_token: Tensor | None
+    """[N or 1, 1, C]; None for a network without one."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +67,8 @@ class Decoded:
     """[N, C] object pointer."""
     hypotheses: MaskHypotheses | None
     """Everything the decoder said before a choice was made; None for a mask taken as the output."""
+    embedding: Tensor | None
+    """[N, D] of length 1, to be compared with the rows of the class bank; None for a network without a class token."""
 
 
 class Sam2Network(nn.Module):
@@ -88,18 +100,20 @@ class Sam2Network(nn.Module):
         self.obj_ptr_proj = MLP(c, c, c, 3)
         self.obj_ptr_tpos_proj = nn.Linear(c, cm)
         self.maskmem_tpos_enc = _embedding(config.num_maskmem, 1, 1, cm)
-        self.sam2s = nn.ParameterDict()
-        if config.long_term:
-            conditioning = self.maskmem_tpos_enc.detach()[-1:]
-            self.sam2s["long_term_tpos"] = nn.Parameter(conditioning.clone())
         self.no_mem_embed = _embedding(1, 1, c)
         self.no_mem_pos_enc = _embedding(1, 1, c)  # in the official checkpoints, used by no graph
         self.no_obj_ptr = _embedding(1, c)
         self.no_obj_embed_spatial = _embedding(1, cm)
+        self.sam2s = Sam2sParts(config, self.maskmem_tpos_enc.detach()[-1:])
         feature_position = sine_encoding_2d(side, side, c).flatten(1).T[None]
         memory_position = sine_encoding_2d(side, side, cm).flatten(1).T.contiguous()
         self.register_buffer("feature_position", feature_position.contiguous(), persistent=False)
         self.register_buffer("memory_position", memory_position, persistent=False)
+
+    def put_class_bank(self, bank: ClassBank) -> None:
+        """Take another class bank of the same number of channels; only for a network with a class token."""
+        self.config = replace(self.config, semantic_dim=bank.dim, class_names=bank.names)
+        self.sam2s.put_class_bank(bank)
 
     def reduce_precision(self) -> None:
         """Run image encoder and memory attention in bfloat16, for inference; images must then be bfloat16.
@@ -117,9 +131,9 @@ class Sam2Network(nn.Module):
         f0, f1, f2 = self.image_encoder(image)
         return ImageFeatures(self.sam_mask_decoder.conv_s0(f0), self.sam_mask_decoder.conv_s1(f1), f2)
 
-    def without_memory(self, f2: Tensor) -> Tensor:
-        """Features [N, C, h, w] of an object's first frame, prompted by clicks or a box."""
-        return f2 + self.no_mem_embed.view(1, -1, 1, 1)
+    def without_memory(self, f2: Tensor) -> Conditioned:
+        """An object's first frame [N or 1, C, h, w], prompted by clicks or a box; the class token is the learnt one."""
+        return Conditioned(f2 + self.no_mem_embed.view(1, -1, 1, 1), self.sam2s.class_token)
 
     def attend_memory(
         self,
@@ -130,8 +144,8 @@ class Sam2Network(nn.Module):
         pointers: Tensor,
         pointer_distance: Tensor,
         pointer_valid: Tensor | None,
-    ) -> Tensor:
-        """Condition a frame's features on each object's memory.
+    ) -> Conditioned:
+        """Condition a frame's features, and the class token, on each object's memory.
 
         Args:
             f2: [N or 1, C, h, w].
@@ -142,9 +156,6 @@ class Sam2Network(nn.Module):
             pointers: [N, P, C].
             pointer_distance: [N, P] frames between the pointer's frame and this one.
             pointer_valid: [N, P] bool, or None when every pointer is valid.
-
-        Returns:
-            [N, C, h, w].
         """
         n, m, area, cm = memory.shape
         split = self.config.hidden_dim // cm
@@ -158,16 +169,19 @@ class Sam2Network(nn.Module):
         positions = torch.cat((position, pointer_position), dim=1)
         bias = self._memory_bias(memory, memory_valid, pointers, pointer_valid, area, split)
         features = f2.flatten(2).transpose(1, 2)
-        attended = self.memory_attention(features, self.feature_position, tokens, positions, bias, grids=m)
-        return attended.transpose(1, 2).unflatten(2, (self.config.feature_size, self.config.feature_size))
+        attended, token = self.memory_attention(
+            features, self.feature_position, tokens, positions, bias, m, self.sam2s.class_token
+        )
+        side = self.config.feature_size
+        return Conditioned(attended.transpose(1, 2).unflatten(2, (side, side)), token)
 
     def temporal_embeddings(self) -> Tensor:
         """[num_maskmem + 1, 1, 1, Cm]: `maskmem_tpos_enc`, then the embedding of all long-term entries.
 
         A network without one of its own for these gives them that of the conditioning frames.
         """
-        own = self.sam2s["long_term_tpos"] if self.config.long_term else self.maskmem_tpos_enc[-1:]
-        return torch.cat((self.maskmem_tpos_enc, own))
+        own = self.sam2s.long_term_tpos
+        return torch.cat((self.maskmem_tpos_enc, self.maskmem_tpos_enc[-1:] if own is None else own))
 
     @staticmethod
     def _memory_bias(
@@ -193,7 +207,7 @@ class Sam2Network(nn.Module):
 
     def decode(
         self,
-        features: Tensor,
+        conditioned: Conditioned,
         f0: Tensor,
         f1: Tensor,
         points: Tensor | None,
@@ -204,13 +218,14 @@ class Sam2Network(nn.Module):
         """Masks of N objects from conditioned features and prompts (source: SAM 2 `_forward_sam_heads`).
 
         Args:
-            features: [N, C, h, w] from `attend_memory` or `without_memory`.
+            conditioned: of N objects, from `attend_memory` or `without_memory`.
             f0: [N or 1, C/8, 4h, 4w]. f1: [N or 1, C/4, 2h, 2w].
             points: [N, K, 2] in pixels of the S x S input, or None.
             labels: [N, K] 1 positive, 0 negative, 2 and 3 box corners, -1 not a point; None with `points` None.
             mask_prompt: [N, 1, 4h, 4w] logits, or None.
             multimask: take the best of the ambiguous hypotheses instead of the single one.
         """
+        features = conditioned.features
         n = features.shape[0]
         if points is None or labels is None:
             points = features.new_zeros(n, 1, 2)
@@ -223,6 +238,7 @@ class Sam2Network(nn.Module):
             prompts.dense(mask_prompt),
             f0,
             f1,
+            conditioned.class_token,
         )
         return self._choose(hypotheses, multimask)
 
@@ -244,6 +260,7 @@ class Sam2Network(nn.Module):
             object_score=hypotheses.object_score,
             pointer=self._pointer_or_absence(pointer, appearing),
             hypotheses=hypotheses,
+            embedding=self.sam2s.embedding(hypotheses.class_token),
         )
 
     def _pointer_or_absence(self, pointer: Tensor, appearing: Tensor) -> Tensor:
@@ -272,7 +289,7 @@ class Sam2Network(nn.Module):
             antialias=True,
         )
         pointed = self.decode(
-            f2.expand(mask.shape[0], -1, -1, -1),
+            Conditioned(f2.expand(mask.shape[0], -1, -1, -1), self.sam2s.class_token),
             f0,
             f1,
             None,
@@ -288,6 +305,7 @@ class Sam2Network(nn.Module):
             object_score=appearing.to(mask.dtype) * scale + bias,
             pointer=self._pointer_or_absence(pointed.pointer, appearing),
             hypotheses=None,
+            embedding=pointed.embedding,
         )
 
     def upsample(self, logits: Tensor) -> Tensor:

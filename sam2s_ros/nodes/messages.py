@@ -14,6 +14,7 @@ from std_msgs.msg import Header
 
 from sam2s_msgs.msg import (
     BoundingBox2D,
+    ClassScore,
     LabelEntry,
     LabelTable,
     MaskSummary,
@@ -49,16 +50,37 @@ def latency_s(earlier: Time, later: Time) -> float:
 
 
 def objects_array(
-    result: FrameResult, header: Header, labels: Mapping[int, int], class_names: Mapping[int, str]
+    result: FrameResult,
+    header: Header,
+    labels: Mapping[int, int],
+    class_names: Mapping[int, str],
+    most_classes: int = 0,
 ) -> TrackedObjectArray:
-    """All objects of one tracked frame, without what describes node and stream; labels and class names by id."""
+    """All objects of one tracked frame, without what describes node and stream.
+
+    `labels` and `class_names` are by id; a class named there takes the place of the one that the tracker sees, and has
+    no score. `most_classes`: how many class probabilities are given per object.
+    """
     message = TrackedObjectArray(header=header)
     message.image_height, message.image_width = result.image_size
     message.objects = [_tracked_object(result, row) for row in range(len(result.ids))]
     for one in message.objects:
         one.label = labels.get(one.id, 0)
-        one.class_name = class_names.get(one.id, "")
+        if class_names.get(one.id):
+            one.class_name, one.class_score = class_names[one.id], NAN
+    for one, probabilities in zip(message.objects, result.class_probabilities, strict=True):
+        one.class_probabilities = class_scores(result.classes, probabilities, most_classes)
     return message
+
+
+def class_scores(
+    classes: Sequence[str], probabilities: npt.NDArray[np.float32], most: int
+) -> list[ClassScore]:
+    """At most `most` of the classes [K], the most probable first; none where the probabilities [K] are not known."""
+    if np.isnan(probabilities).any():
+        return []
+    order = np.argsort(-probabilities, kind="stable")[:most]
+    return [ClassScore(name=classes[row], probability=float(probabilities[row])) for row in order]
 
 
 def stage_latencies(stages_s: Mapping[str, float]) -> list[StageLatency]:
@@ -80,6 +102,8 @@ def _tracked_object(result: FrameResult, row: int) -> TrackedObject:
     _set_unknown(message)
     message.id = int(result.ids[row])
     message.name = result.names[row]
+    message.class_name = result.class_names[row]
+    message.class_score = float(result.class_scores[row])
     message.state = int(result.states[row])
     message.presence = float(result.presence[row])
     message.predicted_iou = float(result.iou[row])
@@ -107,7 +131,6 @@ def _area(result: FrameResult, row: int) -> float:
 
 def _set_unknown(message: TrackedObject) -> None:
     """Mark as not known what this tracker does not estimate, so that no default 0 is taken for a value."""
-    message.class_score = NAN
     message.axis_angle_variance = NAN
     message.axis_length = NAN
     message.velocity = Vector2D(x=NAN, y=NAN)

@@ -195,8 +195,8 @@ class PromptServices:
             ObjectSummary(
                 id=info.id,
                 name=info.name,
-                class_name=self._host.class_name(info.id),
-                class_score=float("nan"),
+                class_name=self._host.class_name(info.id) or info.class_name,
+                class_score=float("nan") if self._host.class_name(info.id) else info.class_score,
                 label=self._host.label(info.id),
                 prompts=self._prompts_given.get(info.id, 1),
                 added=ns_to_stamp(info.added_stamp_ns),

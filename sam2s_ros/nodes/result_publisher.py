@@ -110,7 +110,8 @@ class ResultPublisher:
             self._label_table.publish(
                 label_table(header, self._session, names, self._class_names, self._label_map.labels())
             )
-        message = self._described(objects_array(result, header, self._label_map.labels(), self._class_names))
+        labels, most = self._label_map.labels(), self._settings.published_classes
+        message = self._described(objects_array(result, header, labels, self._class_names, most))
         with self._newest_lock:
             message.stage_latencies = self._newest.stage_latencies
             self._newest = message
@@ -203,7 +204,7 @@ class ResultPublisher:
 
 def _caption(item: TrackedObject) -> str:
     state = "" if item.state == TrackState.TRACKING else f" {TrackState(item.state).name.lower()}"
-    return f"{item.id} {item.name}{state}"
+    return f"{item.id} {item.name or item.class_name}{state}"
 
 
 def paint_uncertainty(out: npt.NDArray[np.uint8], result: FrameResult) -> None:

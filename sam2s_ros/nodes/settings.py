@@ -54,6 +54,10 @@ class NodeSettings:
     checkpoint: str = _parameter(
         "", "Weights for the preset 'model' instead of the bundled ones; empty: the bundled ones."
     )
+    class_bank: str = _parameter(
+        "",
+        "Classes to know (sam2s embed-classes) instead of those that the weights come with; empty: these.",
+    )
     threads: int = _parameter(
         0, "CPU threads of each of the two stages, encoding and tracking; 0: half of the CPUs.", 0, 256
     )
@@ -112,6 +116,18 @@ class NodeSettings:
         _TRACKER.exclusive_masks,
         "Give a pixel that several objects claim to the most certain one; false: masks may overlap.",
     )
+    class_min_iou: float = _parameter(
+        _TRACKER.class_min_iou,
+        "Predicted IoU above which an image has a say in an object's class, 0 .. 1.",
+        0.0,
+        1.0,
+    )
+    class_memory_frames: float = _parameter(
+        _TRACKER.class_memory_frames,
+        "Images with a say in an object's class until that of an earlier one has fallen to 1/e.",
+        0.1,
+        100000.0,
+    )
     uncertain_iou: float = _parameter(
         _TRACKER.uncertain_iou, "Predicted IoU below which a visible object is UNCERTAIN, 0 .. 1.", 0.0, 1.0
     )
@@ -133,6 +149,9 @@ class NodeSettings:
         "Time for which the label value of a removed object is not given to another one, s.",
         0.0,
         3600.0,
+    )
+    published_classes: int = _parameter(
+        3, "Most class probabilities published per object, the most probable first; 0: none.", 0, 1000
     )
     overlay_alpha: float = _parameter(0.4, "Share of the object's colour in ~/overlay, 0 .. 1.", 0.0, 1.0)
     heartbeat_period_s: float = _parameter(

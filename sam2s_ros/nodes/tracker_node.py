@@ -334,6 +334,7 @@ class TrackerNode(LifecycleNode):
             settings.checkpoint or None,
             settings.threads or max(1, len(os.sched_getaffinity(0)) // WORKER_THREADS),
             settings.precision,
+            settings.class_bank or None,
         )
 
     def _start_stream(self) -> Active:

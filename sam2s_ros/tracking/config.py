@@ -43,6 +43,12 @@ class TrackerConfig:
     exclusive_masks: bool = False
     """Give a pixel that several objects claim to the one with the highest logit, before masks are shown and memorised.
     The mask of a prompt stays as it was given. An object that has grown over a small one then takes its place."""
+    class_min_iou: float = 0.7
+    """Predicted IoU above which a frame has a say in an object's class; the object must be in view, too."""
+    class_memory_frames: float = 30.0
+    """Frames with a say until that of an earlier one has fallen to 1/e. Frames without one do not count."""
+    class_scale: float = 100.0
+    """Factor on the cosines of embeddings and class bank before they become probabilities, as in training."""
     uncertain_iou: float = 0.6
     """Predicted IoU below which an object in view is UNCERTAIN."""
     lost_after_s: float = 2.0
@@ -69,6 +75,9 @@ class TrackerConfig:
         self._require(
             0 <= self.stray_distance <= 1, "stray_distance", "a fraction of the image's side, 0 to 1"
         )
+        self._require(0 <= self.class_min_iou <= 1, "class_min_iou", "within 0 and 1")
+        self._require(self.class_memory_frames > 0, "class_memory_frames", "frames, more than 0")
+        self._require(self.class_scale > 0, "class_scale", "more than 0")
         self._require(0 <= self.uncertain_iou <= 1, "uncertain_iou", "within 0 and 1")
         self._require(self.lost_after_s >= 0, "lost_after_s", "0 or more")
         self._require(self.frame_interval_s > 0, "frame_interval_s", "more than 0")

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from sam2s_ros.engines import create_engine
-from sam2s_ros.network import PRESETS, build_network
-from sam2s_ros.network.checkpoint import detect_preset, read_metadata
+from sam2s_ros.network import PRESETS, Sam2Network, build_network
+from sam2s_ros.network.checkpoint import detect_preset, read_checkpoint_bank, read_metadata
+from sam2s_ros.network.class_bank import read_class_bank
+from sam2s_ros.tracking.class_memory import KnownClasses
 from sam2s_ros.tracking.config import TrackerConfig
 from sam2s_ros.tracking.tracker import StreamingTracker
 
@@ -26,6 +28,7 @@ def load_tracker(
     checkpoint: str | Path | None = None,
     threads: int = 0,
     precision: str = "auto",
+    class_bank: str | Path | None = None,
     **overrides: Any,
 ) -> StreamingTracker:
     """Build network, engine and tracker, and run them once, so that the first frame is not slow.
@@ -41,20 +44,39 @@ def load_tracker(
         checkpoint: weights for the preset `model`, instead of the bundled ones.
         threads: CPU threads of the engine, 0 to leave the process's setting alone.
         precision: "fp32", "bf16", or "auto", see `sam2s_ros.engines.create_engine`.
+        class_bank: classes to know instead of those that the weights come with (`sam2s embed-classes`); None or "" for
+            those. Only with weights that have a class token.
         overrides: single fields of `TrackerConfig` to replace, such as `max_objects=4`.
 
     Raises:
-        ValueError: unknown model, engine or setting, or a weights file that does not fit.
-        FileNotFoundError: no such weights file.
+        ValueError: unknown model, engine or setting, a weights file that does not fit, or a class bank that cannot take
+            the place of the weights' own.
+        FileNotFoundError: no such weights file or class bank.
     """
     settings = override_config(config or TrackerConfig(), overrides)
     preset, weights = find_weights(model, checkpoint)
-    network = build_network(preset, weights)
+    network = _with_class_bank(preset, weights, class_bank) if class_bank else build_network(preset, weights)
+    classes = known_classes(network)
     reads = network.config
     capacity = settings.engine_capacity(reads.num_maskmem - 1, reads.max_pointers - 1)
     runner = create_engine(engine, network, capacity, threads, precision)
     runner.warm_up()
-    return StreamingTracker(runner, settings)
+    return StreamingTracker(runner, settings, classes)
+
+
+def known_classes(network: Sam2Network) -> KnownClasses | None:
+    """The network's class bank; None for one without a class token."""
+    embeddings = network.sam2s.class_embeddings
+    return None if embeddings is None else KnownClasses(network.config.class_names, embeddings.numpy().copy())
+
+
+def _with_class_bank(preset: str, weights: Path, class_bank: str | Path) -> Sam2Network:
+    if read_checkpoint_bank(weights) is None:
+        raise ValueError(
+            f"class_bank is {class_bank}, and {weights} has no class token to compare classes with; "
+            "leave class_bank empty, or take weights that were trained with one"
+        )
+    return build_network(preset, weights, class_bank=read_class_bank(class_bank))
 
 
 def override_config(config: TrackerConfig, overrides: dict[str, Any]) -> TrackerConfig:

@@ -5,11 +5,14 @@ Source: SAM 2 `track_step` and `SAM2VideoPredictor`, batched over objects.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
 from sam2s_ros.engines.base import DROPPED_LOGIT, DecodeResult, Engine
 from sam2s_ros.tracking.automatic_prompt import NO_PROMPT, automatic_prompts
+from sam2s_ros.tracking.class_memory import ClassMemory
 from sam2s_ros.tracking.components import keep_own_components_batch
 from sam2s_ros.tracking.config import TrackerConfig
 from sam2s_ros.tracking.kept_frames import KeptFrame
@@ -29,12 +32,14 @@ class Propagator:
         config: TrackerConfig,
         bank: MemoryBank,
         long_term: LongTermFilter,
+        classes: ClassMemory,
         table: ObjectTable,
     ) -> None:
         self._engine = engine
         self._config = config
         self._bank = bank
         self._long_term = long_term
+        self._classes = classes
         self._table = table
         self._stray_distance = round(config.stray_distance * engine.mask_size)
 
@@ -53,6 +58,7 @@ class Propagator:
             self._engine.memorise(rows, frame.slot, slots.memory, slots.pointer, keep)
             self._bank.record_recent(rows, frame.index, slots)
             self._long_term.tracked(rows, frame, seen, slots.memory)
+        self._classes.observe(rows, frame.index, seen)
         self._table.observe(rows, frame, seen)
 
     def prompt(
@@ -67,6 +73,7 @@ class Propagator:
         self._engine.memorise(rows, frame.slot, slots.memory, slots.pointer, from_points=prompt.mask is None)
         self._bank.record_conditioning(record.row, frame.index, slots)
         self._long_term.conditioned(record.row, frame, first=frame.index == record.first.index)
+        self._classes.observe(rows, frame.index, seen)
         self._table.observe(rows, frame, seen)
         record.prompt, record.prompt_frame = prompt, frame.index
 
@@ -112,10 +119,12 @@ class Propagator:
         groups = automatic_prompts(mode, before, previous.slot, self._engine.image_size, frame.flow)
         seen = [self._engine.decode(rows[chosen], frame.slot, batch) for chosen, batch in groups]
         order = np.argsort(np.concatenate([chosen for chosen, _ in groups]))
+        embeddings = [one.embedding for one in seen if one.embedding is not None]
         return DecodeResult(
             logits=np.concatenate([one.logits for one in seen])[order],
             iou=np.concatenate([one.iou for one in seen])[order],
             object_score=np.concatenate([one.object_score for one in seen])[order],
+            embedding=np.concatenate(embeddings)[order] if embeddings else None,
         )
 
     def _clean(
@@ -137,7 +146,7 @@ class Propagator:
             logits = alone
         if logits is seen.logits:
             return seen, None
-        return DecodeResult(logits, seen.iou, seen.object_score), keep
+        return replace(seen, logits=logits), keep
 
 
 def without_overlaps(logits: NDArray[np.float32]) -> NDArray[np.float32]:

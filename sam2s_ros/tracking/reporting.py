@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam2s_ros.engines.base import DecodeResult
+from sam2s_ros.tracking.class_memory import ClassMemory
 from sam2s_ros.tracking.config import TrackerConfig
 from sam2s_ros.tracking.geometry import MaskGeometry, measure
 from sam2s_ros.tracking.kept_frames import KeptFrame
@@ -23,6 +24,7 @@ def report_frame(
     table: ObjectTable,
     upsampler: MaskUpsampler,
     insertions: NDArray[np.int64],
+    classes: ClassMemory,
     config: TrackerConfig,
     watch: Stopwatch,
 ) -> FrameResult:
@@ -35,7 +37,9 @@ def report_frame(
         geometry = measure(masks, windows)
     age_s = ages_s(last_seen_ns(records), frame.stamp_ns)
     states = judge_states(seen.object_score > 0, ~np.isnan(geometry.area), seen.iou, age_s, config)
-    return _result(frame.index, frame.stamp_ns, records, seen, masks, states, geometry, insertions, watch)
+    return _result(
+        frame.index, frame.stamp_ns, records, seen, masks, states, geometry, insertions, classes, watch
+    )
 
 
 def report_lost(
@@ -44,6 +48,7 @@ def report_lost(
     stamp_ns: int,
     needs_reset: str,
     insertions: NDArray[np.int64],
+    classes: ClassMemory,
     watch: Stopwatch,
 ) -> FrameResult:
     """No masks, all objects LOST, for an image that cannot be tracked on."""
@@ -52,7 +57,9 @@ def report_lost(
     states, geometry = (TrackState.LOST,) * count, MaskGeometry.unknown(count)
     seen = table.nothing()
     records = table.records
-    return _result(NEVER, stamp_ns, records, seen, masks, states, geometry, insertions, watch, needs_reset)
+    return _result(
+        NEVER, stamp_ns, records, seen, masks, states, geometry, insertions, classes, watch, needs_reset
+    )
 
 
 def _result(
@@ -64,10 +71,14 @@ def _result(
     states: tuple[TrackState, ...],
     geometry: MaskGeometry,
     insertions: NDArray[np.int64],
+    classes: ClassMemory,
     watch: Stopwatch,
     needs_reset: str = "",
 ) -> FrameResult:
     last_seen = last_seen_ns(records)
+    rows = np.array([record.row for record in records], dtype=np.int64)
+    probabilities = classes.probabilities(rows)
+    class_names, class_scores = classes.most_probable(probabilities)
     return FrameResult(
         stamp_ns=stamp_ns,
         frame_index=frame_index,
@@ -84,7 +95,11 @@ def _result(
         geometry=geometry,
         last_seen_ns=last_seen,
         age_s=ages_s(last_seen, stamp_ns),
-        long_term_insertions=insertions[[record.row for record in records]],
+        long_term_insertions=insertions[rows],
+        classes=classes.names,
+        class_names=class_names,
+        class_scores=class_scores,
+        class_probabilities=probabilities,
         timings_ms=watch.timings_ms(),
         needs_reset=needs_reset,
     )

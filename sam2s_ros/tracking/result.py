@@ -51,6 +51,14 @@ class FrameResult:
     """[N] seconds since then; NaN when it never was seen."""
     long_term_insertions: NDArray[np.int64]
     """[N] frames taken into the object's long-term memory since it was added."""
+    classes: tuple[str, ...]
+    """[K] the class bank; empty where the network, or the tracker, has none."""
+    class_names: tuple[str, ...]
+    """[N] the most probable class of each object, "" while no frame has had a say in it (`ClassMemory`)."""
+    class_scores: NDArray[np.float32]
+    """[N] its probability; NaN where not known."""
+    class_probabilities: NDArray[np.float32]
+    """[N, K] of each class of the bank; NaN where not known."""
     timings_ms: Mapping[str, float]
     """Stages of the step: encode, attend, decode, memorise, masks, geometry, total. `total` is the time that the
     step itself took, without an encoding that was done ahead."""
@@ -80,6 +88,7 @@ class FrameResult:
             self,
             names=names_or_states(self.names),
             states=names_or_states(self.states),
+            class_names=names_or_states(self.class_names),
             geometry=MaskGeometry(
                 **{
                     field.name: np.delete(getattr(self.geometry, field.name), index, 0)
@@ -107,3 +116,7 @@ class TrackedObjectInfo:
     """Numbers of the frames in its long-term memory, oldest first."""
     long_term_insertions: int
     """How many frames have entered its long-term memory since it was added, those since replaced included."""
+    class_name: str
+    """Its most probable class; "" when not known."""
+    class_score: float
+    """Probability of it; NaN when not known."""

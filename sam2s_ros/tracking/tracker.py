@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sam2s_ros.engines.base import Engine
+from sam2s_ros.tracking.class_memory import ClassMemory, KnownClasses
 from sam2s_ros.tracking.config import TrackerConfig
 from sam2s_ros.tracking.errors import FrameError, ImageSizeChangedError, PromptError
 from sam2s_ros.tracking.kept_frames import AHEAD, KeptFrame, KeptFrames
@@ -43,12 +44,15 @@ class EncodedFrame:
 class StreamingTracker:
     """Tracks up to `config.max_objects` objects through one stream of images of one size.
 
+    With `classes`, and an engine whose network has a class token, each object has a class of these.
     Coordinates are pixels of the image, whole numbers being pixel centres. Stamps are any int64
     nanoseconds; frames that come without one count on from the last by `config.frame_interval_s`. The same
     calls give the same results. Not thread-safe: one caller at a time, but for `encode_ahead`.
     """
 
-    def __init__(self, engine: Engine, config: TrackerConfig | None = None) -> None:
+    def __init__(
+        self, engine: Engine, config: TrackerConfig | None = None, classes: KnownClasses | None = None
+    ) -> None:
         self.config = config or TrackerConfig()
         self.engine = engine
         expected = self.config.engine_capacity(engine.capacity.recent_slots, engine.capacity.recent_pointers)
@@ -62,7 +66,10 @@ class StreamingTracker:
         self._table = ObjectTable(engine.capacity, engine.mask_size, self.config.first_id)
         self._bank = MemoryBank(engine.capacity)
         self._long_term = LongTermFilter(engine, self.config, self._bank)
-        self._propagator = Propagator(engine, self.config, self._bank, self._long_term, self._table)
+        self._classes = ClassMemory(self.config, classes)
+        self._propagator = Propagator(
+            engine, self.config, self._bank, self._long_term, self._classes, self._table
+        )
         self._newest_image = np.zeros((0, 0, 3), dtype=np.uint8)
         self._motion = MotionEstimator(engine.mask_size)
         self._encoding = threading.Lock()
@@ -86,7 +93,9 @@ class StreamingTracker:
         self._notice_size(size)
         if self._needs_reset:
             insertions = self._long_term.insertions
-            self.last_result = report_lost(self._table, size, stamp_ns, self._needs_reset, insertions, watch)
+            self.last_result = report_lost(
+                self._table, size, stamp_ns, self._needs_reset, insertions, self._classes, watch
+            )
             return self.last_result
         previous = self._frames.newest
         frame = self._keep(frame_rgb, stamp_ns, watch)
@@ -198,7 +207,10 @@ class StreamingTracker:
 
     def objects(self) -> list[TrackedObjectInfo]:
         """All objects by ascending id, as of the newest frame."""
-        states = self.last_result.states if self.last_result is not None else ()
+        result = self.last_result
+        seen = (
+            () if result is None else zip(result.states, result.class_names, result.class_scores, strict=True)
+        )
         return [
             TrackedObjectInfo(
                 id=record.id,
@@ -209,8 +221,10 @@ class StreamingTracker:
                 conditioning_frames=len(self._bank.conditioning_frames(record.row)),
                 long_term_frames=tuple(self._bank.long_term_frames(record.row)),
                 long_term_insertions=int(self._long_term.insertions[record.row]),
+                class_name=class_name,
+                class_score=float(class_score),
             )
-            for record, state in zip(self._table.records, states, strict=True)
+            for record, (state, class_name, class_score) in zip(self._table.records, seen, strict=True)
         ]
 
     @property
@@ -254,6 +268,7 @@ class StreamingTracker:
     def _forget_row(self, row: int) -> None:
         self._bank.clear(row)
         self._long_term.clear(row)
+        self._classes.clear(row)
 
     def _forget_frames(self) -> None:
         with self._encoding:
@@ -332,7 +347,9 @@ class StreamingTracker:
 
     def _report(self, frame: KeptFrame, records: list[ObjectRecord], watch: Stopwatch) -> FrameResult:
         insertions = self._long_term.insertions
-        return report_frame(frame, records, self._table, self._upsampler, insertions, self.config, watch)
+        return report_frame(
+            frame, records, self._table, self._upsampler, insertions, self._classes, self.config, watch
+        )
 
 
 def check_frame(frame_rgb: NDArray[np.uint8]) -> tuple[int, int]:

@@ -72,6 +72,10 @@ class LossConfig:
     hypothesis than the one that learns, and tracking follows the pick."""
     size: int = 128
     """Side in pixels at which masks are compared."""
+    tsl: float = 0.0
+    """Weight of temporal semantic learning (`semantic_loss`); 0: none. SAM2S: 0.1 beside `focal`'s 20/1/1/1."""
+    tsl_scale: float = 100.0
+    """Factor on the cosines of an object's embedding with those of the class bank."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,8 @@ class TrainConfig:
     """Checkpoint to start from; empty: random weights."""
     long_term: bool = False
     """Give the network the long-term memory's own temporal embedding, which begins as the conditioning frames' one."""
+    class_bank: str = ""
+    """Class embeddings (`sam2s embed-classes`): gives the network a class token and this bank. Empty: as `init` is."""
     seed: int = 1
     processes: int = 2
     threads: int = 1
@@ -115,6 +121,11 @@ class TrainConfig:
             )
         if self.loss.softening < 0:
             raise ValueError(f"loss.softening is {self.loss.softening}; use 0 for none, or pixels")
+
+        if self.loss.tsl and not self.class_bank:
+            raise ValueError(
+                f"loss.tsl is {self.loss.tsl}, and there are no classes to learn: set class_bank"
+            )
 
     @property
     def total_steps(self) -> int:

@@ -17,10 +17,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sam2s_ros.network import Sam2Network, build_network
+from sam2s_ros.network.checkpoint import read_checkpoint_bank
+from sam2s_ros.network.class_bank import CLASS_EMBEDDINGS, ClassBank, read_class_bank
 from sam2s_ros.training.config import LONG_TERM_FRAMES, StageConfig, TrainConfig
 from sam2s_ros.training.initialise import align_memory_attention, align_prompt_attention
-from sam2s_ros.training.losses import hypotheses_loss
-from sam2s_ros.training.rollout import Rollout, RolloutPlan
+from sam2s_ros.training.losses import hypotheses_loss, in_view
+from sam2s_ros.training.rollout import Rollout, RolloutPlan, Supervised
+from sam2s_ros.training.semantic_loss import SemanticSamples, semantic_loss
 
 RENDERED_FRAMES = 4
 """Frames that a scene is rendered for at least."""
@@ -29,10 +32,11 @@ MIN_PROMPTED_AREA = 0.0008
 
 
 class Clip(Protocol):
-    """frames uint8 [T, S, S, 3] RGB, masks bool [T, K, S, S]."""
+    """frames uint8 [T, S, S, 3] RGB, masks bool [T, K, S, S], class_names [K] ("" when unknown)."""
 
     frames: np.ndarray
     masks: np.ndarray
+    class_names: tuple[str, ...]
 
 
 class ClipSource(Protocol):
@@ -52,19 +56,22 @@ class Progress:
     iou: float
     iou_best: float
     presence: float
+    class_accuracy: float
+    """Share of the labelled objects in view whose class comes first; NaN without any."""
     seconds: float
 
 
 def batch_of(
     source: ClipSource, stage: StageConfig, size: int, rng: np.random.Generator, long_term: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
-    """Clips of one step -> frames uint8 [B, T, S, S, 3], masks bool [B, T, K, S, S].
+) -> tuple[np.ndarray, np.ndarray, list[tuple[str, ...]]]:
+    """Clips of one step -> frames uint8 [B, T, S, S, 3], masks bool [B, T, K, S, S], class names of each clip [B][K].
 
     Setting a scene up costs more than another frame of it, so short clips are cut from longer ones. `long_term`
     frames after the first lie anywhere in the video.
     """
     frames: list[np.ndarray] = []
     masks: list[np.ndarray] = []
+    names: list[tuple[str, ...]] = []
     while len(frames) < stage.clips:
         clip = source.sample(rng, max(RENDERED_FRAMES, stage.length), stage.objects, size, long_term)
         for start in range(0, len(clip.frames) - stage.length + 1, stage.length):
@@ -72,7 +79,8 @@ def batch_of(
             if clip.masks[start].mean(axis=(1, 2)).min() >= MIN_PROMPTED_AREA:
                 frames.append(clip.frames[window])
                 masks.append(clip.masks[window])
-    return np.stack(frames[: stage.clips]), np.stack(masks[: stage.clips])
+                names.append(clip.class_names)
+    return np.stack(frames[: stage.clips]), np.stack(masks[: stage.clips]), names[: stage.clips]
 
 
 def normalise(frames: np.ndarray, network: Sam2Network) -> Tensor:
@@ -89,8 +97,9 @@ def clip_loss(
     config: TrainConfig,
     rng: np.random.Generator,
     long_term: int = 0,
+    rows: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, float]]:
-    """Loss and mean log numbers of one batch."""
+    """Loss and mean log numbers of one batch. `rows`: int64 [B, K] class of each object in the bank; None: unknown."""
     plan = RolloutPlan.draw(config.prompts, frames.shape[1], rng, long_term)
     rollout = Rollout(
         network, normalise(frames, network), torch.from_numpy(masks), plan, rng, config.bf16_encoder
@@ -99,14 +108,57 @@ def clip_loss(
     logs: list[dict[str, float]] = []
     size = config.loss.size
     targets: dict[int, Tensor] = {}
-    for item in rollout.run():
+    passes = rollout.run()
+    for item in passes:
         if item.frame not in targets:
             targets[item.frame] = F.adaptive_avg_pool2d(rollout.truth(item.frame), size)
         assert item.decoded.hypotheses is not None
         loss, log = hypotheses_loss(item.decoded.hypotheses, item.multimask, targets[item.frame], config.loss)
         total = total + loss
         logs.append(log)
-    return total / len(logs), {key: float(np.mean([log[key] for log in logs])) for key in logs[0]}
+    semantic, accuracy = _semantic_term(network, rollout, passes, rows, config)
+    loss = total / len(logs) + semantic
+    means = {key: float(np.mean([log[key] for log in logs])) for key in logs[0]}
+    return loss, {**means, "loss": means["loss"] + float(semantic.detach()), "class_accuracy": accuracy}
+
+
+def _semantic_term(
+    network: Sam2Network,
+    rollout: Rollout,
+    passes: list[Supervised],
+    rows: Tensor | None,
+    config: TrainConfig,
+) -> tuple[Tensor, float]:
+    """Weighted loss of temporal semantic learning, and its accuracy, over all passes and that of a mask prompt."""
+    bank = network.sam2s.class_embeddings
+    if bank is None or rows is None:
+        return torch.zeros(()), math.nan
+    said = [(item.frame, item.decoded) for item in passes]
+    if rollout.start.hypotheses is None:
+        said.append((0, rollout.start))
+    samples = [
+        SemanticSamples(
+            decoded.embedding,
+            rows.flatten(),
+            in_view(F.adaptive_avg_pool2d(rollout.truth(frame), config.loss.size)),
+        )
+        for frame, decoded in said
+        if decoded.embedding is not None
+    ]
+    loss, accuracy = semantic_loss(samples, bank, config.loss.tsl_scale)
+    return config.loss.tsl * loss, accuracy
+
+
+def _class_bank(config: TrainConfig) -> ClassBank | None:
+    """The bank that a run learns: the one it names, or that of the weights it begins with."""
+    if config.class_bank:
+        return read_class_bank(config.class_bank)
+    return read_checkpoint_bank(config.init) if config.init else None
+
+
+def _same_bank(state: dict[str, Tensor], bank: ClassBank) -> bool:
+    stored = state.get(CLASS_EMBEDDINGS)
+    return stored is not None and torch.equal(stored, bank.embeddings.to(stored.dtype))
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
@@ -126,7 +178,8 @@ class Trainer:
     ) -> None:
         torch.manual_seed(config.seed)
         self.config, self.source, self.out, self.rank, self.ranks = config, source, out, rank, ranks
-        self.network = build_network(config.preset, config.init or None, config.long_term).train()
+        self.bank = _class_bank(config)
+        self.network = build_network(config.preset, config.init or None, config.long_term, self.bank).train()
         if not config.init:
             align_prompt_attention(self.network)
             align_memory_attention(self.network)
@@ -148,6 +201,10 @@ class Trainer:
         if not self.checkpoint_path.exists():
             return False
         state = torch.load(self.checkpoint_path, weights_only=True)
+        if self.bank is not None and not _same_bank(state["network"], self.bank):
+            raise ValueError(
+                f"{self.checkpoint_path} was begun with another class bank; go on with that one, or in another --out"
+            )
         self.network.load_state_dict(state["network"])
         self.average = state["average"]
         self.optimiser.load_state_dict(state["optimiser"])
@@ -173,8 +230,9 @@ class Trainer:
         rng = np.random.default_rng([config.seed, self.rank, self.step])
         stage = config.stage_at(self.step)
         long_term = LONG_TERM_FRAMES if rng.random() < stage.hybrid else 0
-        frames, masks = batch_of(self.source, stage, self.network.config.image_size, rng, long_term)
-        loss, log = clip_loss(self.network, frames, masks, config, rng, long_term)
+        frames, masks, names = batch_of(self.source, stage, self.network.config.image_size, rng, long_term)
+        rows = None if self.bank is None else torch.tensor([self.bank.rows(clip) for clip in names])
+        loss, log = clip_loss(self.network, frames, masks, config, rng, long_term, rows)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self._share_gradients()
@@ -215,7 +273,7 @@ class Trainer:
         Returns:
             {"iou": both settings' mean, "iou_memory": previous-mask prompt off, "iou_previous": on}.
         """
-        network = build_network(self.config.preset, long_term=self.network.config.long_term)
+        network = Sam2Network(self.network.config).eval()
         network.load_state_dict(self.average)
         scores = {}
         for name, previous in (("iou_memory", False), ("iou_previous", True)):

@@ -76,6 +76,11 @@ def mask_iou(logits: Tensor, target: Tensor) -> Tensor:
     return torch.where(union > 0, intersection / union.clamp(min=1), torch.ones_like(union))
 
 
+def in_view(target: Tensor) -> Tensor:
+    """Whether any pixel of coverage [N, 1, H, W] is more of the object than not -> bool [N]."""
+    return target.flatten(1).amax(dim=1).gt(0.5)
+
+
 def hypotheses_loss(
     hypotheses: MaskHypotheses, multimask: bool, target: Tensor, config: LossConfig
 ) -> tuple[Tensor, dict[str, float]]:
@@ -96,7 +101,7 @@ def hypotheses_loss(
     logits = F.interpolate(
         hypotheses.logits[:, chosen], size=target.shape[-2:], mode="bilinear", align_corners=False
     )
-    present = target.flatten(1).amax(dim=1).gt(0.5).float()
+    present = in_view(target).float()
     label = soften(target, config.softening) if config.softening else target
     pixel_term = PIXEL_LOSSES[config.mask_loss](logits, label)
     mask_terms = config.mask * pixel_term + config.dice * dice_loss(logits, target)

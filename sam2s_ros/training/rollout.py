@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sam2s_ros.network import Decoded, ImageFeatures, Sam2Network
+from sam2s_ros.network import Conditioned, Decoded, ImageFeatures, Sam2Network
 from sam2s_ros.training.clicks import corrective_click, first_click, noisy_box
 from sam2s_ros.training.config import PromptConfig
 from sam2s_ros.training.drift import Drift
@@ -74,7 +74,7 @@ class ClipMemory:
         self.entries = [entry for entry in self.entries if entry[0] != frame]
         self.entries.append((frame, conditioning, memory, pointer))
 
-    def attend(self, f2: Tensor, frame: int) -> Tensor:
+    def attend(self, f2: Tensor, frame: int) -> Conditioned:
         config = self.network.config
         recent = config.num_maskmem - 1
         spatial = [e for e in self.entries if e[1] or frame - e[0] <= recent]
@@ -146,17 +146,17 @@ class Rollout:
         previous_logits = self._as_prompt(self.start, self.start.high_res)
         for t in range(1, self.length):
             frame = self._frame(t)
-            features = self.memory.attend(frame.f2, self._number(t))
+            conditioned = self.memory.attend(frame.f2, self._number(t))
             consecutive = t > self.plan.long_term + 1 or not self.plan.long_term
             prompt = previous_logits if self.plan.previous_mask and consecutive else None
-            decoded = self.network.decode(features, frame.f0, frame.f1, None, None, prompt, multimask=True)
+            decoded = self.network.decode(conditioned, frame.f0, frame.f1, None, None, prompt, multimask=True)
             passes.append(Supervised(t, decoded, True))
             corrected = t == self.plan.correct_at
             if corrected:
                 points, labels = self._correction(decoded, t)
                 mask = decoded.logits.detach().clamp(-32, 32)
                 decoded = self.network.decode(
-                    features, frame.f0, frame.f1, points, labels, mask, multimask=True
+                    conditioned, frame.f0, frame.f1, points, labels, mask, multimask=True
                 )
                 passes.append(Supervised(t, decoded, True))
             mask = self._remembered_mask(t, corrected, decoded)
@@ -204,18 +204,20 @@ class Rollout:
         if self.plan.prompt == "mask":
             self.start = self.network.mask_as_output(frame.f2, frame.f0, frame.f1, self.truth(0))
         elif self.plan.prompt == "moved_mask":
-            features = self.network.without_memory(frame.f2)
+            conditioned = self.network.without_memory(frame.f2)
             prior = moved_mask_logits(self.truth(0), self.network.config.mask_size, self.rng)
-            decoded = self.network.decode(features, frame.f0, frame.f1, None, None, prior, multimask=True)
+            decoded = self.network.decode(conditioned, frame.f0, frame.f1, None, None, prior, multimask=True)
             passes.append(Supervised(0, decoded, True))
             self.start = decoded
         else:
-            features = self.network.without_memory(frame.f2)
+            conditioned = self.network.without_memory(frame.f2)
             points, labels = self._first_prompt()
             mask = None
             for click in range(self.plan.clicks):
                 multimask = labels.shape[1] <= 1
-                decoded = self.network.decode(features, frame.f0, frame.f1, points, labels, mask, multimask)
+                decoded = self.network.decode(
+                    conditioned, frame.f0, frame.f1, points, labels, mask, multimask
+                )
                 passes.append(Supervised(0, decoded, multimask))
                 if click + 1 < self.plan.clicks:
                     more, kind = self._correction(decoded, 0)

@@ -14,6 +14,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from tqdm import tqdm
 
+from sam2s_ros.network.class_bank import METADATA_KEY
 from sam2s_ros.training.config import TrainConfig, read_train_config
 from sam2s_ros.training.loop import Trainer, write_log
 
@@ -108,6 +109,8 @@ def write_weights(trainer: Trainer, path: Path, licence: str, scores: dict[str, 
     from sam2s_ros.network.checkpoint import save_checkpoint
 
     extra = training_facts(trainer.config, trainer.step, scores)
+    if trainer.bank is not None:
+        extra[METADATA_KEY] = trainer.bank.facts()
     save_checkpoint(path, trainer.average, preset=trainer.config.preset, licence=licence, extra=extra)
 
 
@@ -115,7 +118,7 @@ def training_facts(config: TrainConfig, step: int, scores: dict[str, float]) -> 
     """What is written into the weights: settings, steps taken, validation, and the same of the weights begun with."""
     from sam2s_ros.network.checkpoint import read_metadata
 
-    settings = {name: value for name, value in asdict(config).items() if name != "init"}
+    settings = {name: value for name, value in asdict(config).items() if name not in ("init", "class_bank")}
     facts: dict[str, Any] = {"step": step, "validation": scores, "settings": settings}
     if config.init:
         begun_with = read_metadata(config.init)

@@ -1,0 +1,89 @@
+"""Which class each object is, over time: what single frames say of it, averaged with slow forgetting.
+
+A frame's say is the softmax of the scaled cosines between the object's embedding and the class bank. Of its logarithm
+an exponentially forgetting mean is kept, K numbers per object; the probabilities are then those of the mean cosines, so
+that no single frame overrules many. Frames count in which the object is in view with a mask that the network trusts: an
+object that is away keeps its class. SAM2S does not say how it fuses frames; this is our choice.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sam2s_ros.engines.base import DecodeResult
+from sam2s_ros.tracking.config import TrackerConfig
+
+NO_FRAME = -1
+"""Number of the last frame that counted, before there is one."""
+
+
+@dataclass(frozen=True, eq=False)
+class KnownClasses:
+    """The class bank as the tracker needs it: K names, and embeddings float32 [K, D] of length 1."""
+
+    names: tuple[str, ...]
+    embeddings: NDArray[np.float32]
+
+
+class ClassMemory:
+    """What is known of the class of every object, [max_objects] each. Without classes it does nothing."""
+
+    def __init__(self, config: TrackerConfig, classes: KnownClasses | None) -> None:
+        self._embeddings = None if classes is None else classes.embeddings
+        self._scale, self._min_iou = config.class_scale, config.class_min_iou
+        self._kept = math.exp(-1 / config.class_memory_frames)
+        self.names: tuple[str, ...] = () if classes is None else classes.names
+        objects = config.max_objects
+        self.mean_log = np.zeros((objects, len(self.names)), dtype=np.float64)
+        """Forgetting mean of log-probabilities, [max_objects, K]."""
+        self.weight = np.zeros(objects, dtype=np.float64)
+        """Sum of the weights of the frames in it; 0 where none counted yet."""
+        self.last_frame = np.full(objects, NO_FRAME, dtype=np.int64)
+        """Number of the newest frame that counted: no frame counts twice, though a prompt may have it tracked again."""
+
+    def clear(self, row: int) -> None:
+        """Forget everything of one object."""
+        self.mean_log[row] = self.weight[row] = 0
+        self.last_frame[row] = NO_FRAME
+
+    def observe(self, rows: NDArray[np.int64], frame_index: int, seen: DecodeResult) -> None:
+        """Take in what a frame showed of the rows, int64 [N]."""
+        if self._embeddings is None or seen.embedding is None:
+            return
+        counts = (seen.object_score > 0) & (seen.iou > self._min_iou) & (frame_index > self.last_frame[rows])
+        rows = rows[counts]
+        said = log_softmax(self._scale * (seen.embedding[counts] @ self._embeddings.T).astype(np.float64))
+        before = self._kept * self.weight[rows]
+        self.weight[rows] = before + 1
+        self.mean_log[rows] += (said - self.mean_log[rows]) / self.weight[rows, None]
+        self.last_frame[rows] = frame_index
+
+    def probabilities(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """[N, K] of each class of the bank; NaN for an object of which no frame has counted."""
+        probabilities = np.exp(log_softmax(self.mean_log[rows]))
+        probabilities[self.weight[rows] == 0] = np.nan
+        return probabilities.astype(np.float32)
+
+    def most_probable(
+        self, probabilities: NDArray[np.float32]
+    ) -> tuple[tuple[str, ...], NDArray[np.float32]]:
+        """Of probabilities [N, K], the name of the best class of each, "" where not known, and its probability, NaN."""
+        count = len(probabilities)
+        if not self.names:
+            return ("",) * count, np.full(count, np.nan, dtype=np.float32)
+        known = np.asarray(~np.isnan(probabilities).any(axis=1))
+        best = np.where(known, np.nan_to_num(probabilities).argmax(axis=1), 0)
+        names = tuple(self.names[index] if sure else "" for index, sure in zip(best, known, strict=True))
+        return names, probabilities[np.arange(count), best]
+
+
+def log_softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Logarithm of the softmax over the last axis, [N, K]."""
+    if scores.size == 0:
+        return scores
+    shifted = scores - scores.max(axis=-1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))

@@ -1,0 +1,183 @@
+"""An object's class over time: frames are averaged, only trusted ones count, and nothing is said before one has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tracking_cases import CLASSES, SEMANTIC, disc, moving_images, small_network, small_tracker
+
+from sam2s_ros.engines import DecodeResult, create_engine
+from sam2s_ros.network import ClassBank, build_network
+from sam2s_ros.network.checkpoint import save_checkpoint
+from sam2s_ros.network.class_bank import METADATA_KEY, write_class_bank
+from sam2s_ros.tracking import StreamingTracker, TrackerConfig, load_tracker
+from sam2s_ros.tracking.class_memory import ClassMemory, KnownClasses
+from sam2s_ros.tracking.loader import known_classes
+
+HOOK, GRASPER, LIVER = np.eye(3, dtype=np.float32)
+KNOWN = KnownClasses(CLASSES, np.eye(3, dtype=np.float32))
+
+
+def memory(**settings: float) -> ClassMemory:
+    return ClassMemory(TrackerConfig(max_objects=4, **settings), KNOWN)  # type: ignore[arg-type]
+
+
+def seen(*embeddings: np.ndarray, score: float = 8.0, iou: float = 0.9) -> DecodeResult:
+    count = len(embeddings)
+    return DecodeResult(
+        np.zeros((count, 2, 2), np.float32),
+        np.full(count, iou, np.float32),
+        np.full(count, score, np.float32),
+        np.stack(embeddings),
+    )
+
+
+def rows(*numbers: int) -> np.ndarray:
+    return np.array(numbers, dtype=np.int64)
+
+
+def test_one_frame_gives_the_softmax_of_the_scaled_cosines() -> None:
+    case = memory(class_scale=2.0)
+    case.observe(rows(1), 0, seen(np.array([0.8, 0.6, 0.0], np.float32)))
+    expected = np.exp([1.6, 1.2, 0.0]) / np.exp([1.6, 1.2, 0.0]).sum()
+    np.testing.assert_allclose(case.probabilities(rows(1))[0], expected, rtol=1e-5)
+
+
+def test_two_frames_give_their_weighted_mean_in_logarithms() -> None:
+    """The older one counts exp(-1/2): cosines of 1 become exp(-1/2) and 1 of the sum of weights."""
+    case = memory(class_scale=2.0, class_memory_frames=2.0)
+    case.observe(rows(0), 0, seen(HOOK))
+    case.observe(rows(0), 1, seen(GRASPER))
+    old = np.exp(-0.5)
+    scores = np.exp(2.0 * np.array([old, 1.0, 0.0]) / (1 + old))
+    np.testing.assert_allclose(case.probabilities(rows(0))[0], scores / scores.sum(), rtol=1e-5)
+
+
+def test_one_frame_does_not_overrule_many_and_many_do_overrule_one() -> None:
+    case = memory(class_memory_frames=10.0)
+    said = []
+    for number, embedding in enumerate([HOOK] * 10 + [GRASPER] * 15):
+        case.observe(rows(2), number, seen(embedding))
+        said.append(case.most_probable(case.probabilities(rows(2)))[0][0])
+    assert said[9:12] == ["hook"] * 3 and said[-1] == "grasper"
+    assert said.index("grasper") in range(13, 20)
+
+
+@pytest.mark.parametrize("doubt", [{"score": -0.1}, {"iou": 0.5}])
+def test_a_frame_without_the_object_or_with_a_poor_mask_has_no_say(doubt: dict[str, float]) -> None:
+    case = memory(class_min_iou=0.7)
+    case.observe(rows(0), 0, seen(HOOK))
+    before = case.probabilities(rows(0))
+    case.observe(rows(0), 1, seen(GRASPER, **doubt))
+    assert np.array_equal(case.probabilities(rows(0)), before)
+
+
+def test_a_frame_that_is_tracked_again_counts_once() -> None:
+    case = memory()
+    for _ in range(2):
+        case.observe(rows(0), 5, seen(HOOK))
+    assert case.weight[0] == 1
+
+
+def test_objects_do_not_share_what_is_known_and_a_cleared_one_knows_nothing() -> None:
+    case = memory()
+    case.observe(rows(3, 0), 0, seen(HOOK, LIVER))
+    case.clear(3)
+    probabilities = case.probabilities(rows(0, 3))
+    names, scores = case.most_probable(probabilities)
+    assert names == ("liver", "") and scores[0] > 0.99 and np.isnan(scores[1])
+    assert np.isnan(probabilities[1]).all()
+
+
+def test_nothing_grows_with_frames() -> None:
+    case = memory()
+    arrays = {name: value.nbytes for name, value in vars(case).items() if isinstance(value, np.ndarray)}
+    for number in range(200):
+        case.observe(rows(0), number, seen(HOOK))
+    assert {
+        name: value.nbytes for name, value in vars(case).items() if isinstance(value, np.ndarray)
+    } == arrays
+    assert case.weight[0] < 31
+
+
+def test_a_tracker_without_a_class_token_says_no_class() -> None:
+    tracker = small_tracker()
+    tracker.add_object(moving_images(1)[0], mask=disc(60, 40, 20))
+    result = tracker.last_result
+    assert result is not None
+    assert result.classes == () and result.class_names == ("",) and np.isnan(result.class_scores).all()
+    assert result.class_probabilities.shape == (1, 0)
+    assert tracker.objects()[0].class_name == ""
+
+
+def semantic_tracker() -> StreamingTracker:
+    network = small_network(config=SEMANTIC)
+    config = TrackerConfig(max_objects=4, class_min_iou=0.0)
+    classes = known_classes(network)
+    return StreamingTracker(create_engine("eager", network, config.engine_capacity()), config, classes)
+
+
+def test_a_tracker_with_a_class_token_says_the_class_of_each_object() -> None:
+    tracker, images = semantic_tracker(), moving_images(4)
+    tracker.add_object(images[0], mask=disc(60, 40, 20))
+    second = tracker.add_object(None, points=[[100, 50]])
+    for image in images[1:]:
+        result = tracker.step(image)
+    assert result.classes == CLASSES and result.class_probabilities.shape == (2, 3)
+    np.testing.assert_allclose(result.class_probabilities.sum(axis=1), 1, rtol=1e-5)
+    best = result.class_probabilities.argmax(axis=1)
+    assert result.class_names == tuple(CLASSES[row] for row in best)
+    assert np.array_equal(result.class_scores, result.class_probabilities.max(axis=1))
+    assert [one.class_name for one in tracker.objects()] == list(result.class_names)
+    left = result.without(second)
+    assert left.class_names == result.class_names[:1] and left.class_probabilities.shape == (1, 3)
+
+
+def test_a_new_object_in_the_row_of_a_removed_one_starts_without_its_class() -> None:
+    tracker, images = semantic_tracker(), moving_images(6)
+    first = tracker.add_object(images[0], mask=disc(60, 40, 20))
+    for image in images[1:]:
+        tracker.step(image)
+    assert tracker._classes.weight[0] > 3
+    tracker.remove_object(first)
+    tracker.add_object(None, mask=disc(60, 40, 20))
+    assert tracker._classes.weight[0] == 1
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """nano at random with a bank of three classes."""
+    bank = ClassBank(CLASSES, np_bank(3), "hand", "a {}")
+    state = build_network("nano", class_bank=bank).state_dict()
+    path = tmp_path / "semantic.safetensors"
+    save_checkpoint(path, state, "nano", "CC0-1.0", {METADATA_KEY: bank.facts()})
+    return path
+
+
+def np_bank(count: int) -> object:
+    import torch
+
+    return torch.eye(count, 8)
+
+
+def test_weights_with_a_class_token_load_with_their_classes_or_with_others(
+    weights: Path, tmp_path: Path
+) -> None:
+    assert load_tracker(str(weights), "eager", max_objects=1)._classes.names == CLASSES
+    other = ClassBank(("hook", "stapler"), np_bank(2), "hand", "a {}")  # type: ignore[arg-type]
+    write_class_bank(tmp_path / "other.safetensors", other)
+    tracker = load_tracker(str(weights), "eager", max_objects=1, class_bank=tmp_path / "other.safetensors")
+    assert tracker._classes.names == ("hook", "stapler")
+
+
+def test_a_class_bank_of_another_encoder_or_for_weights_without_a_class_token_is_refused(
+    weights: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "other.safetensors"
+    write_class_bank(path, ClassBank(("hook",), np_bank(1), "another encoder", "a {}"))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="another encoder.*were trained with hand"):
+        load_tracker(str(weights), "eager", class_bank=path)
+    with pytest.raises(ValueError, match="has no class token"):
+        load_tracker("nano", "eager", class_bank=path)
