@@ -18,7 +18,7 @@ from sam2s_ros.engines.graphs import AttendGraph, DecodeGraph, EncodeGraph, Memo
 from sam2s_ros.network import HieraConfig, NetworkConfig, Sam2Network
 from sam2s_ros.tracking import StreamingTracker, TrackerConfig
 
-pytestmark = pytest.mark.usefixtures("graph_cache")
+pytestmark = pytest.mark.usefixtures("graph_cache", "gpu_for_tensorrt")
 CAPACITY = EngineCapacity(max_objects=3, frame_slots=4)
 ROWS = np.arange(2)
 DEEP = dataclasses.replace(SMALL, memory_layers=2, binarize_mask_from_points=True)

@@ -31,7 +31,7 @@ from sam2s_ros.network.sam2 import Sam2Network
 
 DEVICE_GRAPH_VERSION = 1
 """Raised when a graph of this file computes something else; files made before are then not used."""
-BANK_DIMENSIONS = {"memory_bank": 2048, "pointer_bank": 2048, "feature_bank": 1024, "row_bank": 64}
+BANK_DIMENSIONS = {"memory_bank": 2048, "pointer_bank": 2048, "feature_bank": 1024, "row_bank": 256}
 """Sizes of banks, all rows' slots together, and the most that each can be."""
 BANKS_IN_HALF = ("attended", "projected", "memory")
 """Tensors that are float16 in device memory, if the graphs are."""
@@ -41,7 +41,6 @@ class DeviceGraph(Graph):
     """Wraps the graph of `base`, in float16 if asked. `forward` takes the inputs of `example()` in its order."""
 
     base: ClassVar[type[Graph]]
-    name: str  # type: ignore[misc]
     outputs: tuple[str, ...]  # type: ignore[misc]
 
     def __init__(self, network: Sam2Network, half: bool = False) -> None:
@@ -49,7 +48,7 @@ class DeviceGraph(Graph):
         graph = self.base(network).eval()
         self.inner = in_half(graph) if half else graph
         self.half_banks = half
-        self.name, self.outputs = graph.name, graph.outputs
+        self.outputs = graph.outputs
         self.order = tuple(self.example())
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
@@ -85,7 +84,7 @@ class DeviceEncode(DeviceGraph):
     [1, C * h * w]: f2 flattened and of length 1.
     """
 
-    base = EncodeGraph
+    name, base = EncodeGraph.name, EncodeGraph
     no_memory: Tensor
 
     def __init__(self, network: Sam2Network, half: bool = False) -> None:
@@ -114,7 +113,7 @@ class DeviceAttend(DeviceGraph):
     Entries are named by `slots` int64 [N, M] and `pointer_slots` int64 [N, P].
     """
 
-    base = AttendGraph
+    name, base = AttendGraph.name, AttendGraph
 
     def example(self) -> Example:
         inputs = self.inner.example()
@@ -144,7 +143,7 @@ class DeviceAttend(DeviceGraph):
 class DeviceDecode(DeviceGraph):
     """`DecodeGraph` of `conditioned` [row_bank, L, C] at `rows` int64 [N], with the dense prompt `dense` [N, L, C]."""
 
-    base = DecodeGraph
+    name, base = DecodeGraph.name, DecodeGraph
 
     def example(self) -> Example:
         inputs = self.inner.example()
@@ -162,7 +161,7 @@ class DeviceDecode(DeviceGraph):
 class DeviceMemorise(DeviceGraph):
     """`MemoriseGraph` of mask logits [row_bank, 4h, 4w] at `rows` int64 [N], which it brings to the input's size."""
 
-    base = MemoriseGraph
+    name, base = MemoriseGraph.name, MemoriseGraph
 
     def example(self) -> Example:
         inputs = self.inner.example()
@@ -181,11 +180,7 @@ class DeviceMemorise(DeviceGraph):
 class DeviceMemoriseGiven(DeviceGraph):
     """`MemoriseGraph` of masks given as the answer: `masks` uint8 [N, S, S] of 0 and 1."""
 
-    base = MemoriseGraph
-
-    def __init__(self, network: Sam2Network, half: bool = False) -> None:
-        super().__init__(network, half)
-        self.name = "memorise_given"
+    name, base = "memorise_given", MemoriseGraph
 
     def example(self) -> Example:
         inputs = self.inner.example()
@@ -203,7 +198,7 @@ class DeviceMemoriseGiven(DeviceGraph):
 class DevicePrompt(DeviceGraph):
     """`PromptGraph` as it is."""
 
-    base = PromptGraph
+    name, base = PromptGraph.name, PromptGraph
 
     def example(self) -> Example:
         return self.inner.example()
