@@ -40,8 +40,11 @@ class Cuda:
         self.waiting: dict[int, list[Callable[[], None]]] = {}
         self.recording: dict[int, list[Callable[[], None]]] = {}
         self.recorded: dict[int, list[Callable[[], None]]] = {}
+        self.records = True
         self.allocations = 0
         """Allocations so far, device and pinned."""
+        self.bytes_up = self.bytes_down = 0
+        """Copied to and from the device so far."""
         self.launches = 0
         """Recorded launches so far."""
         self._lock = threading.RLock()
@@ -119,6 +122,8 @@ class Cuda:
         to_device, from_device = kind in (1, 3), kind in (2, 3)
         if to_device != self.on_device(target, size) or from_device != self.on_device(source, size):
             return (cudaError_t.cudaErrorInvalidValue,)
+        self.bytes_up += size * (kind == 1)
+        self.bytes_down += size * (kind == 2)
         if kind == 3 and abs(target - source) < size:
             return (cudaError_t.cudaErrorInvalidValue,)
         if kind == 1 and not _inside(self.host_memory, source, size):
@@ -149,6 +154,8 @@ class Cuda:
         return (OK,)
 
     def cudaStreamBeginCapture(self, stream: int, mode: int) -> tuple[Any, ...]:
+        if not self.records:
+            return (cudaError_t.cudaErrorStreamCaptureUnsupported,)
         self.recording[stream] = []
         return (OK,)
 

@@ -133,7 +133,7 @@ def _make(
     if name == "openvino" and precision == "fp16":
         raise ValueError("precision 'fp16': openvino runs fp32 or bf16")
     if name == "tensorrt":
-        from sam2s_ros.engines.tensorrt_engine import make_tensorrt_engine
+        from sam2s_ros.engines.compile import make_tensorrt_engine
 
         return make_tensorrt_engine(network, capacity, precision, reason)
     try:

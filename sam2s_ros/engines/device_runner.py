@@ -172,8 +172,8 @@ class CompiledGraph:
     def __init__(
         self,
         library: TensorRt,
-        engine: Any,
         graph: GraphFile,
+        engine: Any,
         lane: Lane,
         largest: Mapping[str, int],
         usual: Mapping[str, frozenset[int]],

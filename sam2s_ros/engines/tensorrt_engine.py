@@ -6,7 +6,6 @@ device, masks and scores come back; everything else is copied within it. `encode
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,23 +22,17 @@ from sam2s_ros.engines.base import (
     check_capacity,
     check_state,
 )
-from sam2s_ros.engines.cuda_device import CudaDevice, DeviceError
-from sam2s_ros.engines.device_graphs import BANK_DIMENSIONS
-from sam2s_ros.engines.device_runner import CompiledGraph, DeviceArray, Lane, groups, largest_run
-from sam2s_ros.engines.export import GraphFile
+from sam2s_ros.engines.cuda_device import CudaDevice
+from sam2s_ros.engines.device_parts import FLOAT, Loaded, make_parts
+from sam2s_ros.engines.device_runner import CompiledGraph, DeviceArray, groups
 from sam2s_ros.engines.given_masks import GivenMasks, previous_mask_prompt
 from sam2s_ros.engines.memory_reads import repeated_read, rows_of, widest_columns
 from sam2s_ros.engines.preprocess import resize_to_square
 from sam2s_ros.engines.tensorrt_api import TensorRt
-from sam2s_ros.engines.tensorrt_files import MAX_POINTS, NO_PROMPT_TOKENS, OBJECT_PROFILES, Reads
+from sam2s_ros.engines.tensorrt_files import MAX_POINTS, NO_PROMPT_TOKENS, OBJECT_PROFILES
 from sam2s_ros.network.checkpoint import weights_sha256
 from sam2s_ros.network.prompt_encoder import NOT_A_POINT
 from sam2s_ros.network.sam2 import Sam2Network
-
-Loaded = Sequence[tuple[GraphFile, Any]]
-"""Graphs and their engines (`ICudaEngine`)."""
-TENSORRT_PRECISIONS = ("fp32", "fp16")
-FLOAT = np.dtype(np.float32)
 
 
 class TensorRtEngine(Engine):
@@ -65,89 +58,13 @@ class TensorRtEngine(Engine):
         self.capacity = capacity
         self.image_size, self.mask_size = config.image_size, config.mask_size
         self._config, self._library, self._device = config, library, device
+        self._parts = make_parts(config, capacity, loaded, library, device)
         self._precision, self._reason = precision, reason
         self._sha256 = weights_sha256(network.state_dict())
         self._given_masks = GivenMasks(network)
-        self._rows_at_once = largest_run(capacity.max_objects)
-        self._reads = Reads.of(capacity)
-        self._lane, self._encode_lane = Lane(device), Lane(device)
-        self._graphs: dict[str, CompiledGraph] = {}
-        self._load(loaded)
-        self._no_pointer = self._lane.array((1, config.hidden_dim), FLOAT)
-        self._lane.put_entries(self._no_pointer, [0], network.no_obj_ptr.detach().numpy())
+        self._no_pointer = self._parts.lane.array((1, config.hidden_dim), FLOAT)
+        self._parts.lane.put_entries(self._no_pointer, [0], network.no_obj_ptr.detach().numpy())
         self._forget()
-
-    def _load(self, loaded: Loaded) -> None:
-        """Allocate what several graphs share, bind the graphs to it, then make their own memory."""
-        engines = {graph.name: (graph, engine) for graph, engine in loaded}
-        self._encode = self._compiled(*engines["encode"], self._encode_lane, {}, {})
-        self._encode_lane.reserve(self._encode.scratch_bytes())
-        self._encode.allocate_outputs()
-        made = self._encode.outputs
-        self._frames = {
-            name: self._lane.array((self.capacity.frame_slots, *array.shape[1:]), array.dtype)
-            for name, array in made.items()
-        }
-        self._staged = {name: self._lane.array(array.shape, array.dtype) for name, array in made.items()}
-        self._banks = self._make_banks(made["attended"].dtype)
-        shared = {**self._staged, **self._banks}
-        for name in ("attend", "decode", "memorise", "memorise_given", "similarity"):
-            if name != "similarity" or self.capacity.long_term_slots:
-                self._graphs[name] = self._compiled(*engines[name], self._lane, shared, {})
-        prompts = {name: self._graphs["decode"].inputs[name] for name in ("sparse", "dense")}
-        self._graphs["prompt"] = self._compiled(*engines["prompt"], self._lane, {}, prompts)
-        self._lane.reserve(max(graph.scratch_bytes() for graph in self._graphs.values()))
-        for graph in self._graphs.values():
-            graph.allocate_outputs()
-
-    def _make_banks(self, memory_dtype: np.dtype[Any]) -> dict[str, DeviceArray]:
-        """By the name of the input that reads them: [slots of all rows, ...]."""
-        config, capacity = self._config, self.capacity
-        rows, area, side = capacity.max_objects, config.feature_size**2, config.mask_size
-        slots = {
-            "memory_bank": rows * capacity.memory_slots,
-            "pointer_bank": rows * capacity.pointer_slots,
-            "feature_bank": rows * capacity.feature_slots,
-            "row_bank": rows,
-        }
-        for name, count in slots.items():
-            if count > BANK_DIMENSIONS[name]:
-                raise ValueError(
-                    f"engine capacity: {count} entries of the {name} are more than the {BANK_DIMENSIONS[name]} of the "
-                    "compiled graphs; lower max_objects, kept_frames or num_long_term"
-                )
-        self._bank_sizes = {name: max(count, 1) for name, count in slots.items()}
-        make = self._lane.array
-        return {
-            "memory": make((slots["memory_bank"], area, config.memory_dim), memory_dtype),
-            "pointers": make((slots["pointer_bank"], config.hidden_dim), FLOAT),
-            "kept": make((self._bank_sizes["feature_bank"], config.hidden_dim * area), FLOAT),
-            "conditioned": make((rows, area, config.hidden_dim), FLOAT),
-            "logits": make((rows, side, side), FLOAT),
-            "pointer": make((rows, config.hidden_dim), FLOAT),
-            "given": make((rows, self.image_size, self.image_size), np.dtype(np.uint8)),
-        }
-
-    def _compiled(
-        self,
-        graph: GraphFile,
-        engine: Any,
-        lane: Lane,
-        inputs: Mapping[str, DeviceArray],
-        outputs: Mapping[str, DeviceArray],
-    ) -> CompiledGraph:
-        (usual_m, most_m), (usual_p, most_p) = self._reads.memory, self._reads.pointers
-        largest = {"n": self._rows_at_once, "m": most_m, "p": most_p, "k": MAX_POINTS, "t": MAX_POINTS + 1}
-        if lane is self._lane:
-            largest |= self._bank_sizes
-        usual = {
-            "n": frozenset(range(1, self._rows_at_once + 1)),
-            "m": frozenset((usual_m, most_m)),
-            "p": frozenset((usual_p, most_p)),
-            "k": frozenset((1,)),
-            "t": frozenset((NO_PROMPT_TOKENS,)),
-        }
-        return CompiledGraph(self._library, engine, graph, lane, largest, usual, inputs, outputs)
 
     def _forget(self) -> None:
         """Begin anew: nothing encoded, nothing remembered, all memory zero."""
@@ -158,16 +75,16 @@ class TensorRtEngine(Engine):
         self._logits = np.zeros((rows, slots, self.mask_size, self.mask_size), dtype=np.float32)
         self._object_score = np.zeros(rows, dtype=np.float32)
         self._is_given = np.zeros(rows, dtype=np.bool_)
-        for bank in self._banks.values():
-            self._lane.clear(bank)
-        self._lane.wait()
+        for bank in self._parts.banks.values():
+            self._parts.lane.clear(bank)
+        self._parts.lane.wait()
 
     def encode(self, frame_rgb: NDArray[np.uint8], frame_slot: int) -> None:
-        lane = self._encode_lane
-        lane.put(self._encode.inputs["image"], resize_to_square(frame_rgb, self.image_size))
-        self._encode.run()
-        for name, made in self._encode.outputs.items():
-            lane.move(self._frames[name], [frame_slot], made, [0])
+        lane = self._parts.encode_lane
+        lane.put(self._parts.encode.inputs["image"], resize_to_square(frame_rgb, self.image_size))
+        self._parts.encode.run()
+        for name, made in self._parts.encode.outputs.items():
+            lane.move(self._parts.frames[name], [frame_slot], made, [0])
         lane.wait()
         self._encoded[frame_slot] += 1
 
@@ -176,10 +93,12 @@ class TensorRtEngine(Engine):
         if read is None:
             self._condition(rows, "unconditioned")
             return
-        graph, capacity = self._graphs["attend"], self.capacity
+        graph, capacity = self._parts.graphs["attend"], self.capacity
         for group, size in self._runs(rows):
             own = rows[group]
-            part = widest_columns(rows_of(read, group), self._reads.memory[0], self._reads.pointers[0])
+            part = widest_columns(
+                rows_of(read, group), self._parts.reads.memory[0], self._parts.reads.pointers[0]
+            )
             inputs = {
                 "slots": own[:, None] * capacity.memory_slots + part.slots,
                 "temporal_index": part.temporal_index,
@@ -212,7 +131,7 @@ class TensorRtEngine(Engine):
         multimask: bool,
     ) -> DecodeResult:
         """Run the decoder on the rows' conditioned features; logits and pointers go to the rows' workspace."""
-        graph, lane = self._graphs["decode"], self._lane
+        graph, lane = self._parts.graphs["decode"], self._parts.lane
         result = _empty_result(len(rows), self.mask_size)
         for group, size in self._runs(rows):
             own = rows[group]
@@ -233,10 +152,10 @@ class TensorRtEngine(Engine):
         self, prompt: PromptBatch, mask: NDArray[np.float32] | None, group: slice, size: int
     ) -> int:
         """Bring a group's prompts to the decoder; how many tokens they are."""
-        graph = self._graphs["prompt"]
+        graph = self._parts.graphs["prompt"]
         if prompt.points is None and mask is None:
             if self._prompted:
-                self._run_prompt(graph, _no_points(self._rows_at_once), None, self._rows_at_once)
+                self._run_prompt(graph, _no_points(self._parts.rows_at_once), None, self._parts.rows_at_once)
                 self._prompted = False
             return NO_PROMPT_TOKENS
         self._prompted = True
@@ -270,9 +189,9 @@ class TensorRtEngine(Engine):
         self._condition(rows, "tokens")
         self._decode(rows, PromptBatch(), given.prompt, multimask=False)
         for row in rows[given.object_score <= 0]:
-            self._lane.move(self._banks["pointer"], [row], self._no_pointer, [0])
-        self._lane.put_entries(self._banks["logits"], rows.tolist(), given.logits)
-        self._lane.put_entries(self._banks["given"], rows.tolist(), masks)
+            self._parts.lane.move(self._parts.banks["pointer"], [row], self._no_pointer, [0])
+        self._parts.lane.put_entries(self._parts.banks["logits"], rows.tolist(), given.logits)
+        self._parts.lane.put_entries(self._parts.banks["given"], rows.tolist(), masks)
         self._is_given[rows] = True
         result = DecodeResult(given.logits, np.ones(len(rows), dtype=np.float32), given.object_score)
         self._store(rows, frame_slot, result)
@@ -293,10 +212,12 @@ class TensorRtEngine(Engine):
         places = rows * self.capacity.memory_slots + memory_slots
         for name, given in (("memorise", False), ("memorise_given", True)):
             chosen = np.flatnonzero(self._is_given[rows] == given)
-            self._memorise(self._graphs[name], rows[chosen], places[chosen], from_points)
+            self._memorise(self._parts.graphs[name], rows[chosen], places[chosen], from_points)
         pointer_places = rows * self.capacity.pointer_slots + pointer_slots
-        self._lane.move(self._banks["pointers"], pointer_places, self._banks["pointer"], rows)
-        self._lane.wait()
+        self._parts.lane.move(
+            self._parts.banks["pointers"], pointer_places, self._parts.banks["pointer"], rows
+        )
+        self._parts.lane.wait()
 
     def _memorise(
         self, graph: CompiledGraph, rows: NDArray[np.int64], places: NDArray[np.int64], from_points: bool
@@ -306,12 +227,14 @@ class TensorRtEngine(Engine):
             if "rows" in graph.inputs:
                 self._put(graph, "rows", own, size)
             else:
-                self._lane.move(graph.inputs["masks"], range(len(own)), self._banks["given"], own)
+                self._parts.lane.move(graph.inputs["masks"], range(len(own)), self._parts.banks["given"], own)
             self._put(graph, "object_score", self._object_score[own, None], size)
             if "binarise" in graph.inputs:
                 self._put(graph, "binarise", np.array([from_points]), 1)
             graph.run(n=size)
-            self._lane.move(self._banks["memory"], places[group], graph.outputs["memory"], range(len(own)))
+            self._parts.lane.move(
+                self._parts.banks["memory"], places[group], graph.outputs["memory"], range(len(own))
+            )
 
     def _drop(self, rows: NDArray[np.int64], frame_slot: int, keep: NDArray[np.bool_]) -> None:
         """Turn what `keep` leaves out into background, here and on the device."""
@@ -321,37 +244,39 @@ class TensorRtEngine(Engine):
             np.minimum(logits, DROPPED_LOGIT, out=logits, where=~keep[index])
         if len(changed):
             own = rows[changed]
-            self._lane.put_entries(self._banks["logits"], own.tolist(), self._logits[own, frame_slot])
+            self._parts.lane.put_entries(
+                self._parts.banks["logits"], own.tolist(), self._logits[own, frame_slot]
+            )
             self._is_given[own] = False
 
     def similarity(
         self, rows: NDArray[np.int64], frame_slot: int, feature_slots: NDArray[np.int64]
     ) -> NDArray[np.float32]:
         self._stage(frame_slot)
-        graph, places = self._graphs["similarity"], self._feature_places(rows, feature_slots)
+        graph, places = self._parts.graphs["similarity"], self._feature_places(rows, feature_slots)
         result = np.empty(len(rows), dtype=np.float32)
         for group, size in self._runs(rows):
             self._put(graph, "feature_slots", places[group], size)
             graph.run(n=size)
-            found = self._lane.get(graph.outputs["similarity"], (group.stop - group.start,))
-            self._lane.wait()
+            found = self._parts.lane.get(graph.outputs["similarity"], (group.stop - group.start,))
+            self._parts.lane.wait()
             result[group] = found
         return result
 
     def keep_memory(
         self, rows: NDArray[np.int64], from_slots: NDArray[np.int64], to_slots: NDArray[np.int64]
     ) -> None:
-        start, memory = rows * self.capacity.memory_slots, self._banks["memory"]
-        self._lane.move(memory, start + to_slots, memory, start + from_slots)
-        self._lane.wait()
+        start, memory = rows * self.capacity.memory_slots, self._parts.banks["memory"]
+        self._parts.lane.move(memory, start + to_slots, memory, start + from_slots)
+        self._parts.lane.wait()
 
     def keep_feature(
         self, rows: NDArray[np.int64], frame_slot: int, feature_slots: NDArray[np.int64]
     ) -> None:
         self._stage(frame_slot)
         for place in self._feature_places(rows, feature_slots):
-            self._lane.move(self._banks["kept"], [place], self._staged["feature"], [0])
-        self._lane.wait()
+            self._parts.lane.move(self._parts.banks["kept"], [place], self._parts.staged["feature"], [0])
+        self._parts.lane.wait()
 
     def _feature_places(self, rows: NDArray[np.int64], feature_slots: NDArray[np.int64]) -> NDArray[np.int64]:
         return np.asarray(rows * self.capacity.feature_slots + feature_slots)
@@ -359,12 +284,12 @@ class TensorRtEngine(Engine):
     def warm_up(self) -> None:
         """Every usual size of every graph, so that what is compiled or recorded at a first run is so now."""
         self.encode(np.zeros((self.image_size, self.image_size, 3), dtype=np.uint8), 0)
-        counts = [size for size in OBJECT_PROFILES if size <= self._rows_at_once]
+        counts = [size for size in OBJECT_PROFILES if size <= self._parts.rows_at_once]
         for count in counts:
             rows = np.arange(min(count, self.capacity.max_objects), dtype=np.int64)
             zeros = np.zeros_like(rows)
-            usual = (self._reads.memory[0], self._reads.pointers[0])
-            most = (self._reads.memory[1], self._reads.pointers[1])
+            usual = (self._parts.reads.memory[0], self._parts.reads.pointers[0])
+            most = (self._parts.reads.memory[1], self._parts.reads.pointers[1])
             for memory, pointers in (usual, (usual[0], most[1]), (most[0], usual[1]), most):
                 self.attend(rows, 0, repeated_read(len(rows), memory, pointers))
             self.decode(rows, 0, PromptBatch())
@@ -394,7 +319,7 @@ class TensorRtEngine(Engine):
     def export_state(self, rows: NDArray[np.int64]) -> dict[str, np.ndarray]:
         state = {}
         for name, (bank, slots) in self._stored().items():
-            entries = [self._lane.get_entries(bank, row * slots, slots) for row in rows]
+            entries = [self._parts.lane.get_entries(bank, row * slots, slots) for row in rows]
             state[name] = np.array(entries, dtype=np.float32).reshape(len(rows), slots, *bank.shape[1:])
         return state
 
@@ -405,7 +330,7 @@ class TensorRtEngine(Engine):
         )
         for name, (bank, slots) in stored.items():
             for row, entries in zip(rows, state[name], strict=True):
-                self._lane.put_all(bank, row * slots, entries)
+                self._parts.lane.put_all(bank, row * slots, entries)
 
     def free(self) -> None:
         device, contexts = self._device, self.__dict__
@@ -416,11 +341,11 @@ class TensorRtEngine(Engine):
         """What outlives a frame: the bank, and how many of its slots are one row's."""
         capacity = self.capacity
         stored = {
-            "memory": (self._banks["memory"], capacity.memory_slots),
-            "pointers": (self._banks["pointers"], capacity.pointer_slots),
+            "memory": (self._parts.banks["memory"], capacity.memory_slots),
+            "pointers": (self._parts.banks["pointers"], capacity.pointer_slots),
         }
         if capacity.long_term_slots:
-            stored["features"] = (self._banks["kept"], capacity.feature_slots)
+            stored["features"] = (self._parts.banks["kept"], capacity.feature_slots)
         return stored
 
     def _stage(self, frame_slot: int) -> None:
@@ -429,27 +354,27 @@ class TensorRtEngine(Engine):
         if not version:
             raise RuntimeError(f"frame slot {frame_slot} holds no features: encode a frame into it first")
         if self._staged_frame != (frame_slot, version):
-            for name, target in self._staged.items():
-                self._lane.move(target, [0], self._frames[name], [frame_slot])
+            for name, target in self._parts.staged.items():
+                self._parts.lane.move(target, [0], self._parts.frames[name], [frame_slot])
             self._staged_frame = (frame_slot, version)
 
     def _condition(self, rows: NDArray[np.int64], name: str) -> None:
         """Give the rows the staged frame's own tokens, or those of an object without memory."""
         for row in rows:
-            self._lane.move(self._banks["conditioned"], [row], self._staged[name], [0])
+            self._parts.lane.move(self._parts.banks["conditioned"], [row], self._parts.staged[name], [0])
 
     def _keep_rows(self, graph: CompiledGraph, name: str, rows: NDArray[np.int64]) -> None:
-        self._lane.move(self._banks[name], rows, graph.outputs[name], range(len(rows)))
+        self._parts.lane.move(self._parts.banks[name], rows, graph.outputs[name], range(len(rows)))
 
     def _put(self, graph: CompiledGraph, name: str, values: NDArray[Any], size: int) -> None:
         """Fill an input for `size` objects; those beyond the given ones get zeros."""
         target = graph.inputs[name]
         filled = np.zeros((size, *values.shape[1:]), dtype=target.dtype)
         filled[: len(values)] = values
-        self._lane.put(target, filled)
+        self._parts.lane.put(target, filled)
 
     def _runs(self, rows: NDArray[np.int64]) -> Any:
-        return groups(len(rows), self._rows_at_once)
+        return groups(len(rows), self._parts.rows_at_once)
 
     def _store(self, rows: NDArray[np.int64], frame_slot: int, result: DecodeResult) -> None:
         self._logits[rows, frame_slot] = result.logits
@@ -466,32 +391,3 @@ def _empty_result(count: int, side: int) -> DecodeResult:
         iou=np.empty(count, dtype=np.float32),
         object_score=np.empty(count, dtype=np.float32),
     )
-
-
-def make_tensorrt_engine(
-    network: Sam2Network,
-    capacity: EngineCapacity,
-    precision: str,
-    reason: str,
-    progress: Callable[[str, str, float], None] | None = None,
-) -> TensorRtEngine:
-    """Find the network compiled for this GPU, or compile it, and allocate.
-
-    Raises:
-        ValueError: a precision that there is not.
-        ImportError: TensorRT, or what exports the graphs, is not installed.
-        DeviceError: no binding, no GPU, a driver that does not fit, no memory; the message names the fix.
-    """
-    from sam2s_ros.engines.compile import compiled_graphs
-
-    if precision not in TENSORRT_PRECISIONS:
-        raise ValueError(f"precision {precision!r}: tensorrt runs {' or '.join(TENSORRT_PRECISIONS)}")
-    check_capacity(network.config, capacity)
-    device = CudaDevice()
-    try:
-        library = TensorRt()
-        loaded = list(compiled_graphs(network, capacity, precision, library, device, progress=progress))
-        return TensorRtEngine(network, loaded, library, device, capacity, precision, reason)
-    except (DeviceError, ValueError, ImportError):
-        device.free()
-        raise

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sam2s_ros.engines import create_engine
-from sam2s_ros.network import PRESETS, build_network
+from sam2s_ros.network import PRESETS, Sam2Network, build_network, with_image_size
 from sam2s_ros.network.checkpoint import detect_preset, read_metadata
 from sam2s_ros.tracking.config import TrackerConfig
 from sam2s_ros.tracking.tracker import StreamingTracker
@@ -26,6 +26,7 @@ def load_tracker(
     checkpoint: str | Path | None = None,
     threads: int = 0,
     precision: str = "auto",
+    image_size: int = 0,
     **overrides: Any,
 ) -> StreamingTracker:
     """Build network, engine and tracker, and run them once, so that the first frame is not slow.
@@ -40,7 +41,8 @@ def load_tracker(
         config: tracker settings; the defaults when None.
         checkpoint: weights for the preset `model`, instead of the bundled ones.
         threads: CPU threads of the engine, 0 to leave the process's setting alone.
-        precision: "fp32", "bf16", or "auto", see `sam2s_ros.engines.create_engine`.
+        precision: "fp32", "bf16", "fp16" or "auto", see `sam2s_ros.engines.create_engine`.
+        image_size: side of the network's square input in pixels, a multiple of 32; 0 for the model's own.
         overrides: single fields of `TrackerConfig` to replace, such as `max_objects=4`.
 
     Raises:
@@ -48,13 +50,23 @@ def load_tracker(
         FileNotFoundError: no such weights file.
     """
     settings = override_config(config or TrackerConfig(), overrides)
-    preset, weights = find_weights(model, checkpoint)
-    network = build_network(preset, weights)
+    network = load_network(model, checkpoint, image_size)
     reads = network.config
     capacity = settings.engine_capacity(reads.num_maskmem - 1, reads.max_pointers - 1)
     runner = create_engine(engine, network, capacity, threads, precision)
     runner.warm_up()
     return StreamingTracker(runner, settings)
+
+
+def load_network(model: str, checkpoint: str | Path | None = None, image_size: int = 0) -> Sam2Network:
+    """The network that a model's name, or a path, means; `image_size` in pixels, 0 for its own.
+
+    Raises:
+        ValueError, FileNotFoundError: as `load_tracker`.
+    """
+    preset, weights = find_weights(model, checkpoint)
+    network = build_network(preset, weights)
+    return with_image_size(network, image_size) if image_size else network
 
 
 def override_config(config: TrackerConfig, overrides: dict[str, Any]) -> TrackerConfig:
