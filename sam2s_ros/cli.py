@@ -17,6 +17,10 @@ from sam2s_ros import __version__
 COMMANDS: dict[str, tuple[str, str]] = {
     "ablate": ("sam2s_ros.training.ablate", "train variants of one recipe and compare them"),
     "bench": ("sam2s_ros.nodes.bench", "measure tracker steps per second and the rate of images through DDS"),
+    "build-engine": (
+        "sam2s_ros.tracking.build_command",
+        "compile a model for this machine's NVIDIA GPU with TensorRT",
+    ),
     "calibrate": (
         "sam2s_ros.evaluation.calibration",
         "compare predicted with true IoU, to choose thresholds on the predicted one",
@@ -32,6 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "sam2s_ros.evaluation.command",
         "score a tracker and the baselines on a bag or an image folder",
     ),
+    "export": ("sam2s_ros.tracking.export_command", "write a model's graphs for a GPU as ONNX files"),
     "make-bag": ("sam2s_ros.evaluation.make_bag", "make an MCAP bag with ground truth from an image folder"),
     "train": ("sam2s_ros.training.train", "train weights from one configuration file"),
 }

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -58,6 +61,28 @@ def graph_cache(graph_folder: Path) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SAM2S_CACHE", str(graph_folder))
         yield
+
+
+@pytest.fixture
+def standin_gpu(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A machine with a GPU and TensorRT, as far as the code can tell (`tensorrt_standin.Standin`)."""
+    from cuda_standin import Cuda
+    from tensorrt_standin import Standin
+
+    machine = Standin(Cuda())
+    binding = ModuleType("cuda.bindings")
+    binding.runtime = machine.cuda.module()  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "cuda", ModuleType("cuda"))
+    monkeypatch.setitem(sys.modules, "cuda.bindings", binding)
+    monkeypatch.setitem(sys.modules, "tensorrt", machine.module())
+    return machine
+
+
+@pytest.fixture
+def gpu_for_tensorrt(request: pytest.FixtureRequest) -> None:
+    """`standin_gpu` for the cases of a test that name the engine tensorrt."""
+    if "tensorrt" in getattr(request.node, "callspec", SimpleNamespace(params={})).params.values():
+        request.getfixturevalue("standin_gpu")
 
 
 @pytest.fixture

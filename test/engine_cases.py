@@ -10,7 +10,13 @@ from numpy.typing import NDArray
 from sam2s_ros.engines import DecodeResult, Engine, EngineCapacity, MemoryRead, create_engine
 from sam2s_ros.network import Sam2Network
 
-ENGINES = [("openvino", "fp32"), ("openvino", "bf16"), ("onnxruntime", "fp32")]
+ENGINES = [
+    ("openvino", "fp32"),
+    ("openvino", "bf16"),
+    ("onnxruntime", "fp32"),
+    ("tensorrt", "fp32"),
+    ("tensorrt", "fp16"),
+]
 """Engines that run exported graphs, in their precisions."""
 ENGINE_IDS = ["-".join(case) for case in ENGINES]
 

@@ -14,8 +14,8 @@ from sam2s_ros.engines.eager import EagerEngine
 from sam2s_ros.engines.memory_reads import without_empty_columns
 from sam2s_ros.engines.preprocess import Normaliser, resize_to_square
 
-pytestmark = pytest.mark.usefixtures("graph_cache")
-NAMES = ("eager", "openvino", "onnxruntime")
+pytestmark = pytest.mark.usefixtures("graph_cache", "gpu_for_tensorrt")
+NAMES = ("eager", "openvino", "onnxruntime", "tensorrt")
 CAPACITY = EngineCapacity(max_objects=3, frame_slots=4)
 LONG_TERM = dataclasses.replace(CAPACITY, long_term_slots=2)
 ROWS = np.array([2, 0], dtype=np.int64)
@@ -117,7 +117,10 @@ def test_the_mask_of_the_named_frame_slot_is_the_dense_prompt(name: str) -> None
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_exported_state_continues_in_another_engine(name: str) -> None:
-    engine, fresh = engine_with_memory(name=name), create_engine(name, small_network(), CAPACITY)
+    engine, fresh = (
+        engine_with_memory(name=name),
+        create_engine(name, small_network(), CAPACITY, precision="fp32"),
+    )
     state = engine.export_state(ROWS)
     fresh.import_state(np.array([0, 1]), state)
     fresh.encode(moving_images(4)[1], 1)
@@ -168,7 +171,7 @@ def test_a_kept_memory_outlives_its_slot_and_touches_no_other(name: str) -> None
 def test_an_exported_state_with_features_continues_in_another_engine(name: str) -> None:
     engine, fresh = (
         engine_with_memory(capacity=LONG_TERM, name=name),
-        create_engine(name, small_network(), LONG_TERM),
+        create_engine(name, small_network(), LONG_TERM, precision="fp32"),
     )
     engine.keep_feature(ROWS, 2, np.array([1, 3]))
     state = engine.export_state(ROWS)
@@ -183,13 +186,13 @@ def test_an_exported_state_with_features_continues_in_another_engine(name: str) 
     assert np.array_equal(continued, engine.similarity(ROWS, 3, np.array([1, 3])))
     assert all(np.array_equal(bank, state[name]) for name, bank in fresh.export_state(np.arange(2)).items())
     with pytest.raises(ValueError, match="engine state holds"):
-        create_engine(name, small_network(), CAPACITY).import_state(ROWS, state)
+        create_engine(name, small_network(), CAPACITY, precision="fp32").import_state(ROWS, state)
 
 
 @pytest.mark.parametrize("capacity", [CAPACITY, LONG_TERM], ids=["sam2", "long_term"])
 @pytest.mark.parametrize("name", NAMES)
 def test_warming_up_leaves_no_trace(name: str, capacity: EngineCapacity) -> None:
-    engine = create_engine(name, small_network(), capacity)
+    engine = create_engine(name, small_network(), capacity, precision="fp32")
     engine.warm_up()
     assert not any(bank.any() for bank in engine.export_state(np.arange(3)).values())
     with pytest.raises(RuntimeError, match="frame slot 0 holds no features"):
@@ -198,10 +201,10 @@ def test_warming_up_leaves_no_trace(name: str, capacity: EngineCapacity) -> None
 
 def test_an_unknown_engine_or_precision_is_refused_with_the_known_ones() -> None:
     with pytest.raises(
-        ValueError, match="unknown engine 'cuda'; choose one of auto, eager, openvino, onnxruntime"
+        ValueError, match="unknown engine 'cuda'; choose one of auto, eager, openvino, onnxruntime, tensorrt"
     ):
         create_engine("cuda", small_network(), CAPACITY)
-    with pytest.raises(ValueError, match="unknown precision 'int8'; choose one of auto, fp32, bf16"):
+    with pytest.raises(ValueError, match="unknown precision 'int8'; choose one of auto, fp32, bf16, fp16"):
         create_engine("eager", small_network(), CAPACITY, precision="int8")
 
 

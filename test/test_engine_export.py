@@ -11,7 +11,8 @@ import pytest
 from tracking_cases import small_network
 
 from sam2s_ros.engines import export
-from sam2s_ros.engines.export import GraphFile, cache_folder, load_graphs
+from sam2s_ros.engines.export import GraphFile, load_graphs
+from sam2s_ros.engines.folder_cache import cache_folder
 from sam2s_ros.engines.graphs import GRAPHS, Graph
 
 
@@ -142,13 +143,13 @@ def test_who_comes_second_uses_what_the_first_has_put_there(
 def test_two_that_write_at_once_do_not_disturb_each_other(
     exporter: CountingExporter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    both, real = threading.Barrier(2), export._write
+    both, real = threading.Barrier(2), export.write_folder
 
     def write_together(*arguments: object) -> None:
         both.wait(10)
         real(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(export, "_write", write_together)
+    monkeypatch.setattr(export, "write_folder", write_together)
     results: list[dict[str, GraphFile]] = []
     networks = [small_network(), small_network()]
     threads = [

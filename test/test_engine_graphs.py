@@ -25,7 +25,7 @@ from sam2s_ros.engines.graphs import (
 from sam2s_ros.network import Conditioned, HieraConfig, NetworkConfig, Sam2Network
 from sam2s_ros.tracking import StreamingTracker, TrackerConfig
 
-pytestmark = pytest.mark.usefixtures("graph_cache")
+pytestmark = pytest.mark.usefixtures("graph_cache", "gpu_for_tensorrt")
 CAPACITY = EngineCapacity(max_objects=3, frame_slots=4)
 ROWS = np.arange(2)
 DEEP = dataclasses.replace(SMALL, memory_layers=2, binarize_mask_from_points=True)
@@ -158,7 +158,8 @@ def run_scenario(engine: ComparingEngine, config: TrackerConfig) -> None:
 @pytest.mark.parametrize("mode", ["off", "flow", "box"])
 @pytest.mark.parametrize(("name", "precision"), ENGINES, ids=ENGINE_IDS)
 def test_masks_are_those_of_eager_with_the_same_memory(name: str, precision: str, mode: str) -> None:
-    """float32: the same masks but for 3 pixels of 1,024. bf16 (encoder, memory): logits within 2 % of their range."""
+    """float32: the same masks but for 3 pixels of 1,024. bf16 and fp16 (encoder, memory): logits within 2 % of
+    their range."""
     config = TrackerConfig(
         max_objects=3,
         previous_mask_prompt=mode,
@@ -217,7 +218,7 @@ def test_without_a_class_token_there_is_no_embedding_and_no_graph_has_more_input
 
 @pytest.mark.parametrize(("name", "precision"), ENGINES, ids=ENGINE_IDS)
 def test_left_alone_for_20_frames_masks_stay_those_of_eager(name: str, precision: str) -> None:
-    """Memories written by the engine itself: IoU of at least 0.999 in float32 and 0.97 in bf16 at the end."""
+    """Memories written by the engine itself: IoU of at least 0.999 in float32 and 0.97 in bf16 and fp16 at the end."""
     config = TrackerConfig(max_objects=3)
     masks = []
     for engine, arithmetic in (("eager", "fp32"), (name, precision)):
@@ -232,7 +233,7 @@ def test_left_alone_for_20_frames_masks_stay_those_of_eager(name: str, precision
     assert np.logical_and(*masks).sum() / union >= (0.999 if precision == "fp32" else 0.97)
 
 
-@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime", "tensorrt"])
 def test_an_empty_mask_is_an_absent_object_in_every_engine(name: str) -> None:
     """One object with a mask, one with an empty one: the same memory and pointers."""
     engine = compare_with_eager((small_network(), small_network()), name, "fp32", CAPACITY)
@@ -255,9 +256,10 @@ def test_the_comparison_sees_another_network() -> None:
     assert max(differing_pixels(engine)) > 3 or largest_logit_error(engine) > 0.01
 
 
-def test_encoding_on_another_thread_changes_nothing() -> None:
+@pytest.mark.parametrize("name", ["openvino", "tensorrt"])
+def test_encoding_on_another_thread_changes_nothing(name: str) -> None:
     """One thread encodes frame after frame while the other tracks on the features of an earlier one."""
-    engine = create_engine("openvino", small_network(), CAPACITY)
+    engine = create_engine(name, small_network(), CAPACITY, precision="fp32")
     first, *others = moving_images(20)
     engine.encode(first, 0)
     engine.attend(ROWS, 0, None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sam2s_ros.engines.base import MemoryRead
 
@@ -23,6 +24,31 @@ def without_empty_columns(read: MemoryRead) -> MemoryRead:
         pointer_distance=read.pointer_distance[:, pointers],
         pointer_valid=read.pointer_valid[:, pointers],
     )
+
+
+def widest_columns(read: MemoryRead, memory: int, pointers: int) -> MemoryRead:
+    """The same read cut down to so many memory and pointer columns where no others are valid, else left whole.
+
+    A read thus has one of two widths of each kind, whatever is valid in it.
+    """
+    columns, pointer_columns = _first(read.valid, memory), _first(read.pointer_valid, pointers)
+    return MemoryRead(
+        slots=read.slots[:, columns],
+        kind=read.kind[:, columns],
+        temporal_index=read.temporal_index[:, columns],
+        valid=read.valid[:, columns],
+        pointer_slots=read.pointer_slots[:, pointer_columns],
+        pointer_distance=read.pointer_distance[:, pointer_columns],
+        pointer_valid=read.pointer_valid[:, pointer_columns],
+    )
+
+
+def _first(valid: NDArray[np.bool_], count: int) -> NDArray[np.int64]:
+    """Numbers of `count` columns among which are all that are valid for some object, or of all columns."""
+    used = np.asarray(valid.any(axis=0))
+    if used.sum() > count:
+        return np.arange(len(used))
+    return np.sort(np.argsort(~used, kind="stable")[:count])
 
 
 def rows_of(read: MemoryRead, rows: slice) -> MemoryRead:

@@ -25,6 +25,7 @@ __all__ = [
     "NetworkConfig",
     "Sam2Network",
     "build_network",
+    "with_image_size",
 ]
 
 
@@ -71,3 +72,18 @@ def _network(config: NetworkConfig, class_bank: ClassBank | None) -> Sam2Network
     network = Sam2Network(replace(config, semantic_dim=class_bank.dim, class_names=class_bank.names))
     network.put_class_bank(class_bank)
     return network.eval()
+
+
+def with_image_size(network: Sam2Network, size: int) -> Sam2Network:
+    """The same weights for square inputs of `size` pixels, in evaluation mode; no weight has a size of its own.
+
+    Masks get coarser and small objects are lost with a smaller one: weights are best at the size they were trained for.
+
+    Raises:
+        ValueError: a size that is not a positive multiple of 32.
+    """
+    if size < 32:
+        raise ValueError(f"image_size {size} is not a positive multiple of 32")
+    resized = Sam2Network(replace(network.config, image_size=size))
+    resized.load_state_dict(network.state_dict(), strict=True)
+    return resized.eval()

@@ -64,8 +64,11 @@ class NodeSettings:
     engine: str = _parameter("auto", "Engine that runs the model; auto takes the best one that works here.")
     precision: str = _parameter(
         "auto",
-        "Arithmetic of the engine; auto: bf16 if the engine is auto and the CPU has it, else fp32.",
+        "Arithmetic of the engine; auto: fp16 on a GPU; bf16 if the engine is auto and the CPU has it, else fp32.",
         choices=PRECISIONS,
+    )
+    image_size: int = _parameter(
+        0, "Side of the network's square input in pixels, a multiple of 32; 0: the model's own.", 0, 2048
     )
     max_objects: int = _parameter(
         _TRACKER.max_objects, "Most objects tracked at once; more are refused.", 1, 254

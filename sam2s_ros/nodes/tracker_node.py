@@ -327,15 +327,10 @@ class TrackerNode(LifecycleNode):
         return Configured(settings, worker, tracker, results, services, start_prompts)
 
     def _load_tracker(self, settings: NodeSettings) -> StreamingTracker:
-        return load_tracker(
-            settings.model,
-            settings.engine,
-            replace(settings.tracker_config(), first_id=self._first_id),
-            settings.checkpoint or None,
-            settings.threads or max(1, len(os.sched_getaffinity(0)) // WORKER_THREADS),
-            settings.precision,
-            settings.class_bank or None,
-        )
+        config = replace(settings.tracker_config(), first_id=self._first_id)
+        threads = settings.threads or max(1, len(os.sched_getaffinity(0)) // WORKER_THREADS)
+        model = (settings.model, settings.engine, config, settings.checkpoint or None)
+        return load_tracker(*model, threads, settings.precision, settings.image_size, settings.class_bank or None)
 
     def _start_stream(self) -> Active:
         configured = self._configured

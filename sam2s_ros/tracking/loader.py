@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sam2s_ros.engines import create_engine
-from sam2s_ros.network import PRESETS, Sam2Network, build_network
+from sam2s_ros.network import PRESETS, Sam2Network, build_network, with_image_size
 from sam2s_ros.network.checkpoint import detect_preset, read_checkpoint_bank, read_metadata
 from sam2s_ros.network.class_bank import read_class_bank
 from sam2s_ros.tracking.class_memory import KnownClasses
@@ -28,6 +28,7 @@ def load_tracker(
     checkpoint: str | Path | None = None,
     threads: int = 0,
     precision: str = "auto",
+    image_size: int = 0,
     class_bank: str | Path | None = None,
     **overrides: Any,
 ) -> StreamingTracker:
@@ -43,7 +44,8 @@ def load_tracker(
         config: tracker settings; the defaults when None.
         checkpoint: weights for the preset `model`, instead of the bundled ones.
         threads: CPU threads of the engine, 0 to leave the process's setting alone.
-        precision: "fp32", "bf16", or "auto", see `sam2s_ros.engines.create_engine`.
+        precision: "fp32", "bf16", "fp16" or "auto", see `sam2s_ros.engines.create_engine`.
+        image_size: side of the network's square input in pixels, a multiple of 32; 0 for the model's own.
         class_bank: classes to know instead of those that the weights come with (`sam2s embed-classes`); None or "" for
             those. Only with weights that have a class token.
         overrides: single fields of `TrackerConfig` to replace, such as `max_objects=4`.
@@ -54,8 +56,7 @@ def load_tracker(
         FileNotFoundError: no such weights file or class bank.
     """
     settings = override_config(config or TrackerConfig(), overrides)
-    preset, weights = find_weights(model, checkpoint)
-    network = _with_class_bank(preset, weights, class_bank) if class_bank else build_network(preset, weights)
+    network = load_network(model, checkpoint, image_size, class_bank)
     classes = known_classes(network)
     reads = network.config
     capacity = settings.engine_capacity(reads.num_maskmem - 1, reads.max_pointers - 1)
@@ -77,6 +78,22 @@ def _with_class_bank(preset: str, weights: Path, class_bank: str | Path) -> Sam2
             "leave class_bank empty, or take weights that were trained with one"
         )
     return build_network(preset, weights, class_bank=read_class_bank(class_bank))
+
+
+def load_network(
+    model: str,
+    checkpoint: str | Path | None = None,
+    image_size: int = 0,
+    class_bank: str | Path | None = None,
+) -> Sam2Network:
+    """The network that a model's name, or a path, means; `image_size` in pixels, 0 for its own.
+
+    Raises:
+        ValueError, FileNotFoundError: as `load_tracker`.
+    """
+    preset, weights = find_weights(model, checkpoint)
+    network = _with_class_bank(preset, weights, class_bank) if class_bank else build_network(preset, weights)
+    return with_image_size(network, image_size) if image_size else network
 
 
 def override_config(config: TrackerConfig, overrides: dict[str, Any]) -> TrackerConfig:
