@@ -41,7 +41,7 @@ class DeviceGraph(Graph):
     """Wraps the graph of `base`, in float16 if asked. `forward` takes the inputs of `example()` in its order."""
 
     base: ClassVar[type[Graph]]
-    outputs: tuple[str, ...]  # type: ignore[misc]
+    outputs: tuple[str, ...]
 
     def __init__(self, network: Sam2Network, half: bool = False) -> None:
         super().__init__(network)
@@ -141,7 +141,10 @@ class DeviceAttend(DeviceGraph):
 
 
 class DeviceDecode(DeviceGraph):
-    """`DecodeGraph` of `conditioned` [row_bank, L, C] at `rows` int64 [N], with the dense prompt `dense` [N, L, C]."""
+    """`DecodeGraph` of `conditioned` [row_bank, L, C] at `rows` int64 [N], with the dense prompt `dense` [N, L, C].
+
+    A class token is taken from `class_token` [row_bank, 1, C].
+    """
 
     name, base = DecodeGraph.name, DecodeGraph
 
@@ -151,10 +154,16 @@ class DeviceDecode(DeviceGraph):
         inputs["conditioned"] = (torch.zeros(3, *image.shape[1:]), ("row_bank",))
         inputs["rows"] = (torch.zeros(image.shape[0], dtype=torch.int64), sizes)
         inputs["dense"] = (image, sizes)
+        if self.has_token:
+            token, _ = inputs.pop("token")
+            inputs["class_token"] = (torch.zeros(3, *token.shape[1:]), ("row_bank",))
         return inputs
 
     def prepare(self, given: dict[str, Tensor]) -> dict[str, Tensor]:
-        given["image"] = given.pop("conditioned")[given.pop("rows")] + given.pop("dense")
+        rows = given.pop("rows")
+        given["image"] = given.pop("conditioned")[rows] + given.pop("dense")
+        if self.has_token:
+            given["token"] = given.pop("class_token")[rows]
         return given
 
 

@@ -127,6 +127,7 @@ def _make_banks(
         "pointers": lane.array((sizes["pointer_bank"], config.hidden_dim), FLOAT),
         "kept": lane.array((sizes["feature_bank"], config.hidden_dim * area), FLOAT),
         "conditioned": lane.array((rows, area, config.hidden_dim), FLOAT),
+        "class_token": lane.array((rows, 1, config.hidden_dim), FLOAT),
         "logits": lane.array((rows, side, side), FLOAT),
         "pointer": lane.array((rows, config.hidden_dim), FLOAT),
         "given": lane.array((rows, config.image_size, config.image_size), np.dtype(np.uint8)),

@@ -64,6 +64,9 @@ class TensorRtEngine(Engine):
         self._given_masks = GivenMasks(network)
         self._no_pointer = self._parts.lane.array((1, config.hidden_dim), FLOAT)
         self._parts.lane.put_entries(self._no_pointer, [0], network.no_obj_ptr.detach().numpy())
+        self._learnt_token = self._parts.lane.array((1, 1, config.hidden_dim), FLOAT)
+        if network.sam2s.class_token is not None:
+            self._parts.lane.put_entries(self._learnt_token, [0], network.sam2s.class_token.detach().numpy())
         self._forget()
 
     def _forget(self) -> None:
@@ -111,6 +114,8 @@ class TensorRtEngine(Engine):
                 self._put(graph, name, values, size)
             graph.run(n=size, m=part.slots.shape[1], p=part.pointer_slots.shape[1])
             self._keep_rows(graph, "conditioned", own)
+            if self._config.semantic_dim:
+                self._keep_rows(graph, "conditioned_token", own, "class_token")
 
     def decode(self, rows: NDArray[np.int64], frame_slot: int, prompt: PromptBatch) -> DecodeResult:
         self._stage(frame_slot)
@@ -132,7 +137,7 @@ class TensorRtEngine(Engine):
     ) -> DecodeResult:
         """Run the decoder on the rows' conditioned features; logits and pointers go to the rows' workspace."""
         graph, lane = self._parts.graphs["decode"], self._parts.lane
-        result = _empty_result(len(rows), self.mask_size)
+        result = _empty_result(len(rows), self.mask_size, self._config.semantic_dim)
         for group, size in self._runs(rows):
             own = rows[group]
             tokens = self._put_prompt(prompt, mask, group, size)
@@ -144,8 +149,13 @@ class TensorRtEngine(Engine):
             logits = lane.get(graph.outputs["logits"], (len(own), self.mask_size, self.mask_size))
             iou = lane.get(graph.outputs["iou"], (len(own),))
             score = lane.get(graph.outputs["object_score"], (len(own),))
+            embedding = None
+            if result.embedding is not None:
+                embedding = lane.get(graph.outputs["embedding"], (len(own), self._config.semantic_dim))
             lane.wait()
             result.logits[group], result.iou[group], result.object_score[group] = logits, iou, score
+            if result.embedding is not None:
+                result.embedding[group] = embedding
         return result
 
     def _put_prompt(
@@ -187,13 +197,14 @@ class TensorRtEngine(Engine):
         self._stage(frame_slot)
         given = self._given_masks.answer(masks)
         self._condition(rows, "tokens")
-        self._decode(rows, PromptBatch(), given.prompt, multimask=False)
+        said = self._decode(rows, PromptBatch(), given.prompt, multimask=False).embedding
         for row in rows[given.object_score <= 0]:
             self._parts.lane.move(self._parts.banks["pointer"], [row], self._no_pointer, [0])
         self._parts.lane.put_entries(self._parts.banks["logits"], rows.tolist(), given.logits)
         self._parts.lane.put_entries(self._parts.banks["given"], rows.tolist(), masks)
         self._is_given[rows] = True
-        result = DecodeResult(given.logits, np.ones(len(rows), dtype=np.float32), given.object_score)
+        iou = np.ones(len(rows), dtype=np.float32)
+        result = DecodeResult(given.logits, iou, given.object_score, said)
         self._store(rows, frame_slot, result)
         return result
 
@@ -362,9 +373,11 @@ class TensorRtEngine(Engine):
         """Give the rows the staged frame's own tokens, or those of an object without memory."""
         for row in rows:
             self._parts.lane.move(self._parts.banks["conditioned"], [row], self._parts.staged[name], [0])
+            self._parts.lane.move(self._parts.banks["class_token"], [row], self._learnt_token, [0])
 
-    def _keep_rows(self, graph: CompiledGraph, name: str, rows: NDArray[np.int64]) -> None:
-        self._parts.lane.move(self._parts.banks[name], rows, graph.outputs[name], range(len(rows)))
+    def _keep_rows(self, graph: CompiledGraph, name: str, rows: NDArray[np.int64], bank: str = "") -> None:
+        """Copy an output to the rows' entries of a bank, by default that of the same name."""
+        self._parts.lane.move(self._parts.banks[bank or name], rows, graph.outputs[name], range(len(rows)))
 
     def _put(self, graph: CompiledGraph, name: str, values: NDArray[Any], size: int) -> None:
         """Fill an input for `size` objects; those beyond the given ones get zeros."""
@@ -385,9 +398,10 @@ def _no_points(count: int) -> tuple[NDArray[Any], NDArray[Any]]:
     return np.zeros((count, 1, 2), dtype=np.float32), np.full((count, 1), NOT_A_POINT, dtype=np.int64)
 
 
-def _empty_result(count: int, side: int) -> DecodeResult:
+def _empty_result(count: int, side: int, semantic_dim: int) -> DecodeResult:
     return DecodeResult(
         logits=np.empty((count, side, side), dtype=np.float32),
         iou=np.empty(count, dtype=np.float32),
         object_score=np.empty(count, dtype=np.float32),
+        embedding=np.empty((count, semantic_dim), dtype=np.float32) if semantic_dim else None,
     )

@@ -330,7 +330,9 @@ class TrackerNode(LifecycleNode):
         config = replace(settings.tracker_config(), first_id=self._first_id)
         threads = settings.threads or max(1, len(os.sched_getaffinity(0)) // WORKER_THREADS)
         model = (settings.model, settings.engine, config, settings.checkpoint or None)
-        return load_tracker(*model, threads, settings.precision, settings.image_size, settings.class_bank or None)
+        return load_tracker(
+            *model, threads, settings.precision, settings.image_size, settings.class_bank or None
+        )
 
     def _start_stream(self) -> Active:
         configured = self._configured
