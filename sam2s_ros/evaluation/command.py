@@ -20,7 +20,7 @@ from sam2s_ros.evaluation.overlay import OverlayVideo
 from sam2s_ros.evaluation.prompts import PROMPTS
 from sam2s_ros.evaluation.reidentification import ReturnRule
 from sam2s_ros.evaluation.rendered import PREFIX, find_rendered_sequences
-from sam2s_ros.evaluation.report import absence_table, score_document, score_table
+from sam2s_ros.evaluation.report import absence_table, class_line, score_document, score_table
 from sam2s_ros.evaluation.scoring import SequenceScore
 from sam2s_ros.evaluation.sequences import (
     DEFAULT_RATE_HZ,
@@ -112,6 +112,9 @@ def run(arguments: argparse.Namespace) -> int:
     absences = absence_table(scores, rule)
     if absences:
         print(absences)
+    classes = class_line(scores)
+    if classes:
+        print(classes)
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         arguments.out.write_text(json.dumps(score_document(scores, rule, **facts), indent=2) + "\n")

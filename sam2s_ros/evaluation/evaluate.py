@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from sam2s_ros.evaluation.classes import said_class
 from sam2s_ros.evaluation.interface import MaskTracker, mask_of
 from sam2s_ros.evaluation.metrics import region_and_boundary
 from sam2s_ros.evaluation.prompts import prompt_object
@@ -58,13 +59,16 @@ def evaluate_sequence(
             label: mask_of(tracker.last_result, item.object_id, size) for label, item in followed.items()
         }
         for label, item in followed.items():
-            item.score(predictions[label], frame.labels)
+            item.score(predictions[label], frame.labels, said_class(tracker.last_result, item.object_id))
         if on_frame is not None:
             on_frame(frame, predictions)
     if not followed:
         wanted = "no object" if objects is None else f"none of the objects {', '.join(map(str, objects))}"
         raise ValueError(f"{sequence.name}: {wanted} appears in the ground truth")
-    return SequenceScore(sequence.name, tuple(followed[label].result() for label in sorted(followed)))
+    classes = tuple(getattr(tracker.last_result, "classes", ()))
+    return SequenceScore(
+        sequence.name, tuple(followed[label].result() for label in sorted(followed)), classes
+    )
 
 
 @dataclass
@@ -77,14 +81,16 @@ class _FollowedObject:
     f: list[float] = field(default_factory=list)
     present: list[bool] = field(default_factory=list)
     predicted_area: list[float] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
 
-    def score(self, prediction: NDArray[np.bool_], labels: NDArray[np.uint8] | None) -> None:
+    def score(self, prediction: NDArray[np.bool_], labels: NDArray[np.uint8] | None, said_class: str) -> None:
         truth = labels == self.label if labels is not None else None
         j, f = region_and_boundary(prediction, truth) if truth is not None else (np.nan, np.nan)
         self.j.append(j)
         self.f.append(f)
         self.predicted_area.append(float(prediction.mean()))
         self.present.append(truth is not None and bool(truth.any()))
+        self.said.append(said_class)
 
     def result(self) -> ObjectScore:
         return ObjectScore(
@@ -95,6 +101,7 @@ class _FollowedObject:
             np.array(self.f),
             np.array(self.present),
             np.array(self.predicted_area),
+            tuple(self.said),
         )
 
 

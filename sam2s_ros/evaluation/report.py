@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sam2s_ros.evaluation.classes import ClassAccuracy, class_accuracy, object_class_accuracy
 from sam2s_ros.evaluation.reidentification import (
     AbsenceScore,
     MeanAbsence,
@@ -77,12 +78,24 @@ def absence_table(scores: Scores, rule: ReturnRule) -> str:
     return f"{title}\n{_aligned(rows)}"
 
 
+def class_line(scores: Scores) -> str:
+    """Class accuracy of the trackers that know classes of objects here, beside chance; empty where none does."""
+    found = {name: _class_accuracy(sequences) for name, sequences in scores.items()}
+    return "\n".join(
+        f"{name}: class right on {one.accuracy:.1f} % of the frames that show the object, mean over {one.objects} "
+        f"objects (chance {one.chance:.1f} %)"
+        for name, one in found.items()
+        if one is not None
+    )
+
+
 def score_document(scores: Scores, rule: ReturnRule, **facts: Any) -> dict[str, Any]:
     """Everything measured as JSON values in percent; `facts` say how it was run.
 
     Each score has j, f and jf, for four readings: all frames or those where the object is present, without or
     with the prompted and the last frame. A reading without frames is null. `absence` says what happened
-    while objects were away and when they returned, by `rule`.
+    while objects were away and when they returned, by `rule`; `classes` how often an object's class was right, null
+    where the tracker knows no class of these objects.
     """
     trackers = {}
     for name, sequences in scores.items():
@@ -91,9 +104,9 @@ def score_document(scores: Scores, rule: ReturnRule, **facts: Any) -> dict[str, 
                 reading: _numbers(mean_accuracy(sequences, **options))
                 for reading, options in READINGS.items()
             }
-            | {"absence": _mean_absence_numbers(sequences, rule)},
+            | {"absence": _mean_absence_numbers(sequences, rule), "classes": _class_numbers(sequences)},
             "objects": [
-                {"sequence": sequence.sequence, **_object_numbers(item, rule)}
+                {"sequence": sequence.sequence, **_object_numbers(item, rule, sequence.classes)}
                 for sequence in sequences
                 for item in sequence.objects
             ],
@@ -101,7 +114,23 @@ def score_document(scores: Scores, rule: ReturnRule, **facts: Any) -> dict[str, 
     return {**facts, "scores": trackers}
 
 
-def _object_numbers(score: ObjectScore, rule: ReturnRule) -> dict[str, Any]:
+def _class_accuracy(sequences: Sequence[SequenceScore]) -> ClassAccuracy | None:
+    classes = next((sequence.classes for sequence in sequences if sequence.classes), ())
+    return class_accuracy((item for sequence in sequences for item in sequence.objects), classes)
+
+
+def _class_numbers(sequences: Sequence[SequenceScore]) -> dict[str, Any] | None:
+    found = _class_accuracy(sequences)
+    if found is None:
+        return None
+    return {
+        "accuracy": round(found.accuracy, 4),
+        "chance": round(found.chance, 4),
+        "objects": found.objects,
+    }
+
+
+def _object_numbers(score: ObjectScore, rule: ReturnRule, classes: Sequence[str]) -> dict[str, Any]:
     readings = {reading: _numbers(score.accuracy(**options)) for reading, options in READINGS.items()}
     counts = {
         "frames": int(score.scored_frames(present_only=False).sum()),
@@ -109,7 +138,14 @@ def _object_numbers(score: ObjectScore, rule: ReturnRule) -> dict[str, Any]:
     }
     place = {"name": score.name, "label": score.label, "first_frame": score.first_frame}
     away = absence_score(score, rule)
-    return {**place, **counts, **readings, "absence": {**_absence_counts(away), **_absence_shares(away)}}
+    right = object_class_accuracy(score, classes)
+    return {
+        **place,
+        **counts,
+        **readings,
+        "absence": {**_absence_counts(away), **_absence_shares(away)},
+        "class_accuracy": None if right is None else round(100 * right, 4),
+    }
 
 
 def _mean_absence_numbers(sequences: Sequence[SequenceScore], rule: ReturnRule) -> dict[str, Any]:

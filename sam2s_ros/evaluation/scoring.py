@@ -28,8 +28,8 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class ObjectScore:
-    """One object of one sequence: fractions J and F [T], presence [T] and the share of the image that its predicted
-    mask covers [T], from its first frame to the last of all.
+    """One object of one sequence: fractions J and F [T], presence [T], the share of the image that its predicted mask
+    covers [T] and the class it was given [T] ("" where none), from its first frame to the last of all.
 
     `j` and `f` are NaN on frames without ground truth.
     """
@@ -41,6 +41,7 @@ class ObjectScore:
     f: NDArray[np.float64]
     present: NDArray[np.bool_]
     predicted_area: NDArray[np.float64]
+    said_classes: tuple[str, ...] = ()
 
     def accuracy(self, *, present_only: bool, with_ends: bool = False) -> Accuracy | None:
         """Mean over the scored frames, None where there are none.
@@ -67,6 +68,8 @@ class SequenceScore:
 
     sequence: str
     objects: tuple[ObjectScore, ...]
+    classes: tuple[str, ...] = ()
+    """Those that the tracker knows."""
 
     def accuracy(self, *, present_only: bool, with_ends: bool = False) -> Accuracy | None:
         """Mean over the objects that have such frames, None where no object has."""
