@@ -54,6 +54,7 @@ def objects_array(
     """All objects of one tracked frame, without what describes node and stream; labels and class names by id."""
     message = TrackedObjectArray(header=header)
     message.image_height, message.image_width = result.image_size
+    message.image_condition = int(result.condition)
     message.objects = [_tracked_object(result, row) for row in range(len(result.ids))]
     for one in message.objects:
         one.label = labels.get(one.id, 0)
@@ -81,6 +82,7 @@ def _tracked_object(result: FrameResult, row: int) -> TrackedObject:
     message.id = int(result.ids[row])
     message.name = result.names[row]
     message.state = int(result.states[row])
+    message.state_reason = result.state_reasons[row]
     message.presence = float(result.presence[row])
     message.predicted_iou = float(result.iou[row])
     message.uncertainty = float(result.mask_uncertainty[row])
