@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -110,12 +110,17 @@ def isolated_ros() -> Iterator[None]:
 class NodeProcess:
     """`tracker` in its own process; its log is kept in `log()`."""
 
-    def __init__(self, parameters: dict[str, Any], environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        parameters: dict[str, Any],
+        environment: dict[str, str] | None = None,
+        program: Sequence[str] = ("-m", "sam2s_ros.nodes.tracker_node"),
+    ) -> None:
         settings = {"model": str(random_weights()), "stale_after_s": 1.0, **parameters}
         arguments = [part for name, value in settings.items() for part in ("-p", f"{name}:={_yaml(value)}")]
         self._log = tempfile.NamedTemporaryFile("w+", prefix="tracker_", suffix=".log")  # noqa: SIM115
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "sam2s_ros.nodes.tracker_node", "--ros-args", *arguments],
+            [sys.executable, *program, "--ros-args", *arguments],
             env={**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})},
             stdout=self._log,
             stderr=subprocess.STDOUT,

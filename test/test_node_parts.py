@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import cv2
 import numpy as np
@@ -31,7 +30,6 @@ from sam2s_ros.nodes.label_map import LabelMap, paint_labels
 from sam2s_ros.nodes.messages import mask_summary, objects_array
 from sam2s_ros.nodes.overlay import PALETTE_RGB, draw_overlay
 from sam2s_ros.nodes.prompts import PromptInputError, load_prompts_file
-from sam2s_ros.nodes.result_publisher import stream_trouble
 from sam2s_ros.nodes.settings import NodeSettings
 from sam2s_ros.nodes.stream_counter import StampGapCounter, StreamCounter
 from sam2s_ros.nodes.tracker_node import main as tracker_main
@@ -466,18 +464,6 @@ def vision_stand_in() -> SimpleNamespace:
         Detection2D=detection,
         ObjectHypothesisWithPose=hypothesis,
     )
-
-
-def test_an_image_older_than_the_one_before_is_trouble() -> None:
-    """The objects of a stream that went back in time are not to be acted on."""
-
-    def result(stamp_ns: int, needs_reset: str = "") -> Any:
-        return SimpleNamespace(stamp_ns=stamp_ns, needs_reset=needs_reset)
-
-    assert stream_trouble(result(5), None) == ""
-    assert stream_trouble(result(6), result(5)) == ""
-    assert "2.000 s older" in stream_trouble(result(1_000_000_000), result(3_000_000_000))
-    assert "~/reset" in stream_trouble(result(6, "the size changed"), result(5))
 
 
 def test_an_object_without_a_label_value_is_not_painted() -> None:

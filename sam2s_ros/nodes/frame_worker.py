@@ -61,6 +61,7 @@ class FrameWorker(Generic[Frame, Prepared]):
         self._newest: Frame | None = None
         self._prepared: Prepared | None = None
         self._flushes = 0
+        self._preparing_since_s: float | None = None
         self._calls: deque[_Call] = deque()
         self._running = False
         self._threads = [
@@ -119,6 +120,25 @@ class FrameWorker(Generic[Frame, Prepared]):
                 + ("not begun, dropped" if dropped else "begun, may still be applied")
             ) from None
 
+    def post(self, run: Callable[[], Answer]) -> Future[Answer]:
+        """Have `run()` run between two frames, as `call` does, without waiting for it.
+
+        The future is done once it has run, or was refused.
+        """
+        call = _Call(run, Future())
+        with self._changed:
+            if not self._running:
+                call.answer.set_exception(WorkerStoppedError("the node is not active"))
+                return call.answer
+            self._calls.append(call)
+            self._changed.notify_all()
+        return call.answer
+
+    def preparing_s(self) -> float:
+        """For how many seconds the frame that is in preparation has been; 0 if none is."""
+        since_s = self._preparing_since_s
+        return 0.0 if since_s is None else time.monotonic() - since_s
+
     def _run_prepare(self) -> None:
         while True:
             with self._changed:
@@ -130,7 +150,9 @@ class FrameWorker(Generic[Frame, Prepared]):
                 frame, self._newest = self._newest, None
                 flushes = self._flushes
             assert frame is not None
+            self._preparing_since_s = time.monotonic()
             prepared = self._guarded(self._prepare, frame)
+            self._preparing_since_s = None
             with self._changed:
                 if flushes == self._flushes:
                     self._prepared = prepared

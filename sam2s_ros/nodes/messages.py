@@ -63,6 +63,7 @@ def objects_array(
     """
     message = TrackedObjectArray(header=header)
     message.image_height, message.image_width = result.image_size
+    message.image_condition = int(result.condition)
     message.objects = [_tracked_object(result, row) for row in range(len(result.ids))]
     for one in message.objects:
         one.label = labels.get(one.id, 0)
@@ -105,6 +106,7 @@ def _tracked_object(result: FrameResult, row: int) -> TrackedObject:
     message.class_name = result.class_names[row]
     message.class_score = float(result.class_scores[row])
     message.state = int(result.states[row])
+    message.state_reason = result.state_reasons[row]
     message.presence = float(result.presence[row])
     message.predicted_iou = float(result.iou[row])
     message.uncertainty = float(result.mask_uncertainty[row])

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, LivelinessPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
@@ -65,7 +66,7 @@ class ResultPublisher:
         self._node, self._settings, self._engine, self._session = node, settings, engine, session
         self._counter = StreamCounter()
         self._vision = vision_messages()
-        self._objects = self._publisher(TrackedObjectArray, "~/objects", RELIABLE)
+        self._objects = self._publisher(TrackedObjectArray, "~/objects", objects_qos(settings))
         self._labels = self._publisher(Image, "~/labels", PICTURES)
         self._uncertainty = self._publisher(Image, "~/uncertainty", PICTURES)
         self._label_table = self._publisher(LabelTable, "~/label_table", LATCHED)
@@ -95,7 +96,8 @@ class ResultPublisher:
         stages = {**frame.stages_s, "fill": filled - begun, "publish": self._last_publish_s}
         with self._newest_lock:
             self._newest.stage_latencies = stage_latencies(stages)
-            self._send(TrackedObjectArray.STALE if frame.trouble else TrackedObjectArray.OK, frame.trouble)
+            reason = frame.trouble or frame.result.condition.reason
+            self._send(TrackedObjectArray.STALE if frame.trouble else TrackedObjectArray.OK, reason)
         self._publish_detections()
         self._publish_pictures(frame)
         self._last_publish_s = time.perf_counter() - filled
@@ -120,6 +122,10 @@ class ResultPublisher:
         """Publish the newest array once more with its old header: a heartbeat, or a failed frame."""
         with self._newest_lock:
             self._send(status, reason)
+
+    def assert_alive(self) -> None:
+        """Assert the liveliness of ~/objects without publishing. To be called by the worker (see `heartbeat`)."""
+        self._objects.assert_liveliness()
 
     def label(self, object_id: int) -> int:
         """The object's value in the label image; 0 if it has none."""
@@ -202,6 +208,17 @@ class ResultPublisher:
         return [(item.label, _caption(item)) for item in self._newest.objects if item.label]
 
 
+def objects_qos(settings: NodeSettings) -> QoSProfile:
+    """QoS of ~/objects: a subscriber with default QoS matches, one may ask for the deadline and liveliness offered."""
+    qos = QoSProfile(depth=RELIABLE.depth, reliability=RELIABLE.reliability)
+    if settings.objects_deadline_s > 0:
+        qos.deadline = Duration(seconds=settings.objects_deadline_s)
+    if settings.liveliness_lease_s > 0:
+        qos.liveliness = LivelinessPolicy.MANUAL_BY_TOPIC
+        qos.liveliness_lease_duration = Duration(seconds=settings.liveliness_lease_s)
+    return qos
+
+
 def _caption(item: TrackedObject) -> str:
     state = "" if item.state == TrackState.TRACKING else f" {TrackState(item.state).name.lower()}"
     return f"{item.id} {item.name or item.class_name}{state}"
@@ -213,16 +230,3 @@ def paint_uncertainty(out: npt.NDArray[np.uint8], result: FrameResult) -> None:
     for row in range(len(result.ids)):
         uncertainty = image_uncertainty(result.logits[row : row + 1], result.image_size)[0]
         np.maximum(out, np.rint(255 * uncertainty).astype(np.uint8), out=out)
-
-
-def stream_trouble(result: FrameResult, previous: FrameResult | None) -> str:
-    """Why nobody should act on this result; empty if the stream is in order."""
-    if result.needs_reset:
-        return f"{result.needs_reset} (~/reset)"
-    if previous is not None and result.stamp_ns < previous.stamp_ns:
-        back_s = (previous.stamp_ns - result.stamp_ns) * 1e-9
-        return (
-            f"the image is {back_s:.3f} s older than the one before: two publishers on one topic, or a "
-            "recording that began anew; ~/reset if it is another scene"
-        )
-    return ""

@@ -134,8 +134,87 @@ class NodeSettings:
     uncertain_iou: float = _parameter(
         _TRACKER.uncertain_iou, "Predicted IoU below which a visible object is UNCERTAIN, 0 .. 1.", 0.0, 1.0
     )
+    uncertain_pixels: float = _parameter(
+        _TRACKER.uncertain_pixels,
+        "Mean pixel uncertainty above which a visible object is UNCERTAIN, 0 .. 1.",
+        0.0,
+        1.0,
+    )
+    uncertain_boundary: float = _parameter(
+        _TRACKER.uncertain_boundary,
+        "Boundary band above which a visible object is UNCERTAIN, in roots of the mask's area.",
+        0.0,
+        1000.0,
+    )
     lost_after_s: float = _parameter(
         _TRACKER.lost_after_s, "Time out of view after which an object is LOST, s.", 0.0, 3600.0
+    )
+    recover_frames: int = _parameter(
+        _TRACKER.recover_frames,
+        "Good images in a row for a better state; a worse one is entered at once.",
+        1,
+        1000,
+    )
+    jump_distance: float = _parameter(
+        _TRACKER.jump_distance,
+        "Centroid movement between two images at which an object is UNCERTAIN, in image diagonals; plus jump_speed.",
+        0.0,
+        10.0,
+    )
+    jump_speed: float = _parameter(
+        _TRACKER.jump_speed,
+        "What the centroid may move besides, in image diagonals per second of image stamps.",
+        0.0,
+        1000.0,
+    )
+    jump_area: float = _parameter(
+        _TRACKER.jump_area,
+        "Factor of a change of area between two images at which an object is UNCERTAIN; plus jump_area_rate.",
+        1.0,
+        1000.0,
+    )
+    jump_area_rate: float = _parameter(
+        _TRACKER.jump_area_rate,
+        "Natural logarithm of the factor by which the area may change besides, per second of image stamps.",
+        0.0,
+        1000.0,
+    )
+    judge_images: bool = _parameter(
+        _TRACKER.judge_images,
+        "Learn nothing from images that show nothing (image_condition), and trust no object on them.",
+    )
+    black_level: int = _parameter(
+        _TRACKER.black_level, "Grey level up to which a pixel is black, 0 .. 255.", 0, 255
+    )
+    black_share: float = _parameter(
+        _TRACKER.black_share, "Share of brighter pixels under which an image is BLACK, 0 .. 1.", 0.0, 1.0
+    )
+    saturated_share: float = _parameter(
+        _TRACKER.saturated_share,
+        "Share of overexposed pixels above which an image is SATURATED, 0 .. 1.",
+        0.0,
+        1.0,
+    )
+    obscured_detail: float = _parameter(
+        _TRACKER.obscured_detail,
+        "Detail in grey levels under which an image is OBSCURED; 0: none is.",
+        0.0,
+        255.0,
+    )
+    torn_jump: float = _parameter(
+        _TRACKER.torn_jump,
+        "Grey levels by which most of a row changes at once in a TORN image; 255: no step is a tear.",
+        0.0,
+        255.0,
+    )
+    frozen_images: int = _parameter(
+        _TRACKER.frozen_images, "Identical images in a row, after the first, that are FROZEN.", 1, 1000
+    )
+    out_of_body_share: float = _parameter(
+        _TRACKER.out_of_body_share,
+        "Share of reddish pixels under which an image is OUT_OF_BODY, if tissue was seen before; 0: none is.",
+        0.0,
+        1.0,
     )
     image_transport: str = _parameter(
         "raw",
@@ -161,7 +240,16 @@ class NodeSettings:
         0.2, "Period at which ~/objects is repeated while no image is tracked, s.", 0.02, 10.0
     )
     stale_after_s: float = _parameter(
-        0.5, "Time without a tracked image after which the status becomes STALE, s.", 0.02, 60.0
+        0.5, "Time without a tracked, usable image after which the status becomes STALE, s.", 0.02, 60.0
+    )
+    objects_deadline_s: float = _parameter(
+        0.0, "Deadline offered on ~/objects, longest time between two arrays, s; 0: none.", 0.0, 60.0
+    )
+    liveliness_lease_s: float = _parameter(
+        2.0,
+        "Lease of ~/objects' liveliness, which a hung worker lets run out, s; at least 2 heartbeats; 0: none.",
+        0.0,
+        60.0,
     )
     service_timeout_s: float = _parameter(
         5.0, "Longest time for which a service call waits for the tracker before it is refused, s.", 0.1, 60.0
@@ -181,10 +269,17 @@ def declare_parameters(node: Node) -> None:
 
 
 def read_settings(node: Node) -> NodeSettings:
-    """Read the parameters; raises SettingsError for a value that is not among a parameter's choices."""
+    """Read the parameters; raises SettingsError for a value that is not among a parameter's choices or contradicts
+    another."""
     values = {item.name: node.get_parameter(item.name).value for item in dataclasses.fields(NodeSettings)}
     for item in dataclasses.fields(NodeSettings):
         check_choice(item.name, values[item.name])
+    lease_s, least_s = values["liveliness_lease_s"], 2 * values["heartbeat_period_s"]
+    if 0 < lease_s < least_s:
+        raise SettingsError(
+            f"parameter liveliness_lease_s is {lease_s:g} s: use at least twice heartbeat_period_s, {least_s:g} s, "
+            "or 0 for none"
+        )
     return NodeSettings(**values)
 
 

@@ -37,12 +37,13 @@ from sensor_msgs.msg import Image
 from sam2s_msgs.msg import TrackedObjectArray
 from sam2s_ros.nodes.executor import TrackerExecutor, spin_until
 from sam2s_ros.nodes.frame_worker import FrameWorker, WorkerStoppedError, WorkerTimeoutError
+from sam2s_ros.nodes.heartbeat import Heartbeat
 from sam2s_ros.nodes.image_messages import ImageMessageError, compressed_to_rgb, image_to_rgb
 from sam2s_ros.nodes.image_source import WARNING_PERIOD_S, ImageSource, ReceivedImage
 from sam2s_ros.nodes.messages import latency_s, stamp_to_ns
 from sam2s_ros.nodes.prompt_services import PromptServices
 from sam2s_ros.nodes.prompts import StartPrompt, load_prompts_file
-from sam2s_ros.nodes.result_publisher import ResultPublisher, TrackedFrame, stream_trouble
+from sam2s_ros.nodes.result_publisher import ResultPublisher, TrackedFrame
 from sam2s_ros.nodes.settings import (
     NodeSettings,
     SettingsError,
@@ -53,6 +54,7 @@ from sam2s_ros.nodes.settings import (
     settings_in,
 )
 from sam2s_ros.nodes.stream_counter import StreamCounter
+from sam2s_ros.nodes.stream_watch import StreamWatch
 from sam2s_ros.tracking import FrameResult, StreamingTracker, load_tracker
 
 Answer = TypeVar("Answer")
@@ -89,11 +91,9 @@ class Active:
     """What exists from activate to deactivate."""
 
     source: ImageSource
-    heartbeat: Timer
+    watch: StreamWatch
+    timer: Timer
     start_prompts: list[StartPrompt]
-    last_tracked_s: float | None = None
-    failure: str = ""
-    unreadable: str = ""
 
 
 class TrackerNode(LifecycleNode):
@@ -180,6 +180,7 @@ class TrackerNode(LifecycleNode):
             after = configured.tracker.last_result
             if after is None:
                 configured.results.forget()
+                active.watch.forget()
             elif after is not before:
                 configured.results.refresh(after)
             return answer
@@ -233,9 +234,10 @@ class TrackerNode(LifecycleNode):
             return
         waited_s = time.monotonic() - prepared.ready_s
         image, header = prepared.image, prepared.received.message.header
-        previous = configured.tracker.last_result
         result = configured.tracker.step(image, stamp_to_ns(header.stamp))
-        trouble = stream_trouble(result, previous)
+        if self._active is not active:  # deactivated meanwhile, and said so: nothing old may follow
+            return
+        trouble = active.watch.tracked(result, time.monotonic())
         result = self._add_start_prompts(configured.tracker, active, result)
         stages_s = dict(prepared.stages_s)
         for stage, duration_ms in result.timings_ms.items():
@@ -245,7 +247,6 @@ class TrackerNode(LifecycleNode):
                 stages_s["wait"] = waited_s
         self.counter.add("failed" if result.needs_reset else "tracked")
         configured.results.publish(TrackedFrame(header, image, result, stages_s, trouble))
-        active.last_tracked_s, active.failure, active.unreadable = time.monotonic(), "", ""
         if trouble:
             self.get_logger().warning(trouble, throttle_duration_sec=WARNING_PERIOD_S)
 
@@ -256,9 +257,9 @@ class TrackerNode(LifecycleNode):
             return image_to_rgb(message) if isinstance(message, Image) else compressed_to_rgb(message)
         except ImageMessageError as error:
             self.counter.add("unreadable")
-            active.unreadable = f"{active.source.topic}: {error}"
+            active.watch.unreadable(str(error))
             self.get_logger().warning(
-                f"image left out: {active.unreadable}", throttle_duration_sec=WARNING_PERIOD_S
+                f"image left out: {active.source.topic}: {error}", throttle_duration_sec=WARNING_PERIOD_S
             )
             return None
 
@@ -284,27 +285,11 @@ class TrackerNode(LifecycleNode):
         if configured is None or active is None or not self.context.ok():
             return
         self.counter.add("failed")
-        active.failure = f"the engine failed on the newest image: {type(error).__name__}: {error}"
+        failure = f"the engine failed on the newest image: {type(error).__name__}: {error}"
+        active.watch.failed(failure)
         details = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-        self.get_logger().error(f"{active.failure}\n{details}", throttle_duration_sec=WARNING_PERIOD_S)
-        configured.results.repeat(TrackedObjectArray.ENGINE_FAILED, active.failure)
-
-    def _on_heartbeat(self) -> None:
-        """Repeat the newest objects with a status that says why nothing new comes."""
-        configured, active = self._configured, self._active
-        if configured is None or active is None:
-            return
-        active.source.warn_if_silent()
-        hint = f"; last image left out: {active.unreadable}" if active.unreadable else ""
-        if (newest := configured.tracker.last_result) is not None and newest.needs_reset:
-            hint += f"; {newest.needs_reset} (~/reset)"
-        if active.failure:
-            configured.results.repeat(TrackedObjectArray.ENGINE_FAILED, active.failure)
-        elif active.last_tracked_s is None:
-            reason = f"no image tracked since activation, expected on {active.source.topic}{hint}"
-            configured.results.repeat(TrackedObjectArray.NO_INPUT, reason)
-        elif (age_s := time.monotonic() - active.last_tracked_s) > configured.settings.stale_after_s:
-            configured.results.repeat(TrackedObjectArray.STALE, f"no image tracked for {age_s:.1f} s{hint}")
+        self.get_logger().error(f"{failure}\n{details}", throttle_duration_sec=WARNING_PERIOD_S)
+        configured.results.repeat(TrackedObjectArray.ENGINE_FAILED, failure)
 
     def _configure(self) -> Configured:
         settings = read_settings(self)
@@ -340,27 +325,39 @@ class TrackerNode(LifecycleNode):
         self.counter = StreamCounter()
         configured.results.start(self.counter)
         source = ImageSource(self, configured.settings.image_transport, self.counter, self._on_image)
-        heartbeat = self.create_timer(
+        stale_after_s = configured.settings.stale_after_s
+        watch = StreamWatch(source.topic, stale_after_s, time.monotonic())
+        results = configured.results
+        heartbeat = Heartbeat(configured.worker, watch, results.repeat, results.assert_alive, stale_after_s)
+
+        def tick() -> None:
+            source.warn_if_silent()
+            heartbeat.tick()
+
+        timer = self.create_timer(
             configured.settings.heartbeat_period_s,
-            self._on_heartbeat,
+            tick,
             callback_group=MutuallyExclusiveCallbackGroup(),
             clock=Clock(clock_type=ClockType.STEADY_TIME),
         )
-        return Active(source, heartbeat, list(configured.start_prompts))
+        return Active(source, watch, timer, list(configured.start_prompts))
 
     def _stop_stream(self) -> bool:
         configured, active, self._active = self._configured, self._active, None
         if configured is None or active is None:
             return True
         active.source.destroy()
-        self.destroy_timer(active.heartbeat)
+        self.destroy_timer(active.timer)
         configured.worker.flush()
         try:
             configured.worker.call(configured.tracker.reset, STOP_TIMEOUT_S)
         except WorkerTimeoutError:
             self.get_logger().error(f"the engine did not finish its frame within {STOP_TIMEOUT_S:g} s")
             return False
-        configured.results.forget()
+        finally:
+            if self.context.ok():
+                configured.results.forget()
+                configured.results.repeat(TrackedObjectArray.STALE, "the tracker was deactivated")
         return True
 
     def _clean_up(self) -> None:

@@ -12,6 +12,7 @@ from sam2s_ros.tracking.errors import (
     UnknownStampError,
 )
 from sam2s_ros.tracking.geometry import MaskGeometry
+from sam2s_ros.tracking.image_condition import ImageCondition
 from sam2s_ros.tracking.loader import load_tracker
 from sam2s_ros.tracking.result import FrameResult, TrackedObjectInfo
 from sam2s_ros.tracking.states import TrackState
@@ -20,6 +21,7 @@ from sam2s_ros.tracking.tracker import StreamingTracker
 __all__ = [
     "FrameError",
     "FrameResult",
+    "ImageCondition",
     "ImageSizeChangedError",
     "MaskGeometry",
     "PromptError",

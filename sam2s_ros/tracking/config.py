@@ -51,15 +51,46 @@ class TrackerConfig:
     """Factor on the cosines of embeddings and class bank before they become probabilities, as in training."""
     uncertain_iou: float = 0.6
     """Predicted IoU below which an object in view is UNCERTAIN."""
+    uncertain_pixels: float = 0.5
+    """Mean uncertainty of the mask's pixels, 0 to 1, above which an object in view is UNCERTAIN."""
+    uncertain_boundary: float = 0.5
+    """Width of the band in which the boundary may lie above which an object in view is UNCERTAIN, as a fraction of the
+    side of a square of the mask's area."""
     lost_after_s: float = 2.0
     """Seconds out of view after which an object is LOST instead of OCCLUDED."""
+    recover_frames: int = 3
+    """Good frames in a row after which an object enters a better state; a worse one is entered at once."""
+    jump_distance: float = 0.1
+    """How far a centroid may move between two frames however close in time; fraction of the image's diagonal."""
+    jump_speed: float = 2.5
+    """How far it may move besides for each second between their stamps; image diagonals per second."""
+    jump_area: float = 1.5
+    """By which factor a mask's area may change between two frames however close in time."""
+    jump_area_rate: float = 10.0
+    """Natural logarithm of the factor by which it may change besides for each second between their stamps; 1/s."""
+    judge_images: bool = True
+    """Learn nothing from images that show nothing, and trust no object on them (`ImageJudge`)."""
+    black_level: int = 20
+    """Grey level, 0 to 255, up to which a pixel is black."""
+    black_share: float = 0.02
+    """Share of pixels above it under which an image is BLACK."""
+    saturated_share: float = 0.5
+    """Share of overexposed pixels above which an image is SATURATED."""
+    obscured_detail: float = 5.0
+    """Detail in grey levels (`ImageMeasures.detail`) under which an image is OBSCURED; 0: none is."""
+    torn_jump: float = 20.0
+    """Grey levels by which most of a row changes at once in a TORN image; 255: no such step is a tear."""
+    frozen_images: int = 1
+    """Repeats in a row from which on an image is FROZEN; 2 for a source that repeats images to fill up its rate."""
+    out_of_body_share: float = 0.01
+    """Share of reddish pixels under which an image of a stream that has shown tissue is OUT_OF_BODY; 0: none is."""
     frame_interval_s: float = 0.04
     """Assumed time between frames that come without a stamp."""
     first_id: int = 1
     """Id of the first object, for a tracker that follows another one of the same stream: no id is used twice."""
 
     def __post_init__(self) -> None:
-        for name in ("max_objects", "kept_frames", "first_id"):
+        for name in ("max_objects", "kept_frames", "first_id", "recover_frames", "frozen_images"):
             self._require(getattr(self, name) >= 1, name, "at least 1")
         self._require(
             self.max_conditioning >= 2, "max_conditioning", "at least 2: the first prompt and the latest"
@@ -75,11 +106,25 @@ class TrackerConfig:
         self._require(
             0 <= self.stray_distance <= 1, "stray_distance", "a fraction of the image's side, 0 to 1"
         )
-        self._require(0 <= self.class_min_iou <= 1, "class_min_iou", "within 0 and 1")
         self._require(self.class_memory_frames > 0, "class_memory_frames", "frames, more than 0")
         self._require(self.class_scale > 0, "class_scale", "more than 0")
-        self._require(0 <= self.uncertain_iou <= 1, "uncertain_iou", "within 0 and 1")
-        self._require(self.lost_after_s >= 0, "lost_after_s", "0 or more")
+        for name in (
+            "class_min_iou",
+            "uncertain_iou",
+            "uncertain_pixels",
+            "black_share",
+            "saturated_share",
+            "out_of_body_share",
+        ):
+            self._require(0 <= getattr(self, name) <= 1, name, "within 0 and 1")
+        for name in (
+            *("lost_after_s", "uncertain_boundary", "jump_distance", "jump_speed", "jump_area_rate"),
+            "obscured_detail",
+        ):
+            self._require(getattr(self, name) >= 0, name, "0 or more")
+        self._require(self.jump_area >= 1, "jump_area", "a factor, at least 1")
+        for name in ("black_level", "torn_jump"):
+            self._require(0 <= getattr(self, name) <= 255, name, "a grey level, 0 to 255")
         self._require(self.frame_interval_s > 0, "frame_interval_s", "more than 0")
         choices = ", ".join(PREVIOUS_MASK_PROMPTS)
         self._require(
@@ -92,8 +137,14 @@ class TrackerConfig:
 
     @classmethod
     def sam2(cls, max_objects: int = 8) -> TrackerConfig:
-        """Exactly SAM 2's streaming behaviour: no previous-mask prompt, no mask clean-up, no long-term memory."""
-        return cls(max_objects=max_objects, previous_mask_prompt="off", drop_stray_components=False)
+        """Exactly SAM 2's streaming behaviour: no previous-mask prompt, no mask clean-up, no long-term memory, and
+        every image is learnt from."""
+        return cls(
+            max_objects=max_objects,
+            previous_mask_prompt="off",
+            drop_stray_components=False,
+            judge_images=False,
+        )
 
     def engine_capacity(self, recent_slots: int = 6, recent_pointers: int = 15) -> EngineCapacity:
         """What an engine must allocate for this tracker, for a network that reads so many recent frames."""

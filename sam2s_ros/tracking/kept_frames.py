@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam2s_ros.tracking.errors import PromptError, UnknownStampError
+from sam2s_ros.tracking.image_condition import ImageCondition
 
 AHEAD = 2
 """Frames that may be encoded ahead: one that is about to be tracked, and the one after it."""
@@ -17,12 +18,20 @@ AHEAD = 2
 @dataclass(frozen=True, eq=False)
 class KeptFrame:
     """One frame of the stream: its number since the tracker was made, its engine slot, its image stamp, and,
-    where the settings ask for it, how the image moved since the frame before (`MotionEstimator.advance`)."""
+    where the settings ask for it, how the image moved since the frame before (`MotionEstimator.advance`);
+    what its image is good for, and how many frames before it were good for nothing."""
 
     index: int
     slot: int
     stamp_ns: int
     flow: NDArray[np.float32] | None = None
+    condition: ImageCondition = ImageCondition.UNKNOWN
+    unusable_before: int = 0
+
+    @property
+    def clock(self) -> int:
+        """Its number among the frames that may be remembered: time stands still for recent memories meanwhile."""
+        return self.index - self.unusable_before
 
 
 class KeptFrames:
@@ -34,6 +43,7 @@ class KeptFrames:
     def __init__(self, kept: int) -> None:
         self._kept = kept
         self._next_index = 0
+        self._unusable = 0
         self._frames: deque[KeptFrame] = deque()
         self._free = deque(range(kept + AHEAD))
 
@@ -45,10 +55,17 @@ class KeptFrames:
         """The frame in this slot will not be kept."""
         self._free.append(slot)
 
-    def keep(self, slot: int, stamp_ns: int, flow: NDArray[np.float32] | None = None) -> KeptFrame:
+    def keep(
+        self,
+        slot: int,
+        stamp_ns: int,
+        flow: NDArray[np.float32] | None = None,
+        condition: ImageCondition = ImageCondition.UNKNOWN,
+    ) -> KeptFrame:
         """Keep the frame that was encoded into a slot; the oldest is let go of when there are too many."""
-        frame = KeptFrame(self._next_index, slot, stamp_ns, flow)
+        frame = KeptFrame(self._next_index, slot, stamp_ns, flow, condition, self._unusable)
         self._next_index += 1
+        self._unusable += not condition.usable
         self._frames.append(frame)
         if len(self._frames) > self._kept:
             self._free.append(self._frames.popleft().slot)
@@ -67,6 +84,11 @@ class KeptFrames:
     def newest(self) -> KeptFrame | None:
         """None before the first frame."""
         return self._frames[-1] if self._frames else None
+
+    @property
+    def newest_usable(self) -> KeptFrame | None:
+        """The newest frame whose image shows something; None when no such frame is kept."""
+        return next((frame for frame in reversed(self._frames) if frame.condition.usable), None)
 
     def stamps_ns(self) -> list[int]:
         """Stamps of the kept frames, oldest first."""

@@ -60,16 +60,18 @@ class MemoryBank:
         held = self.frames[row, : self._capacity.conditioning_slots]
         return [int(frame) for frame in held if frame != EMPTY]
 
-    def read(self, rows: NDArray[np.int64], frame: int) -> MemoryRead:
+    def read(self, rows: NDArray[np.int64], frame: int, clock: int | None = None) -> MemoryRead:
         """What each object reads for `frame`: all its conditioning frames but this one, its long-term frames
         of the past, and those just before it, whether they are long-term too or not.
 
         Pointers of conditioning frames that lie later than `frame` are left out, their memory is not.
-        Long-term frames have no pointers.
+        Long-term frames have no pointers. `clock` is the frame's number among those that may be remembered, by
+        which the ring is counted (`KeptFrame.clock`); its own number where all may.
         """
+        clock = frame if clock is None else clock
         held = self.frames[rows]
         conditioning = held[:, : self._capacity.conditioning_slots]
-        recent = frame - self._recent_steps
+        recent = clock - self._recent_steps
         recent_slots = self._ring(recent)
         long_term_slots, long_term_valid = self._read_long_term(held, frame)
         valid = np.concatenate(
@@ -88,7 +90,7 @@ class MemoryBank:
             ),
             axis=1,
         )
-        pointer_slots, distance, pointer_valid = self._read_pointers(rows, frame)
+        pointer_slots, distance, pointer_valid = self._read_pointers(rows, frame, clock)
         return MemoryRead(
             slots=np.where(valid, slots, 0),
             kind=np.broadcast_to(self._kinds, valid.shape).copy(),
@@ -109,11 +111,11 @@ class MemoryBank:
         return order + self._capacity.conditioning_slots, np.take_along_axis(valid, order, axis=1)
 
     def _read_pointers(
-        self, rows: NDArray[np.int64], frame: int
+        self, rows: NDArray[np.int64], frame: int, clock: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.bool_]]:
         held = self.pointer_frames[rows]
         conditioning = held[:, : self._capacity.conditioning_slots]
-        recent = frame - self._pointer_steps
+        recent = clock - self._pointer_steps
         recent_slots = self._pointer_ring(recent)
         valid = np.concatenate(
             (
@@ -133,15 +135,15 @@ class MemoryBank:
         """Whether every object of the read has something to read."""
         return bool(read.valid.any(axis=1).all())
 
-    def recent_slots(self, rows: NDArray[np.int64], frame: int) -> MemorySlots:
+    def recent_slots(self, rows: NDArray[np.int64], clock: int) -> MemorySlots:
         """Where the tracked frame goes in each row's ring."""
-        steps = np.full(len(rows), frame, dtype=np.int64)
+        steps = np.full(len(rows), clock, dtype=np.int64)
         return MemorySlots(self._ring(steps), self._pointer_ring(steps))
 
-    def record_recent(self, rows: NDArray[np.int64], frame: int, slots: MemorySlots) -> None:
+    def record_recent(self, rows: NDArray[np.int64], clock: int, slots: MemorySlots) -> None:
         """The engine has written the tracked frame."""
-        self.frames[rows, slots.memory] = frame
-        self.pointer_frames[rows, slots.pointer] = frame
+        self.frames[rows, slots.memory] = clock
+        self.pointer_frames[rows, slots.pointer] = clock
 
     def conditioning_slots(self, row: int, frame: int) -> MemorySlots:
         """Where a prompted frame goes: its own slot if it has one, a free one, or that of the oldest but
@@ -157,14 +159,16 @@ class MemoryBank:
         chosen = np.array([slot], dtype=np.int64)
         return MemorySlots(chosen, chosen)
 
-    def record_conditioning(self, row: int, frame: int, slots: MemorySlots) -> None:
-        """The engine has written the prompted frame; the frame's tracked entry is no longer read."""
-        ring = self.recent_slots(np.array([row]), frame)
+    def record_conditioning(self, row: int, frame: int, slots: MemorySlots, clock: int | None = None) -> None:
+        """The engine has written the prompted frame; the frame's tracked entry, if `clock` names one, is no longer
+        read."""
+        clock = frame if clock is None else clock
+        ring = self.recent_slots(np.array([row]), clock)
         for frames, place in (
             (self.frames, int(ring.memory[0])),
             (self.pointer_frames, int(ring.pointer[0])),
         ):
-            if frames[row, place] == frame:
+            if frames[row, place] == clock:
                 frames[row, place] = EMPTY
         self.frames[row, slots.memory] = frame
         self.pointer_frames[row, slots.pointer] = frame

@@ -11,6 +11,7 @@ from sam2s_ros.engines.base import ABSENT_LOGIT, DecodeResult, EngineCapacity
 from sam2s_ros.tracking.errors import TooManyObjectsError, UnknownObjectError
 from sam2s_ros.tracking.kept_frames import KeptFrame
 from sam2s_ros.tracking.prompts import Prompt
+from sam2s_ros.tracking.states import Judgement
 
 NEVER = -1
 """Stamp of something that has not happened; frame number of a slot without an observation."""
@@ -27,6 +28,8 @@ class ObjectRecord:
     last_seen_ns: int = NEVER
     prompt: Prompt | None = None
     prompt_frame: int = NEVER
+    judgement: Judgement | None = None
+    """Its state on the newest frame that was judged; None since its latest prompt."""
 
 
 class ObjectTable:
@@ -95,13 +98,16 @@ class ObjectTable:
         """Remove all objects; ids go on."""
         self._records.clear()
 
-    def observe(self, rows: NDArray[np.int64], frame: KeptFrame, seen: DecodeResult) -> None:
-        """Record what a frame showed of the rows, replacing what it showed before."""
+    def observe(
+        self, rows: NDArray[np.int64], frame: KeptFrame, seen: DecodeResult, is_sight: bool = True
+    ) -> None:
+        """Record what a frame showed of the rows, replacing what it showed before; whether that counts as a sight."""
         self._observed[rows, frame.slot] = frame.index
         self._logits[rows, frame.slot] = seen.logits
         self._iou[rows, frame.slot] = seen.iou
         self._score[rows, frame.slot] = seen.object_score
-        self.note_seen(rows, frame)
+        if is_sight:
+            self.note_seen(rows, frame)
 
     def note_seen(self, rows: NDArray[np.int64], frame: KeptFrame) -> None:
         """Date the last sight of those rows that the frame's observation shows in view."""

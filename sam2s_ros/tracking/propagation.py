@@ -17,7 +17,7 @@ from sam2s_ros.tracking.components import keep_own_components_batch
 from sam2s_ros.tracking.config import TrackerConfig
 from sam2s_ros.tracking.kept_frames import KeptFrame
 from sam2s_ros.tracking.long_term import LongTermFilter
-from sam2s_ros.tracking.memory_bank import MemoryBank
+from sam2s_ros.tracking.memory_bank import EMPTY, MemoryBank
 from sam2s_ros.tracking.object_table import ObjectRecord, ObjectTable
 from sam2s_ros.tracking.prompts import Prompt, to_model_mask, to_prompt_batch
 from sam2s_ros.tracking.stopwatch import Stopwatch
@@ -46,20 +46,22 @@ class Propagator:
     def track(
         self, rows: NDArray[np.int64], frame: KeptFrame, previous: KeptFrame | None, watch: Stopwatch
     ) -> None:
-        """Find the rows' objects on a frame from their memory, and add the frame to it."""
+        """Find the rows' objects on a frame from their memory, and add the frame to it if its image shows something."""
         before = None if previous is None else self._table.observation(rows, previous).logits > 0
         with watch.stage("attend"):
-            self._engine.attend(rows, frame.slot, self._bank.read(rows, frame.index))
+            self._engine.attend(rows, frame.slot, self._bank.read(rows, frame.index, frame.clock))
         with watch.stage("decode"):
             seen = self._decode(rows, frame, before, previous)
         with watch.stage("memorise"):
             seen, keep = self._clean(seen, before)
-            slots = self._bank.recent_slots(rows, frame.index)
-            self._engine.memorise(rows, frame.slot, slots.memory, slots.pointer, keep)
-            self._bank.record_recent(rows, frame.index, slots)
-            self._long_term.tracked(rows, frame, seen, slots.memory)
-        self._classes.observe(rows, frame.index, seen)
-        self._table.observe(rows, frame, seen)
+            if frame.condition.usable:
+                slots = self._bank.recent_slots(rows, frame.clock)
+                self._engine.memorise(rows, frame.slot, slots.memory, slots.pointer, keep)
+                self._bank.record_recent(rows, frame.clock, slots)
+                self._long_term.tracked(rows, frame, seen, slots.memory)
+        if frame.condition.usable:
+            self._classes.observe(rows, frame.index, seen)
+        self._table.observe(rows, frame, seen, is_sight=frame.condition.usable)
 
     def prompt(
         self, record: ObjectRecord, frame: KeptFrame, prompt: Prompt, image_size: tuple[int, int]
@@ -71,7 +73,8 @@ class Propagator:
         seen = self._answer(rows, frame, prompt, image_size)
         slots = self._bank.conditioning_slots(record.row, frame.index)
         self._engine.memorise(rows, frame.slot, slots.memory, slots.pointer, from_points=prompt.mask is None)
-        self._bank.record_conditioning(record.row, frame.index, slots)
+        ring_entry = frame.clock if frame.condition.usable else EMPTY
+        self._bank.record_conditioning(record.row, frame.index, slots, ring_entry)
         self._long_term.conditioned(record.row, frame, first=frame.index == record.first.index)
         self._classes.observe(rows, frame.index, seen)
         self._table.observe(rows, frame, seen)
@@ -98,7 +101,7 @@ class Propagator:
         engine = self._engine
         if prompt.mask is not None:
             return engine.decode_mask(rows, frame.slot, to_model_mask(prompt.mask, engine.image_size)[None])
-        read = self._bank.read(rows, frame.index)
+        read = self._bank.read(rows, frame.index, frame.clock)
         engine.attend(rows, frame.slot, read if self._bank.has_memory(read) else None)
         previous = frame.slot if self._table.was_observed(rows, frame).all() else None
         return engine.decode(

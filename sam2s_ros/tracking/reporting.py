@@ -13,7 +13,8 @@ from sam2s_ros.tracking.kept_frames import KeptFrame
 from sam2s_ros.tracking.masks import MaskUpsampler, Window
 from sam2s_ros.tracking.object_table import NEVER, ObjectRecord, ObjectTable
 from sam2s_ros.tracking.result import FrameResult
-from sam2s_ros.tracking.states import TrackState, judge_states
+from sam2s_ros.tracking.state_keeping import with_states
+from sam2s_ros.tracking.states import TrackState
 from sam2s_ros.tracking.stopwatch import Stopwatch
 from sam2s_ros.tracking.uncertainty import boundary_width, mask_uncertainty
 
@@ -35,11 +36,11 @@ def report_frame(
         put_given_masks(masks, windows, records, frame)
     with watch.stage("geometry"):
         geometry = measure(masks, windows)
-    age_s = ages_s(last_seen_ns(records), frame.stamp_ns)
-    states = judge_states(seen.object_score > 0, ~np.isnan(geometry.area), seen.iou, age_s, config)
-    return _result(
-        frame.index, frame.stamp_ns, records, seen, masks, states, geometry, insertions, classes, watch
+    unjudged = (TrackState.UNCERTAIN,) * len(records)
+    result = _result(
+        frame.index, frame.stamp_ns, records, seen, masks, unjudged, geometry, insertions, classes, watch
     )
+    return with_states(result, frame, records, config)
 
 
 def report_lost(
@@ -102,6 +103,7 @@ def _result(
         class_probabilities=probabilities,
         timings_ms=watch.timings_ms(),
         needs_reset=needs_reset,
+        state_reasons=(needs_reset,) * len(records),
     )
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from sam2s_ros.tracking.errors import UnknownObjectError
 from sam2s_ros.tracking.geometry import MaskGeometry
+from sam2s_ros.tracking.image_condition import ImageCondition
 from sam2s_ros.tracking.states import TrackState
 from sam2s_ros.tracking.uncertainty import image_uncertainty
 
@@ -63,6 +64,10 @@ class FrameResult:
     """Stages of the step: encode, attend, decode, memorise, masks, geometry, total. `total` is the time that the
     step itself took, without an encoding that was done ahead."""
     needs_reset: str = ""
+    condition: ImageCondition = ImageCondition.UNKNOWN
+    """What the image is good for; no object is TRACKING on one that is not usable. `condition.reason` says why."""
+    state_reasons: tuple[str, ...] = ()
+    """[N] why each object is not TRACKING, for people; empty for one that is."""
 
     @property
     def uncertainty(self) -> NDArray[np.float32]:
@@ -89,6 +94,7 @@ class FrameResult:
             names=names_or_states(self.names),
             states=names_or_states(self.states),
             class_names=names_or_states(self.class_names),
+            state_reasons=names_or_states(self.state_reasons),
             geometry=MaskGeometry(
                 **{
                     field.name: np.delete(getattr(self.geometry, field.name), index, 0)

@@ -18,6 +18,8 @@ from sam2s_ros.engines.base import Engine
 from sam2s_ros.tracking.class_memory import ClassMemory, KnownClasses
 from sam2s_ros.tracking.config import TrackerConfig
 from sam2s_ros.tracking.errors import FrameError, ImageSizeChangedError, PromptError
+from sam2s_ros.tracking.image_condition import ImageCondition
+from sam2s_ros.tracking.image_judge import ImageJudge
 from sam2s_ros.tracking.kept_frames import AHEAD, KeptFrame, KeptFrames
 from sam2s_ros.tracking.long_term import LongTermFilter
 from sam2s_ros.tracking.masks import MaskUpsampler
@@ -71,6 +73,7 @@ class StreamingTracker:
             engine, self.config, self._bank, self._long_term, self._classes, self._table
         )
         self._newest_image = np.zeros((0, 0, 3), dtype=np.uint8)
+        self._judge = ImageJudge(self.config)
         self._motion = MotionEstimator(engine.mask_size)
         self._encoding = threading.Lock()
         self._ahead: deque[EncodedFrame] = deque()
@@ -81,8 +84,9 @@ class StreamingTracker:
     def step(self, frame_rgb: NDArray[np.uint8], stamp_ns: int | None = None) -> FrameResult:
         """Advance by one frame: uint8 [H, W, 3] RGB.
 
-        Should the image size have changed while objects are tracked, nothing is tracked: the result has all
-        objects LOST and says so in `needs_reset`, from this frame until `reset`.
+        An image that shows nothing to learn from (`FrameResult.condition`) is not remembered, and no object is
+        TRACKING on it. Should the image size have changed while objects are tracked, nothing is tracked: the result has
+        all objects LOST and says so in `needs_reset`, from this frame until `reset`.
 
         Raises:
             FrameError: not such an image.
@@ -97,8 +101,10 @@ class StreamingTracker:
                 self._table, size, stamp_ns, self._needs_reset, insertions, self._classes, watch
             )
             return self.last_result
-        previous = self._frames.newest
-        frame = self._keep(frame_rgb, stamp_ns, watch)
+        previous = self._frames.newest_usable
+        with watch.stage("judge"):
+            condition = self._judge.judge(frame_rgb, stamp_ns, self._newest_image)
+        frame = self._keep(frame_rgb, stamp_ns, condition, watch)
         if len(self._table):
             try:
                 self._propagator.track(self._table.rows, frame, previous, watch)
@@ -252,13 +258,15 @@ class StreamingTracker:
             raise
         return EncodedFrame(frame_rgb, slot, flow, watch)
 
-    def _keep(self, frame_rgb: NDArray[np.uint8], stamp_ns: int, watch: Stopwatch) -> KeptFrame:
+    def _keep(
+        self, frame_rgb: NDArray[np.uint8], stamp_ns: int, condition: ImageCondition, watch: Stopwatch
+    ) -> KeptFrame:
         """Make a frame the newest; it is encoded now unless it was ahead."""
         with self._encoding:
             while self._ahead and self._ahead[0].image is not frame_rgb:
                 self._frames.give_back(self._ahead.popleft().slot)
             encoded = self._ahead.popleft() if self._ahead else self._encode(frame_rgb)
-            frame = self._frames.keep(encoded.slot, stamp_ns, encoded.flow)
+            frame = self._frames.keep(encoded.slot, stamp_ns, encoded.flow, condition)
         watch.include(encoded.watch)
         if self._newest_image.shape != frame_rgb.shape:
             self._newest_image = np.empty_like(frame_rgb, order="C")
@@ -274,6 +282,7 @@ class StreamingTracker:
         with self._encoding:
             self._frames.clear()
             self._motion.reset()
+        self._judge.reset()
 
     def _forget_newest(self) -> None:
         """A frame on which the engine failed shows nothing: no prompt may refer to it or pass through it."""
@@ -339,6 +348,8 @@ class StreamingTracker:
         watch = Stopwatch()
         with watch.stage("prompt"):
             self._propagator.prompt(record, frame, prompt, self._upsampler.image_size)
+        record.judgement = None
+        self._judge.accept()
         self.last_prompted = self._report(frame, [record], Stopwatch())
         self._propagator.catch_up(record, frame, self._frames.following(frame), watch)
         newest = self._frames.newest

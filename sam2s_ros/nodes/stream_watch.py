@@ -1,0 +1,107 @@
+"""Why nobody should act on the newest objects: what the stream of images and the engine did, against the clock.
+
+Times are seconds of a monotonic clock, given by the caller. Holds a few numbers, nothing that grows.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from sam2s_msgs.msg import TrackedObjectArray
+from sam2s_ros.tracking import FrameResult
+
+
+class StreamWatch:
+    """Status of one stream, from activate to deactivate. `tracked` is called by the worker, the rest by any thread.
+
+    Args:
+        topic: where images are expected.
+        stale_after_s: after how long without a tracked image, or without a usable one, the objects are stale; and for
+            how long they are after stamps have gone back.
+        now_s: the time of activation.
+    """
+
+    def __init__(self, topic: str, stale_after_s: float, now_s: float) -> None:
+        self._topic, self._stale_after_s = topic, stale_after_s
+        self._lock = threading.Lock()
+        self._begun_s = now_s
+        self._tracked_s: float | None = None
+        self._usable_s: float | None = None
+        self._stamp_ns: int | None = None
+        self._back_s: float | None = None
+        self._back = ""
+        self._failure = ""
+        self._unreadable = ""
+        self._needs_reset = ""
+
+    def tracked(self, result: FrameResult, now_s: float) -> str:
+        """Take the result of one more image; why nobody should act on it, empty if the stream is in order."""
+        with self._lock:
+            self._tracked_s = now_s
+            if result.condition.usable or self._usable_s is None:
+                self._usable_s = now_s
+            if back := stamp_trouble(result.stamp_ns, self._stamp_ns):
+                self._back_s, self._back = now_s, back
+            self._stamp_ns = result.stamp_ns
+            self._failure = self._unreadable = ""
+            self._needs_reset = result.needs_reset
+            return self._trouble(result, now_s)
+
+    def failed(self, reason: str) -> None:
+        """The engine raised an error on the newest image."""
+        with self._lock:
+            self._failure = reason
+
+    def unreadable(self, reason: str) -> None:
+        """The newest image could not be read."""
+        with self._lock:
+            self._unreadable = f"{self._topic}: {reason}"
+
+    def forget(self) -> None:
+        """After a reset any stamp may come next."""
+        with self._lock:
+            self._stamp_ns = self._back_s = None
+            self._needs_reset = ""
+
+    def status(self, now_s: float) -> tuple[int, str] | None:
+        """Status and reason of a heartbeat; None while what was said with the newest image still holds."""
+        with self._lock:
+            hint = f"; last image left out: {self._unreadable}" if self._unreadable else ""
+            if self._needs_reset:
+                hint += f"; {self._needs_reset} (~/reset)"
+            if self._failure:
+                return TrackedObjectArray.ENGINE_FAILED, self._failure
+            if self._tracked_s is None:
+                reason = f"no image tracked since activation, expected on {self._topic}{hint}"
+                return TrackedObjectArray.NO_INPUT, reason
+            if (age_s := now_s - self._tracked_s) > self._stale_after_s:
+                return TrackedObjectArray.STALE, f"no image tracked for {age_s:.1f} s{hint}"
+            return None
+
+    def stalled_s(self, now_s: float) -> float:
+        """Seconds since the last tracked image, or since activation."""
+        with self._lock:
+            return now_s - (self._begun_s if self._tracked_s is None else self._tracked_s)
+
+    def _trouble(self, result: FrameResult, now_s: float) -> str:
+        if result.needs_reset:
+            return f"{result.needs_reset} (~/reset)"
+        if self._back_s is not None and now_s - self._back_s < self._stale_after_s:
+            return self._back
+        if self._usable_s is not None and (age_s := now_s - self._usable_s) > self._stale_after_s:
+            return f"no usable image for {age_s:.1f} s: {result.condition.reason}"
+        return ""
+
+
+def stamp_trouble(stamp_ns: int, before_ns: int | None) -> str:
+    """What is wrong with the stamp of an image after that of the image before; empty if it is later."""
+    if before_ns is None or stamp_ns > before_ns:
+        return ""
+    if stamp_ns == before_ns:
+        return (
+            "the image has the stamp of the one before: a camera that does not stamp, or an image sent twice"
+        )
+    return (
+        f"the image is {(before_ns - stamp_ns) * 1e-9:.3f} s older than the one before: two publishers on one topic, "
+        "or a recording that began anew; ~/reset if it is another scene"
+    )

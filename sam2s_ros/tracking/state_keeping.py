@@ -1,0 +1,61 @@
+"""From the numbers of a `FrameResult` to the states of its objects, which their records remember for the next frame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from sam2s_ros.tracking.config import TrackerConfig
+from sam2s_ros.tracking.kept_frames import KeptFrame
+from sam2s_ros.tracking.object_table import ObjectRecord
+from sam2s_ros.tracking.result import FrameResult
+from sam2s_ros.tracking.states import Judgement, ObjectStatus, Place, Sight, next_status
+
+
+def with_states(
+    result: FrameResult, frame: KeptFrame, records: Sequence[ObjectRecord], config: TrackerConfig
+) -> FrameResult:
+    """The result with condition, states and their reasons; `records` are its objects, in its order.
+
+    A frame may be judged more than once, as when a prompt changes what is known of it: each time from the status of the
+    frame before. One older than the newest judged frame is judged by itself and changes no record.
+    """
+    statuses = [_judge(record, frame, sight_of(result, row), config) for row, record in enumerate(records)]
+    return replace(
+        result,
+        condition=frame.condition,
+        states=tuple(status.state for status in statuses),
+        state_reasons=tuple(status.reason for status in statuses),
+    )
+
+
+def _judge(record: ObjectRecord, frame: KeptFrame, sight: Sight, config: TrackerConfig) -> ObjectStatus:
+    last = record.judgement
+    trouble = frame.condition.reason
+    if last is not None and frame.index < last.frame_index:
+        return next_status(None, sight, config, trouble)
+    before = None
+    if last is not None:
+        before = last.before if frame.index == last.frame_index else last.now
+    record.judgement = Judgement(frame.index, before, next_status(before, sight, config, trouble))
+    return record.judgement.now
+
+
+def sight_of(result: FrameResult, row: int) -> Sight:
+    """What a result shows of one of its objects."""
+    height, width = result.image_size
+    area = float(result.geometry.area[row])
+    place = None
+    if not np.isnan(area):
+        x, y = result.geometry.centroid[row] / np.hypot(height, width)
+        place = Place(result.stamp_ns, float(x), float(y), area / (height * width))
+    return Sight(
+        present=bool(result.presence[row] > 0.5),
+        iou=float(result.iou[row]),
+        uncertainty=float(result.mask_uncertainty[row]),
+        boundary=float(result.boundary_width[row] / np.sqrt(area)),
+        place=place,
+        age_s=float(result.age_s[row]),
+    )

@@ -1,0 +1,204 @@
+"""When the stream's status says not to act on the objects, on times made by hand; and who may say it again."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+pytest.importorskip("rclpy", reason="rclpy is not installed: make setup")
+pytest.importorskip("sam2s_msgs.msg", reason="the messages are not built: make setup")
+
+from sam2s_msgs.msg import TrackedObject, TrackedObjectArray
+from sam2s_ros.nodes.frame_worker import FrameWorker, WorkerStoppedError
+from sam2s_ros.nodes.heartbeat import Heartbeat
+from sam2s_ros.nodes.settings import NodeSettings
+from sam2s_ros.nodes.stream_watch import StreamWatch, stamp_trouble
+from sam2s_ros.tracking import ImageCondition, TrackState
+
+STALE_S = 0.5
+USABLE, BLACK, FROZEN = ImageCondition.USABLE, ImageCondition.BLACK, ImageCondition.FROZEN
+
+
+def result(stamp_ns: int, condition: ImageCondition = ImageCondition.USABLE, needs_reset: str = "") -> Any:
+    return SimpleNamespace(stamp_ns=stamp_ns, condition=condition, needs_reset=needs_reset)
+
+
+@pytest.fixture
+def watch() -> StreamWatch:
+    return StreamWatch("/image", STALE_S, now_s=0.0)
+
+
+def test_conditions_and_states_have_the_numbers_of_the_messages() -> None:
+    for condition in ImageCondition:
+        assert getattr(TrackedObjectArray, f"IMAGE_{condition.name}") == condition
+    for state in TrackState:
+        assert getattr(TrackedObject, state.name) == state
+
+
+def test_a_stream_in_order_has_no_trouble(watch: StreamWatch) -> None:
+    for number in range(100):
+        assert watch.tracked(result(number + 1), number * 0.04) == ""
+        assert watch.status(number * 0.04 + 0.02) is None
+
+
+def test_before_the_first_image_there_is_no_input(watch: StreamWatch) -> None:
+    status = watch.status(0.01)
+    assert status is not None and status[0] == TrackedObjectArray.NO_INPUT and "/image" in status[1]
+
+
+def test_images_that_stop_are_stale_after_the_set_time(watch: StreamWatch) -> None:
+    watch.tracked(result(1), 1.0)
+    assert watch.status(1.0 + STALE_S) is None
+    status = watch.status(1.01 + STALE_S)
+    assert status is not None and status[0] == TrackedObjectArray.STALE and "0.5 s" in status[1]
+
+
+@pytest.mark.parametrize("condition", [FROZEN, BLACK])
+def test_images_that_show_nothing_are_stale_after_the_set_time(
+    watch: StreamWatch, condition: ImageCondition
+) -> None:
+    """However regularly they come; and at once no longer when one shows something again."""
+    watch.tracked(result(1), 0.0)
+    troubles = [watch.tracked(result(number + 2, condition), 0.1 * (number + 1)) for number in range(20)]
+    assert [bool(trouble) for trouble in troubles] == [False] * 5 + [True] * 15
+    assert condition.reason in troubles[-1]
+    assert watch.tracked(result(30), 2.2) == ""
+
+
+def test_images_that_show_nothing_from_the_start_are_stale_after_the_set_time(watch: StreamWatch) -> None:
+    troubles = [watch.tracked(result(number + 1, BLACK), 10 + 0.1 * number) for number in range(8)]
+    assert [bool(trouble) for trouble in troubles] == [False] * 6 + [True] * 2
+
+
+def test_stamps_that_go_back_are_stale_for_the_set_time(watch: StreamWatch) -> None:
+    """Not for one array alone, which a subscriber may miss."""
+    watch.tracked(result(3_000_000_000), 0.0)
+    assert "2.000 s older" in watch.tracked(result(1_000_000_000), 0.1)
+    assert "2.000 s older" in watch.tracked(result(1_100_000_000), 0.2)
+    assert watch.tracked(result(1_600_000_000), 0.11 + STALE_S) == ""
+
+
+def test_two_publishers_on_one_topic_are_stale_for_good(watch: StreamWatch) -> None:
+    """Their stamps alternate."""
+    watch.tracked(result(1_000), 0.0)
+    troubles = [watch.tracked(result(stamp), 0.1 * n) for n, stamp in enumerate([5, 1_010, 15, 1_020] * 5)]
+    assert all(troubles)
+
+
+def test_stamps_that_stand_still_are_trouble() -> None:
+    """Nothing can be told by such stamps, least of all an age."""
+    assert stamp_trouble(5, None) == "" and stamp_trouble(6, 5) == ""
+    assert "stamp of the one before" in stamp_trouble(5, 5)
+
+
+def test_after_a_reset_any_stamp_may_come(watch: StreamWatch) -> None:
+    watch.tracked(result(1_000), 0.0)
+    watch.forget()
+    assert watch.tracked(result(5), 0.1) == ""
+
+
+def test_a_change_of_size_is_trouble_until_the_reset(watch: StreamWatch) -> None:
+    assert "~/reset" in watch.tracked(result(1, needs_reset="the size changed"), 0.0)
+    status = watch.status(10.0)
+    assert status is not None and "the size changed" in status[1]
+
+
+def test_a_failure_is_told_until_an_image_is_tracked(watch: StreamWatch) -> None:
+    watch.failed("the device fell off the bus")
+    assert watch.status(0.1) == (TrackedObjectArray.ENGINE_FAILED, "the device fell off the bus")
+    watch.tracked(result(1), 0.2)
+    assert watch.status(0.3) is None
+
+
+class Node:
+    """A worker, what it is made to hang in, and what a heartbeat publishes."""
+
+    def __init__(self) -> None:
+        self.go_on = {"encode": threading.Event(), "track": threading.Event()}
+        for event in self.go_on.values():
+            event.set()
+        self.said: list[tuple[int, str]] = []
+        self.errors: list[Exception] = []
+        self.worker: FrameWorker[int, int] = FrameWorker(
+            self._encode, self._track, self.errors.append, "test"
+        )
+        self.watch = StreamWatch("/image", 0.2, time.monotonic())
+        self.asserted = 0
+        self.heartbeat = Heartbeat(self.worker, self.watch, self._repeat, self._assert, 0.2)
+        self.worker.start()
+
+    def _encode(self, frame: int) -> int:
+        self.go_on["encode"].wait(30)
+        return frame
+
+    def _track(self, frame: int) -> None:
+        self.go_on["track"].wait(30)
+        self.watch.tracked(result(frame), time.monotonic())
+
+    def _repeat(self, status: int, reason: str) -> None:
+        self.said.append((status, reason))
+
+    def _assert(self) -> None:
+        self.asserted += 1
+
+    def tick(self, seconds: float) -> None:
+        """A timer of 20 ms for so long."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self.heartbeat.tick()
+            time.sleep(0.02)
+
+
+@pytest.fixture
+def node() -> Iterator[Node]:
+    node = Node()
+    yield node
+    for event in node.go_on.values():
+        event.set()
+    assert node.worker.stop(30)
+
+
+def test_a_worker_that_comes_round_repeats_itself(node: Node) -> None:
+    """The control: with nothing tracked NO_INPUT again and again, with an image tracked just now a sign of life."""
+    node.tick(0.5)
+    assert len(node.said) > 2 and {status for status, _ in node.said} == {TrackedObjectArray.NO_INPUT}
+    node.worker.offer(1)
+    node.tick(0.15)
+    assert node.asserted > 0
+
+
+@pytest.mark.parametrize("stage", ["encode", "track"])
+def test_a_worker_that_hangs_is_reported_once_and_then_silent(node: Node, stage: str) -> None:
+    """So the writer's lease runs out: a heartbeat that went on would keep it alive for ever."""
+    node.worker.offer(1)
+    node.tick(0.1)
+    node.go_on[stage].clear()
+    node.worker.offer(2)
+    node.tick(1.0)
+    reports = [
+        reason for status, reason in node.said if status == TrackedObjectArray.STALE and "engine" in reason
+    ]
+    assert len(reports) == 1
+    said, asserted = len(node.said), node.asserted
+    node.tick(0.5)
+    assert (len(node.said), node.asserted) == (said, asserted)
+    node.go_on[stage].set()
+    node.tick(0.3)
+    assert len(node.said) > said or node.asserted > asserted, "alive again"
+
+
+def test_a_stopped_worker_refuses_what_is_posted() -> None:
+    worker: FrameWorker[int, int] = FrameWorker(lambda frame: frame, lambda frame: None, print, "test")
+    with pytest.raises(WorkerStoppedError):
+        worker.post(lambda: None).result(0)
+
+
+def test_the_lease_is_no_shorter_than_two_heartbeats() -> None:
+    """A shorter one would run out between two of them."""
+    settings = NodeSettings()
+    assert settings.liveliness_lease_s >= 2 * settings.heartbeat_period_s
