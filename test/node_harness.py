@@ -174,6 +174,10 @@ class Client:
         arrived: list[Image] = []
         return arrived, self.node.create_subscription(Image, f"/tracker/{picture}", arrived.append, 5)
 
+    def spin(self, node: Any) -> None:
+        """Spin one more node on the client's thread."""
+        self._executor.add_node(node)
+
     def close(self) -> None:
         self._executor.shutdown()
         self._thread.join(TIMEOUT_S)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,7 +17,7 @@ pytest.importorskip("sam2s_msgs.msg", reason="the messages are not built: make s
 from sam2s_msgs.msg import TrackedObject, TrackedObjectArray
 from sam2s_ros.nodes.frame_worker import FrameWorker, WorkerStoppedError
 from sam2s_ros.nodes.heartbeat import Heartbeat
-from sam2s_ros.nodes.settings import NodeSettings
+from sam2s_ros.nodes.settings import NodeSettings, SettingsError, read_settings
 from sam2s_ros.nodes.stream_watch import StreamWatch, stamp_trouble
 from sam2s_ros.tracking import ImageCondition, TrackState
 
@@ -198,7 +199,13 @@ def test_a_stopped_worker_refuses_what_is_posted() -> None:
         worker.post(lambda: None).result(0)
 
 
-def test_the_lease_is_no_shorter_than_two_heartbeats() -> None:
-    """A shorter one would run out between two of them."""
-    settings = NodeSettings()
-    assert settings.liveliness_lease_s >= 2 * settings.heartbeat_period_s
+@pytest.mark.parametrize(("lease_s", "fits"), [(0.0, True), (0.3, False), (0.4, True)])
+def test_a_lease_shorter_than_two_heartbeats_is_refused(lease_s: float, fits: bool) -> None:
+    """It would run out between two of them; 0 is none."""
+    values = {**asdict(NodeSettings()), "heartbeat_period_s": 0.2, "liveliness_lease_s": lease_s}
+    node: Any = SimpleNamespace(get_parameter=lambda name: SimpleNamespace(value=values[name]))
+    if fits:
+        assert read_settings(node).liveliness_lease_s == lease_s
+    else:
+        with pytest.raises(SettingsError, match="liveliness_lease_s is 0.3 s: use at least twice"):
+            read_settings(node)
