@@ -21,8 +21,8 @@ class TrackerExecutor(Executor):
     """Runs images, timers and events on the spinning thread, and services, which may wait for the tracker, on a pool.
 
     rclpy's `MultiThreadedExecutor` gives every callback to its pool, and until a thread of it has begun offers the same
-    callback again and again without waiting. With two busy cores that took ten turns and more for each image, held the
-    interpreter's lock from the threads that track, and with it stopped every stage for 50 to 130 ms now and then.
+    callback again and again without waiting. With two busy cores that took ten turns and more for each image, and held
+    the interpreter's lock from the threads that track: likely why stages stood still for 50 to 130 ms now and then.
 
     Args:
         service_threads: service calls that may wait at a time.

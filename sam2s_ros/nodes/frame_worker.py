@@ -105,16 +105,11 @@ class FrameWorker(Generic[Frame, Prepared]):
 
     def call(self, run: Callable[[], Answer], timeout_s: float | None) -> Answer:
         """Run `run()` between two frames and return or raise what it does; at most `timeout_s` of waiting, if given."""
-        call = _Call(run, Future())
-        with self._changed:
-            if not self._running:
-                raise WorkerStoppedError("the node is not active")
-            self._calls.append(call)
-            self._changed.notify_all()
+        answer = self.post(run)
         try:
-            return call.answer.result(timeout_s)
+            return answer.result(timeout_s)
         except FutureTimeoutError:
-            dropped = call.answer.cancel()
+            dropped = answer.cancel()
             raise WorkerTimeoutError(
                 f"no answer within {timeout_s:g} s: "
                 + ("not begun, dropped" if dropped else "begun, may still be applied")
