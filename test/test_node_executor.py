@@ -107,10 +107,10 @@ def test_messages_are_taken_while_a_service_call_waits(node: Node, executor: Cou
         assert not any(call.done() for call in calls)
     finally:
         may_end.set()
-    for call in calls:
-        assert answered.acquire(timeout=PATIENCE_S)
-        result = call.result()
-        assert result is not None and result.success
+    for _ in calls:
+        assert answered.acquire(timeout=PATIENCE_S), "both calls are answered"
+    results = [call.result() for call in calls]
+    assert all(result is not None and result.success for result in results)
 
 
 def test_what_a_callback_raises_ends_the_spinning(node: Node) -> None:
