@@ -20,6 +20,15 @@ ROOT = Path(__file__).resolve().parents[1]
 os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
 os.environ.setdefault("ROS_LOG_DIR", tempfile.mkdtemp(prefix="sam2s_ros_log_"))
 
+ALONE = ("test_node_", "test_demo_", "test_launch_", "test_image_transport", "test_fastdds_profile")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that must not share the CPUs: nodes and DDS, by the names of their files."""
+    for item in items:
+        if item.path.name.startswith(ALONE):
+            item.add_marker("alone")
+
 
 @pytest.fixture(scope="session")
 def repository_root() -> Path:
@@ -51,8 +60,11 @@ def ros() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def graph_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty cache of exported graphs, the same for all tests that use `graph_cache`."""
-    return tmp_path_factory.mktemp("graphs")
+    """A cache of exported graphs, empty at first, the same for all tests that use `graph_cache`."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "graphs"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.fixture(scope="module")
