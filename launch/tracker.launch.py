@@ -1,6 +1,7 @@
-"""Start the tracker node and bring it to active; optionally play a bag into it.
+"""Start the tracker node, or one for each of several cameras, and bring it to active; optionally play a bag into it.
 
 ros2 launch sam2s_ros tracker.launch.py image:=/camera/image_raw
+ros2 launch sam2s_ros tracker.launch.py cameras:=left,right image:=image_raw
 ros2 launch sam2s_ros tracker.launch.py --show-args
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from launch import LaunchContext, LaunchDescription
 from launch.action import Action
@@ -24,7 +26,7 @@ from launch.actions import (
 from launch.event_handlers import OnProcessStart
 from launch.events import matches_action
 from launch.substitutions import LaunchConfiguration
-from launch_ros.actions import LifecycleNode
+from launch_ros.actions import LifecycleNode, Node
 from launch_ros.event_handlers import OnStateTransition
 from launch_ros.events.lifecycle import ChangeState
 from launch_ros.parameter_descriptions import ParameterValue
@@ -44,7 +46,16 @@ ARGUMENTS = {
     "engine": ("", "Engine that runs the model, or auto; empty: as in params_file."),
     "prompts_file": ("", "YAML file of objects to track from the start; empty: as in params_file."),
     "params_file": (str(CONFIG / "tracker.yaml"), "YAML file of the node's parameters."),
-    "namespace": ("", "Namespace of the node, one for each camera."),
+    "namespace": ("", "Namespace of the node, or of all cameras."),
+    "cameras": (
+        "",
+        "Namespaces of several cameras, with commas, each with a node of its own; empty: one node. `image` is then a "
+        "relative name, the same in each of them.",
+    ),
+    "one_process": (
+        "false",
+        "Run the nodes of all `cameras` in one process: less memory, but they share an interpreter.",
+    ),
     "use_sim_time": ("false", "Take the time from /clock; true where a bag or a simulator publishes it."),
     "bag": ("", "Bag to play into the node (needs ros2 bag); empty: none."),
     "bag_topic": (
@@ -73,10 +84,39 @@ def generate_launch_description() -> LaunchDescription:
 
 
 def start(context: LaunchContext) -> list[Action]:
-    """Environment, node, its way to active, and the bag if one is given."""
+    """Environment, nodes, their way to active, and the bag if one is given."""
     values = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
-    node = tracker_node(values)
-    return [*environment(values), *bring_to_active(node, bag_player(values)), node]
+    cameras = camera_namespaces(values)
+    if cameras and is_true(values["one_process"]):
+        return [*environment(values), tracker_process(values, cameras)]
+    actions = environment(values)
+    for namespace in cameras or [values["namespace"]]:
+        node = tracker_node(values, namespace)
+        actions += [*bring_to_active(node, bag_player(values)), node]
+    return actions
+
+
+def camera_namespaces(values: dict[str, str]) -> list[str]:
+    """Namespaces of the nodes of several cameras; empty without `cameras`."""
+    names = [name.strip().strip("/") for name in values["cameras"].split(",")] if values["cameras"] else []
+    if not names:
+        return []
+    if not all(names) or len(set(names)) < len(names):
+        raise ValueError(
+            f"cameras:={values['cameras']}: give every camera a name of its own, as in left,right"
+        )
+    if values["image"].startswith("/"):
+        raise ValueError(
+            f"image:={values['image']}: with cameras it is the same name in each namespace, so without a / in front"
+        )
+    if values["bag"]:
+        raise ValueError("bag: with cameras, play it yourself (ros2 bag play) once the nodes are active")
+    return [absolute(name, values["namespace"]) for name in names]
+
+
+def is_true(text: str) -> bool:
+    """Whether a launch argument says yes."""
+    return text.lower() in ("true", "1")
 
 
 def environment(values: dict[str, str]) -> list[Action]:
@@ -90,20 +130,48 @@ def environment(values: dict[str, str]) -> list[Action]:
     return [SetEnvironmentVariable(name, value) for name, value in variables.items()]
 
 
-def tracker_node(values: dict[str, str]) -> LifecycleNode:
+def tracker_node(values: dict[str, str], namespace: str) -> LifecycleNode:
     """The lifecycle node `tracker` with its parameters and remappings."""
-    overrides = {name: ParameterValue(values[name], value_type=str) for name in OVERRIDES if values[name]}
-    use_sim_time = values["use_sim_time"].lower() in ("true", "1")
     return LifecycleNode(
         package="sam2s_ros",
         executable="tracker",
         name="tracker",
-        namespace=values["namespace"],
-        parameters=[values["params_file"], {"use_sim_time": use_sim_time, **overrides}],
-        remappings=[("image", values["image"]), ("image/compressed", f"{values['image']}/compressed")],
-        ros_arguments=["--log-level", f"{logger_name(values['namespace'])}:={values['log_level']}"],
+        namespace=namespace,
+        parameters=parameters(values),
+        remappings=remappings(values),
+        ros_arguments=log_level(values, [namespace]),
         output="screen",
     )
+
+
+def tracker_process(values: dict[str, str], cameras: list[str]) -> Node:
+    """One process with a node for each camera; they bring themselves to active."""
+    return Node(
+        package="sam2s_ros",
+        executable="tracker",
+        arguments=["--cameras", ",".join(cameras)],
+        parameters=[*parameters(values), {"autostart": True}],
+        remappings=remappings(values),
+        ros_arguments=log_level(values, cameras),
+        output="screen",
+    )
+
+
+def parameters(values: dict[str, str]) -> list[Any]:
+    """The file, and what takes precedence over it."""
+    overrides = {name: ParameterValue(values[name], value_type=str) for name in OVERRIDES if values[name]}
+    return [values["params_file"], {"use_sim_time": is_true(values["use_sim_time"]), **overrides}]
+
+
+def remappings(values: dict[str, str]) -> list[tuple[str, str]]:
+    """Both transports of the images."""
+    return [("image", values["image"]), ("image/compressed", f"{values['image']}/compressed")]
+
+
+def log_level(values: dict[str, str], namespaces: list[str]) -> list[str]:
+    """ROS arguments that set the level of the nodes' loggers."""
+    level = values["log_level"]
+    return [part for one in namespaces for part in ("--log-level", f"{logger_name(one)}:={level}")]
 
 
 def bring_to_active(node: LifecycleNode, then: list[Action]) -> list[Action]:
@@ -143,7 +211,7 @@ def bag_player(values: dict[str, str]) -> list[Action]:
     if not values["bag"]:
         return []
     command = ["ros2", "bag", "play", values["bag"]]
-    if values["use_sim_time"].lower() in ("true", "1"):
+    if is_true(values["use_sim_time"]):
         command.append("--clock")
     if bag_topic := values["bag_topic"]:
         tail = "/compressed" if bag_topic.endswith("/compressed") else ""

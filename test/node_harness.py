@@ -144,10 +144,10 @@ def _yaml(value: Any) -> str:
 
 
 class Client:
-    """Publishes images and collects what the node publishes; a thread spins it."""
+    """Publishes images and collects what the node of one namespace publishes; a thread spins it."""
 
-    def __init__(self) -> None:
-        self.node = rclpy.create_node("test_client")
+    def __init__(self, namespace: str = "") -> None:
+        self.node = rclpy.create_node("test_client", namespace=namespace)
         self.images = self.node.create_publisher(Image, "image", qos_profile_sensor_data)
         self.compressed = self.node.create_publisher(
             CompressedImage, "image/compressed", qos_profile_sensor_data
@@ -156,12 +156,12 @@ class Client:
         self.labels: list[Image] = []
         self.tables: list[LabelTable] = []
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        self.node.create_subscription(TrackedObjectArray, "/tracker/objects", self.arrays.append, 50)
-        self.node.create_subscription(Image, "/tracker/labels", self.labels.append, 50)
-        self.node.create_subscription(LabelTable, "/tracker/label_table", self.tables.append, latched)
+        self.node.create_subscription(TrackedObjectArray, "tracker/objects", self.arrays.append, 50)
+        self.node.create_subscription(Image, "tracker/labels", self.labels.append, 50)
+        self.node.create_subscription(LabelTable, "tracker/label_table", self.tables.append, latched)
         # get_state is the last of them: a node that answers it has discovered the others too (`meet`).
         self._services = {
-            name: self.node.create_client(kind, f"/tracker/{name}") for name, kind in SERVICES.items()
+            name: self.node.create_client(kind, f"tracker/{name}") for name, kind in SERVICES.items()
         }
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self.node)
@@ -172,7 +172,7 @@ class Client:
     def watch(self, picture: str) -> tuple[list[Image], Any]:
         """Subscribe ~/overlay or ~/uncertainty, only made while somebody does: what arrives, and the subscription."""
         arrived: list[Image] = []
-        return arrived, self.node.create_subscription(Image, f"/tracker/{picture}", arrived.append, 5)
+        return arrived, self.node.create_subscription(Image, f"tracker/{picture}", arrived.append, 5)
 
     def spin(self, node: Any) -> None:
         """Spin one more node on the client's thread."""
@@ -204,7 +204,7 @@ class Client:
         )
         self.wait(lambda: self._services["add_object"].service_is_ready(), "its services")
         self.wait(lambda: self.arrays, "its heartbeat")
-        self.wait(lambda: self.node.count_subscribers("/tracker/labels"), "discovery")
+        self.wait(lambda: self.node.count_subscribers("tracker/labels"), "discovery")
 
     def now(self) -> Any:
         return self.node.get_clock().now().to_msg()

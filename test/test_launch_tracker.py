@@ -181,3 +181,42 @@ def test_with_the_real_launch_packages_the_file_loads() -> None:
     sources = pytest.importorskip("launch.launch_description_sources")
     description = sources.get_launch_description_from_python_launch_file(str(LAUNCH_FILE))
     assert {"image", "bag"} <= {one.name for one in description.get_launch_arguments()}
+
+
+def test_several_cameras_have_a_node_each(launch_file: ModuleType) -> None:
+    """In processes of their own, each brought to active; the image topic is one of its namespace."""
+    actions = started(launch_file, cameras="left, right", namespace="/theatre", image="image_raw")[1]
+    nodes = [one for one in actions if one.kind == "LifecycleNode"]
+    assert [one.fields["namespace"] for one in nodes] == ["/theatre/left", "/theatre/right"]
+    assert all(one.fields["remappings"][0] == ("image", "image_raw") for one in nodes)
+    handlers = [one.arguments[0] for one in actions if one.kind == "RegisterEventHandler"]
+    starts = [one.fields["target_action"] for one in handlers if one.kind == "OnProcessStart"]
+    assert starts == nodes
+
+
+def test_several_cameras_in_one_process(launch_file: ModuleType) -> None:
+    """One process that starts its nodes by itself."""
+    actions = started(launch_file, cameras="left,right", one_process="true", engine="eager")[1]
+    node = only(actions, "Node")
+    assert node.fields["arguments"] == ["--cameras", "/left,/right"]
+    assert node.fields["parameters"][2] == {"autostart": True} and overrides(node)["engine"] == "eager"
+    assert node.fields["ros_arguments"] == [
+        *("--log-level", "left.tracker:=info"),
+        *("--log-level", "right.tracker:=info"),
+    ]
+    assert not [one for one in actions if one.kind == "LifecycleNode"]
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"cameras": "left,left"}, "cameras"),
+        ({"cameras": "left,,right"}, "cameras"),
+        ({"cameras": "left,right", "image": "/camera/image"}, "image:=/camera/image"),
+        ({"cameras": "left,right", "bag": "b"}, "bag"),
+    ],
+)
+def test_wrong_cameras_are_named(launch_file: ModuleType, values: dict[str, str], named: str) -> None:
+    """What would have two nodes on one topic, or under one name."""
+    with pytest.raises(ValueError, match=named):
+        started(launch_file, **values)

@@ -24,6 +24,7 @@ from sam2s_ros.nodes.label_map import LabelMap, paint_labels
 from sam2s_ros.nodes.messages import label_table, latency_s, objects_array, set_counts, stage_latencies
 from sam2s_ros.nodes.overlay import draw_overlay
 from sam2s_ros.nodes.settings import NodeSettings
+from sam2s_ros.nodes.stage_percentiles import StagePercentiles
 from sam2s_ros.nodes.stream_counter import StreamCounter
 from sam2s_ros.tracking import FrameResult, TrackState
 from sam2s_ros.tracking.uncertainty import image_uncertainty
@@ -81,10 +82,22 @@ class ResultPublisher:
         self._newest_lock = threading.Lock()
         self._class_names: dict[int, str] = {}
         self._last_publish_s = math.nan
+        self.stages = StagePercentiles()
+        """Stages of the newest images, and as `total` the time from image stamp to publication."""
+
+    @property
+    def newest(self) -> TrackedObjectArray:
+        """The array published last, or about to be; not to be changed."""
+        return self._newest
+
+    def reconfigure(self, settings: NodeSettings) -> None:
+        """Go on by settings that differ in `LIVE_PARAMETERS` only."""
+        self._settings = settings
 
     def start(self, counter: StreamCounter) -> None:
         """Begin a stream, counted by `counter`: an empty label table says that nothing is tracked yet."""
         self._counter = counter
+        self.stages.clear()
         self._label_table.publish(label_table(self._newest.header, self._session, {}, {}, {}))
 
     def publish(self, frame: TrackedFrame) -> None:
@@ -98,6 +111,7 @@ class ResultPublisher:
             self._newest.stage_latencies = stage_latencies(stages)
             reason = frame.trouble or frame.result.condition.reason
             self._send(TrackedObjectArray.STALE if frame.trouble else TrackedObjectArray.OK, reason)
+            self.stages.add({**stages, "total": self._newest.latency})
         self._publish_detections()
         self._publish_pictures(frame)
         self._last_publish_s = time.perf_counter() - filled

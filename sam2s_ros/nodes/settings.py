@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,7 @@ from rclpy.parameter import Parameter
 
 from sam2s_ros.engines import PRECISIONS
 from sam2s_ros.tracking.config import (
+    LIVE_SETTINGS,
     MAX_LONG_TERM,
     MAX_LONG_TERM_INTERVAL_S,
     PREVIOUS_MASK_PROMPTS,
@@ -19,6 +21,8 @@ from sam2s_ros.tracking.config import (
 )
 
 _TRACKER = TrackerConfig()
+LIVE_PARAMETERS = LIVE_SETTINGS | {"labels_always", "published_classes", "overlay_alpha", "service_timeout_s"}
+"""Parameters that a configured node takes at once; the others are read on configure."""
 
 
 class SettingsError(ValueError):
@@ -45,7 +49,10 @@ def _parameter(
 
 @dataclass(frozen=True)
 class NodeSettings:
-    """What `on_configure` reads, once. Defaults, ranges and descriptions are those of the ROS parameters."""
+    """What `on_configure` reads; `LIVE_PARAMETERS` may be replaced later.
+
+    Defaults, ranges and descriptions are those of the ROS parameters.
+    """
 
     autostart: bool = _parameter(
         False, "Go to active at start-up, for use without a launch file or lifecycle manager.", read_only=True
@@ -251,6 +258,9 @@ class NodeSettings:
         0.0,
         60.0,
     )
+    diagnostics_period_s: float = _parameter(
+        1.0, "Period of the reports on /diagnostics, s; 0: none.", 0.0, 60.0, read_only=True
+    )
     service_timeout_s: float = _parameter(
         5.0, "Longest time for which a service call waits for the tracker before it is refused, s.", 0.1, 60.0
     )
@@ -259,6 +269,13 @@ class NodeSettings:
         """The part that the tracker takes."""
         shared = {item.name for item in dataclasses.fields(TrackerConfig)} & set(self.__dict__)
         return TrackerConfig(**{name: getattr(self, name) for name in sorted(shared)})
+
+    def memory_of_an_object(self) -> dict[str, str]:
+        """What one object's memory and the images' have room for, in words."""
+        return {
+            "memory of an object": f"{self.max_conditioning} prompted and {self.num_long_term} long-term images",
+            "images kept for late prompts": str(self.kept_frames),
+        }
 
 
 def declare_parameters(node: Node) -> None:
@@ -291,31 +308,44 @@ def check_choice(name: str, value: Any) -> None:
             raise SettingsError(f"parameter {name} is '{value}': use one of {', '.join(choices)}")
 
 
-def settings_in(parameters: list[Parameter]) -> list[str]:
-    """Names of those parameters that are fields of NodeSettings."""
+def changed_settings(settings: NodeSettings, parameters: Sequence[Parameter[Any]]) -> NodeSettings:
+    """The settings of a configured node with these parameters changed; others than settings are left out.
+
+    Raises:
+        SettingsError: a parameter that is read on configure only, a value that is none of its choices, or one that the
+            tracker refuses. Ranges are rclpy's to check.
+    """
     names = {item.name for item in dataclasses.fields(NodeSettings)}
-    return [parameter.name for parameter in parameters if parameter.name in names]
+    values = {one.name: one.value for one in parameters if one.name in names}
+    if fixed := sorted(values.keys() - LIVE_PARAMETERS):
+        raise SettingsError(
+            f"{', '.join(fixed)}: read on configure, so clean the node up first (lifecycle cleanup)"
+        )
+    for name, value in values.items():
+        check_choice(name, value)
+    changed = dataclasses.replace(settings, **values)
+    try:
+        changed.tracker_config()
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
+    return changed
 
 
-def print_help() -> int:
-    """Print what `tracker --help` says: usage, and every parameter with its default. Returns the exit status, 0."""
-    lines = [
-        "usage: tracker [--ros-args] [-p NAME:=VALUE] [--params-file FILE] [-r FROM:=TO]",
-        "",
-        "The tracker node: images on `image` (or `image/compressed`) in, objects on `~/objects` out.",
-        "",
-        "parameters (config/tracker.yaml):",
-    ]
+def parameters_help() -> str:
+    """What `tracker --help` says of the parameters: each with its default and description."""
+    lines = ["parameters (config/tracker.yaml):"]
     for item in dataclasses.fields(NodeSettings):
         lines.append(f"  {item.name} [{item.default!r}]")
         lines.append(f"      {item.metadata['description']}")
-    print("\n".join(lines))
-    return 0
+    return "\n".join(lines)
 
 
 def _descriptor(item: dataclasses.Field[Any]) -> ParameterDescriptor:
     metadata = item.metadata
-    descriptor = ParameterDescriptor(description=metadata["description"], read_only=metadata["read_only"])
+    live = " May be changed while the node runs." if item.name in LIVE_PARAMETERS else ""
+    descriptor = ParameterDescriptor(
+        description=metadata["description"] + live, read_only=metadata["read_only"]
+    )
     if metadata["choices"]:
         descriptor.additional_constraints = "one of: " + ", ".join(metadata["choices"])
     if metadata["low"] is None:

@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import gc
 import os
-import signal
 import sys
-import threading
 import time
 import traceback
 import uuid
@@ -23,19 +21,17 @@ from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import rclpy
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
-from rclpy.exceptions import ParameterException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.signals import SignalHandlerOptions
 from rclpy.timer import Timer
 from sensor_msgs.msg import Image
 
 from sam2s_msgs.msg import TrackedObjectArray
-from sam2s_ros.nodes.executor import TrackerExecutor, spin_until
+from sam2s_ros.engines.base import EngineDescription
+from sam2s_ros.nodes.diagnostics import Diagnostics, NodeHealth
 from sam2s_ros.nodes.frame_worker import FrameWorker, WorkerStoppedError, WorkerTimeoutError
 from sam2s_ros.nodes.heartbeat import Heartbeat
 from sam2s_ros.nodes.image_messages import ImageMessageError, compressed_to_rgb, image_to_rgb
@@ -45,23 +41,22 @@ from sam2s_ros.nodes.prompt_services import PromptServices
 from sam2s_ros.nodes.prompts import StartPrompt, load_prompts_file
 from sam2s_ros.nodes.result_publisher import ResultPublisher, TrackedFrame
 from sam2s_ros.nodes.settings import (
+    LIVE_PARAMETERS,
     NodeSettings,
     SettingsError,
+    changed_settings,
     check_choice,
     declare_parameters,
-    print_help,
     read_settings,
-    settings_in,
 )
 from sam2s_ros.nodes.stream_counter import StreamCounter
 from sam2s_ros.nodes.stream_watch import StreamWatch
+from sam2s_ros.nodes.tracker_process import run_process
 from sam2s_ros.tracking import FrameResult, StreamingTracker, load_tracker
 
 Answer = TypeVar("Answer")
-SERVICE_THREADS = 10  # up to 8 waiting prompts beside lifecycle and parameters
 STOP_TIMEOUT_S = 30.0
 WORKER_THREADS = 2  # one encodes, one tracks
-SIGNAL_PERIOD_S = 0.2  # Python sees a signal that another thread has got only when the main thread runs
 
 
 @dataclass(frozen=True)
@@ -81,6 +76,7 @@ class Configured:
     settings: NodeSettings
     worker: FrameWorker[ReceivedImage, PreparedImage]
     tracker: StreamingTracker
+    engine: EngineDescription
     results: ResultPublisher
     services: PromptServices
     start_prompts: list[StartPrompt]
@@ -101,14 +97,18 @@ class TrackerNode(LifecycleNode):
     activate to deactivate.
     """
 
-    def __init__(self, **node_options: Any) -> None:
-        super().__init__("tracker", **node_options)
+    def __init__(self, namespace: str = "", nodes_in_process: int = 1, **node_options: Any) -> None:
+        super().__init__("tracker", namespace=namespace, **node_options)
+        self._nodes_in_process = nodes_in_process
         declare_parameters(self)
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self.counter = StreamCounter()
         self._configured: Configured | None = None
         self._active: Active | None = None
         self._first_id = 1  # of the next tracker: ids are not used twice while the node lives
+        self._diagnostics = Diagnostics(
+            self, self._health, self.get_parameter("diagnostics_period_s").value or 0.0
+        )
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Read the parameters, load the model, warm it up, create publishers and services."""
@@ -309,15 +309,19 @@ class TrackerNode(LifecycleNode):
         )
         gc.collect()
         gc.freeze()  # or a collection walks through all of torch and the stream pauses for 0.1 s
-        return Configured(settings, worker, tracker, results, services, start_prompts)
+        return Configured(settings, worker, tracker, engine, results, services, start_prompts)
 
     def _load_tracker(self, settings: NodeSettings) -> StreamingTracker:
         config = replace(settings.tracker_config(), first_id=self._first_id)
-        threads = settings.threads or max(1, len(os.sched_getaffinity(0)) // WORKER_THREADS)
+        threads = settings.threads or self._share_of_cpus()
         model = (settings.model, settings.engine, config, settings.checkpoint or None)
         return load_tracker(
             *model, threads, settings.precision, settings.image_size, settings.class_bank or None
         )
+
+    def _share_of_cpus(self) -> int:
+        """CPUs for each thread that computes, of those that this process may use."""
+        return max(1, len(os.sched_getaffinity(0)) // (WORKER_THREADS * self._nodes_in_process))
 
     def _start_stream(self) -> Active:
         configured = self._configured
@@ -370,19 +374,46 @@ class TrackerNode(LifecycleNode):
             configured.tracker.engine.free()
             gc.unfreeze()
 
+    def _health(self) -> NodeHealth:
+        configured, active = self._configured, self._active
+        if configured is None:
+            return NodeHealth()
+        settings = configured.settings
+        return NodeHealth(
+            topic=active.source.topic if active else "",
+            counts=self.counter.counts(),
+            newest=configured.results.newest,
+            engine=configured.engine,
+            stale_after_s=settings.stale_after_s,
+            max_objects=settings.max_objects,
+            capacity=settings.memory_of_an_object(),
+            stages=configured.results.stages,
+        )
+
     def _on_set_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
-        settings = settings_in(parameters)
-        if self._configured is not None and settings:
-            reason = (
-                f"{', '.join(settings)}: read on configure, so clean the node up first (lifecycle cleanup)"
-            )
-            return SetParametersResult(successful=False, reason=reason)
+        configured = self._configured
         try:
+            if configured is not None:
+                self._reconfigure(configured, changed_settings(configured.settings, parameters))
             for parameter in parameters:
                 check_choice(parameter.name, parameter.value)
         except SettingsError as error:
             return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
+
+    def _reconfigure(self, configured: Configured, settings: NodeSettings) -> None:
+        """Take settings that differ in what is live; the tracker gets its part between two frames."""
+        if settings == configured.settings:
+            return
+        before, configured.settings = configured.settings, settings
+        configured.results.reconfigure(settings)
+        tracker = configured.tracker
+        config = replace(settings.tracker_config(), first_id=tracker.config.first_id)
+        configured.worker.post(lambda: tracker.reconfigure(config))
+        for name in sorted(LIVE_PARAMETERS):
+            old, new = getattr(before, name), getattr(settings, name)
+            if old != new:
+                self.get_logger().info(f"parameter {name} changed from {old} to {new}")
 
     def _log_failure(self, what: str, error: Exception) -> None:
         """A mistake of the user in one line; a mistake of ours with its traceback."""
@@ -393,37 +424,8 @@ class TrackerNode(LifecycleNode):
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run the node until SIGINT, SIGTERM or the context's end; exit status 0, or 2 for wrong parameters."""
-    if {"-h", "--help"} & set(sys.argv[1:] if args is None else args):
-        return print_help()
-    stop = threading.Event()
-    for signal_number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signal_number, lambda *_: stop.set())
-    rclpy.init(args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO)
-    try:
-        node = TrackerNode()
-    except ParameterException as error:
-        print(f"tracker: {error}", file=sys.stderr)
-        rclpy.shutdown()
-        return 2
-    executor = TrackerExecutor(SERVICE_THREADS)
-    executor.add_node(node)
-    spinner = threading.Thread(target=spin_until, args=(executor, stop), name="executor")
-    spinner.start()
-    if node.get_parameter("autostart").value:
-        node.start()
-    else:
-        node.get_logger().info("unconfigured: waits for a lifecycle manager; -p autostart:=true does without")
-    while not stop.wait(SIGNAL_PERIOD_S):
-        pass
-    node.close()
-    executor.shutdown()
-    spinner.join()
-    node.destroy_node()
-    if rclpy.ok():
-        rclpy.shutdown()
-    gc.freeze()  # or the interpreter spends seconds on taking torch apart, and launch kills after five
-    return 0
+    """Run the process `tracker` with one node, or with several (`tracker_process`)."""
+    return run_process(TrackerNode, args)
 
 
 if __name__ == "__main__":

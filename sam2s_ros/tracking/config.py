@@ -10,6 +10,16 @@ from sam2s_ros.tracking.kept_frames import AHEAD
 PREVIOUS_MASK_PROMPTS = ("off", "mask", "flow", "box", "centre")
 MAX_PROMPT_POINTS = 32
 """Points of one prompt, a box counting as two; clicks on the same frame add up to at most this many."""
+LIVE_SETTINGS = frozenset(
+    (
+        *("drop_stray_components", "exclusive_masks"),
+        *("uncertain_iou", "uncertain_pixels", "uncertain_boundary", "lost_after_s", "recover_frames"),
+        *("jump_distance", "jump_speed", "jump_area", "jump_area_rate"),
+        *("judge_images", "black_level", "black_share", "saturated_share", "obscured_detail", "torn_jump"),
+        *("frozen_images", "out_of_body_share"),
+    )
+)
+"""Fields of `TrackerConfig` that `StreamingTracker.reconfigure` changes between two frames; no memory hangs on them."""
 MAX_LONG_TERM = 16
 MAX_LONG_TERM_INTERVAL_S = 3600.0
 

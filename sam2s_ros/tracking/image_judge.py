@@ -71,6 +71,10 @@ class ImageJudge:
         self._config = config
         self.reset()
 
+    def reconfigure(self, config: TrackerConfig) -> None:
+        """Go on by other limits; what was seen stays."""
+        self._config = config
+
     def reset(self) -> None:
         """Begin a stream: nothing to compare with."""
         self._sample: NDArray[np.uint8] | None = None

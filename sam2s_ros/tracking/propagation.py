@@ -43,6 +43,10 @@ class Propagator:
         self._table = table
         self._stray_distance = round(config.stray_distance * engine.mask_size)
 
+    def reconfigure(self, config: TrackerConfig) -> None:
+        """Go on by another config that differs in `LIVE_SETTINGS` only."""
+        self._config = config
+
     def track(
         self, rows: NDArray[np.int64], frame: KeptFrame, previous: KeptFrame | None, watch: Stopwatch
     ) -> None:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sam2s_ros.engines.base import Engine
 from sam2s_ros.tracking.class_memory import ClassMemory, KnownClasses
-from sam2s_ros.tracking.config import TrackerConfig
+from sam2s_ros.tracking.config import LIVE_SETTINGS, TrackerConfig
 from sam2s_ros.tracking.errors import FrameError, ImageSizeChangedError, PromptError
 from sam2s_ros.tracking.image_condition import ImageCondition
 from sam2s_ros.tracking.image_judge import ImageJudge
@@ -80,6 +80,26 @@ class StreamingTracker:
         self._upsampler = MaskUpsampler(engine.mask_size, (1, 1))
         self._needs_reset = ""
         self._last_stamp_ns: int | None = None
+
+    def reconfigure(self, config: TrackerConfig) -> None:
+        """Go on by another config from the next frame on; objects and memory stay.
+
+        Raises:
+            ValueError: it differs in a field that is not among `LIVE_SETTINGS`; nothing is changed then.
+        """
+        fixed = [
+            item.name
+            for item in fields(TrackerConfig)
+            if item.name not in LIVE_SETTINGS
+            and getattr(config, item.name) != getattr(self.config, item.name)
+        ]
+        if fixed:
+            raise ValueError(
+                f"tracker config: {', '.join(fixed)} cannot be changed while tracking; load the tracker anew"
+            )
+        self.config = config
+        self._propagator.reconfigure(config)
+        self._judge.reconfigure(config)
 
     def step(self, frame_rgb: NDArray[np.uint8], stamp_ns: int | None = None) -> FrameResult:
         """Advance by one frame: uint8 [H, W, 3] RGB.
