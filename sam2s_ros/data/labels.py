@@ -73,7 +73,7 @@ class LabelFile(Protocol):
 
 @dataclass(frozen=True)
 class IndexLabels:
-    """A label image whose values are classes, or objects where `tracks`."""
+    """A label image whose values are classes, or objects where `tracks`; several values may be one class."""
 
     path: Path
     meanings: Mapping[int, Label]
@@ -87,13 +87,13 @@ class IndexLabels:
         unknown = [value for value in found if value not in self.meanings and value not in self.ignored]
         if unknown:
             raise ValueError(f"{self.path}: no meaning is known for the values {unknown}")
-        return [
-            Region(
-                values == value, self.meanings[value], f"value {value}" if self.tracks else "", self.tracks
-            )
-            for value in found
-            if value in self.meanings and value not in self.ignored
-        ]
+        kept = [value for value in found if value not in self.ignored]
+        if self.tracks:
+            return [Region(values == v, self.meanings[v], f"value {v}", whole=True) for v in kept]
+        by_label: dict[Label, list[int]] = {}
+        for value in kept:
+            by_label.setdefault(self.meanings[value], []).append(value)
+        return [Region(np.isin(values, group), label) for label, group in by_label.items()]
 
 
 @dataclass(frozen=True)
