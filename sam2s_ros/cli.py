@@ -26,7 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "compare predicted with true IoU, to choose thresholds on the predicted one",
     ),
     "convert": ("sam2s_ros.network.convert", "turn a SAM 2 checkpoint into safetensors"),
-    "data": ("sam2s_ros.data.command", "render long synthetic surgeries with masks, identities and classes"),
+    "data": ("sam2s_ros.data.command", "convert, check, count and look at data sets; render surgeries"),
     "demo": ("sam2s_ros.nodes.demo", "replay the bundled bag through the tracker node and score it"),
     "embed-classes": (
         "sam2s_ros.training.embed_classes",

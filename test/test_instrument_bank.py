@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from sam2s_ros.cli import main
+from sam2s_ros.data.instrument_bank import read_instrument_bank
 from sam2s_ros.data.instrument_classes import CLASSES
 from sam2s_ros.network import ClassBank, build_network
 from sam2s_ros.network.checkpoint import save_checkpoint
 from sam2s_ros.network.class_bank import METADATA_KEY, read_class_bank
-from sam2s_ros.training.instrument_bank import read_instrument_bank
 from sam2s_ros.training.text_encoders import embed_texts
 
 CONFIG = Path(__file__).parent.parent / "config"

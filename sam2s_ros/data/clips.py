@@ -105,6 +105,8 @@ class MixtureSource(ClipSource):
 DEFAULT_WEIGHTS: dict[str, float] = {"surgical": 0.55, "vocalfolds": 0.16, "davis": 0.09, "still_motion": 0.2}
 MORE_SOURCES = ("long_surgery", "procedural")
 """Instruments with class names that leave and return, and surgery over procedural tissue only."""
+FOLDER_PREFIX = "videos:"
+"""Begins the name of a source of converted videos (`folder_clips`); their folder follows, relative to `data_root`."""
 
 
 def make_mixture(
@@ -117,23 +119,28 @@ def make_mixture(
 
     data_root: folder that holds `train/`; None leaves procedural surgery only. size: side of the clips that will be
     asked for; real frames are cached at a little more. weights: share of each source of DEFAULT_WEIGHTS (also those of
-    MORE_SOURCES). exclude: sources left out. ValueError on an unknown name.
+    MORE_SOURCES and `videos:FOLDER`). exclude: sources left out. ValueError on an unknown name.
     """
+    from sam2s_ros.data.folder_clips import folder_source
     from sam2s_ros.data.real_clips import davis_source, vocalfolds_source
     from sam2s_ros.data.still_motion import still_source
     from sam2s_ros.data.surgery_clips import LongSurgerySource
 
     shares = dict(DEFAULT_WEIGHTS if weights is None else weights)
-    unknown = sorted((set(shares) | set(exclude)) - {*DEFAULT_WEIGHTS, *MORE_SOURCES})
+    folders = {name for name in shares if name.startswith(FOLDER_PREFIX)}
+    unknown = sorted((set(shares) | set(exclude)) - {*DEFAULT_WEIGHTS, *MORE_SOURCES, *folders})
     if unknown:
-        raise ValueError(f"unknown clip sources {unknown}; known are {[*DEFAULT_WEIGHTS, *MORE_SOURCES]}")
+        known = [*DEFAULT_WEIGHTS, *MORE_SOURCES, f"{FOLDER_PREFIX}FOLDER"]
+        raise ValueError(f"unknown clip sources {unknown}; known are {known}")
     shares = {name: share for name, share in shares.items() if share > 0 and name not in exclude}
     if data_root is None:
         shares = {"procedural": 1.0}
     sources: list[tuple[ClipSource, float]] = []
     for name, share in shares.items():
         source: ClipSource
-        if name == "procedural":
+        if name in folders:
+            source = folder_source(Path(str(data_root)) / name.removeprefix(FOLDER_PREFIX), size)
+        elif name == "procedural":
             source = SurgicalSource(load_tissue_library(None))
         elif name == "surgical":
             source = SurgicalSource(load_tissue_library(data_root))

@@ -33,6 +33,7 @@ from sam2s_ros.data.scene import cast_shadow, close_canvas, composite, open_canv
 VOCALFOLDS_TRAINING = (6, 7, 8)  # sequence 5 is validation
 DRAWN_INSTRUMENT = 200  # label value of an instrument drawn over a real video
 LONG_STEP = 40  # frames
+ATTEMPTS = 1000
 CLASS_WEIGHTS = {1: 1.0, 2: 0.8, 3: 1.2, 4: 1.0, 5: 2.5, 6: 1.3}
 
 
@@ -72,7 +73,7 @@ class SequenceSource(ClipSource):
     def sample(
         self, rng: np.random.Generator, length: int, objects: int, size: int, long_term: int = 0
     ) -> Clip:
-        while True:
+        for _ in range(ATTEMPTS):
             sequence = self._sequences[int(rng.choice(len(self._sequences), p=self._shares))]
             count = len(sequence.frames)
             anywhere = [int(i) for i in rng.integers(count, size=1 + long_term)] if long_term else []
@@ -81,6 +82,10 @@ class SequenceSource(ClipSource):
             clip = augmented_clip(rng, sequence, indices, times, objects, size)
             if clip is not None:
                 return clip
+        raise ValueError(
+            f"{ATTEMPTS} clips in a row began without an object of {1.5 * MIN_FIRST_AREA:.2%} of the image; "
+            "these videos show too little to train on"
+        )
 
     def _indices(self, rng: np.random.Generator, count: int, length: int, pauses: bool) -> list[int]:
         """Frame indices [length] of a walk with random steps in one direction, turning at the ends.

@@ -18,10 +18,10 @@ from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from sam2s_ros.data.arrays import ByteArray
 from sam2s_ros.data.long_videos import LongVideos
+from sam2s_ros.data.video_folder import write_index
 
 OBJECTS_FILE = "objects.json"
 JPEG_QUALITY = 92
@@ -58,7 +58,7 @@ def write_video(
     in_view = _Stretches(len(surgery.cast))
     for index, (frame, ids) in enumerate(surgery.frames(videos.frames, videos.fps)):
         _write_image(partial / "images" / f"{index:05d}.jpg", frame)
-        _write_labels(partial / "labels" / f"{index:05d}.png", ids)
+        write_index(partial / "labels" / f"{index:05d}.png", ids)
         in_view.add(index, ids)
         on_frame()
     objects = [
@@ -119,19 +119,3 @@ def _write_image(path: Path, frame: ByteArray) -> None:
     options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
     if not cv2.imwrite(str(path), cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), options):
         raise OSError(f"{path} could not be written; is the disk full?")
-
-
-def _write_labels(path: Path, ids: ByteArray) -> None:
-    image = Image.fromarray(ids, mode="P")
-    image.putpalette(_davis_palette())
-    image.save(path, compress_level=3)
-
-
-def _davis_palette() -> list[int]:
-    """RGB bytes [768] of the PASCAL VOC colour map, which DAVIS uses: the bits of the index, spread over colours."""
-    colours = []
-    for index in range(256):
-        for channel in range(3):
-            bits = [(index >> (3 * level + channel)) & 1 for level in range(3)]
-            colours.append(sum(bit << (7 - level) for level, bit in enumerate(bits)))
-    return colours

@@ -1,5 +1,5 @@
-"""Frames with ground truth from image folders: DAVIS, the vocal folds data set, or any folder with its label
-images.
+"""Frames with ground truth from image folders: the project's own layout (`docs/data.md`), DAVIS, the vocal folds data
+set, or any folder with its label images.
 
 A label image is single-channel or paletted and holds one object per value; 0 is no object. An `objects.json` beside
 the label images, as `sam2s data synth` writes it, gives the objects' names, the frame rate and the size from which on
@@ -17,9 +17,9 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from sam2s_ros.data.readers import VOCALFOLDS_CLASSES, read_rgb
+from sam2s_ros.data.video_folder import VideoFolder, find_videos, read_index, read_video
 from sam2s_ros.data.write_videos import OBJECTS_FILE
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"})
@@ -90,14 +90,18 @@ def find_folder_sequences(
 ) -> list[ImageFolderSequence]:
     """The sequences under a folder, in the order of their names.
 
-    Known layouts: a data set root or any folder below its image tree, for `img` beside `annot` (vocal folds)
-    and `JPEGImages` beside `Annotations` (DAVIS); or one folder of images, with its label folder given.
+    Known layouts: a video of the project's own layout, or a folder with some at any depth; a data set root or any
+    folder below its image tree, for `img` beside `annot` (vocal folds) and `JPEGImages` beside `Annotations` (DAVIS);
+    or one folder of images, with its label folder given.
 
     Raises:
         FileNotFoundError: no folder with images is there, or none whose label folder exists.
     """
     if labels is not None:
         return [ImageFolderSequence(path.name, path, labels, rate_hz=rate_hz)]
+    videos = [read_video(folder) for folder in find_videos(path)]
+    if videos:
+        return _converted_sequences(path, videos)
     for image_tree, label_tree, names in (
         ("img", "annot", VOCALFOLDS_CLASSES),
         ("JPEGImages", "Annotations", None),
@@ -107,22 +111,45 @@ def find_folder_sequences(
             return found
     raise FileNotFoundError(
         f"no sequence with ground truth under {path}: expected img/ beside annot/, "
-        "JPEGImages/ beside Annotations/, or a folder of images with --labels for its label images"
+        "JPEGImages/ beside Annotations/, folders with video.json, or a folder of images with --labels for its label "
+        "images"
     )
+
+
+def _converted_sequences(root: Path, videos: list[VideoFolder]) -> list[ImageFolderSequence]:
+    """Videos of the project's own layout. Stills are left out: there is nothing to follow.
+
+    Raises:
+        ValueError: there are stills only.
+    """
+    found = [
+        ImageFolderSequence(
+            video.path.relative_to(root).as_posix() if video.path != root else video.name,
+            video.path / "frames",
+            video.path / "masks",
+            video.facts.names,
+            video.facts.frame_rate,
+        )
+        for video in videos
+        if not video.facts.stills
+    ]
+    if not found:
+        raise ValueError(f"{root} holds stills only, on which nothing can be followed")
+    return found
 
 
 def read_labels(path: Path) -> NDArray[np.uint8]:
     """A label image as uint8 [H, W]; a paletted PNG gives its indices.
 
     Raises:
-        ValueError: the image has colours instead of one value per pixel.
+        ValueError: the image has colours instead of one value per pixel, or a value above 255, or cannot be read.
     """
-    with Image.open(path) as image:
-        labels = np.asarray(image)
-    if labels.ndim == 3 and (labels[..., :3] == labels[..., :1]).all():
-        labels = labels[..., 0]
-    if labels.ndim != 2 or labels.dtype not in (np.uint8, np.bool_):
-        raise ValueError(f"{path} is no label image: 8 bits and one channel (or a palette) are needed")
+    try:
+        labels = read_index(path)
+    except OSError as error:
+        raise ValueError(f"{path} is no label image: {error}") from None
+    if labels.size and int(labels.max()) > 255:
+        raise ValueError(f"{path} has the id {int(labels.max())}; objects with ids up to 255 are followed")
     return labels.astype(np.uint8)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from sam2s_ros.data.instrument_bank import read_instrument_bank
 from sam2s_ros.network.checkpoint import CheckpointError, read_metadata, read_state, save_checkpoint
 from sam2s_ros.network.class_bank import (
     CLASS_EMBEDDINGS,
@@ -13,7 +14,6 @@ from sam2s_ros.network.class_bank import (
     read_class_bank,
     write_class_bank,
 )
-from sam2s_ros.training.instrument_bank import read_instrument_bank
 from sam2s_ros.training.text_encoders import MINILM, embed_texts
 
 HELP = (

@@ -14,6 +14,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from tqdm import tqdm
 
+from sam2s_ros.data.clips import FOLDER_PREFIX
 from sam2s_ros.network.class_bank import METADATA_KEY
 from sam2s_ros.training.config import TrainConfig, read_train_config
 from sam2s_ros.training.loop import Trainer, write_log
@@ -26,7 +27,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--config", type=Path, default=Path("config/train_nano.yaml"), help="settings of the run (YAML)"
     )
     parser.add_argument(
-        "--data", type=Path, required=True, help="folder with train/vocalfolds, train/davis2016_val, ..."
+        "--data",
+        type=Path,
+        required=True,
+        help="folder with train/vocalfolds, train/davis2016_val, ...; folders of `videos:` sources are relative to it",
     )
     parser.add_argument(
         "--out", type=Path, required=True, help="folder for checkpoint, log, curves and weights"
@@ -36,10 +40,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     config = read_train_config(args.config)
-    if not (args.data / "train").is_dir():
+    rendered = [name for name in config.sources if not name.startswith(FOLDER_PREFIX)]
+    if (rendered or not config.sources) and not (args.data / "train").is_dir():
         raise FileNotFoundError(
             f"--data {args.data}: no folder 'train' inside; give the folder that holds it"
         )
+    for name in config.sources:
+        folder = args.data / name.removeprefix(FOLDER_PREFIX)
+        if name.startswith(FOLDER_PREFIX) and not folder.is_dir():
+            raise FileNotFoundError(f"sources: {name}: {folder} is not a folder")
     args.out.mkdir(parents=True, exist_ok=True)
     rendezvous = args.out / "rendezvous"
     rendezvous.unlink(missing_ok=True)
@@ -80,7 +89,7 @@ def _process(rank: int, config: TrainConfig, data: Path, out: Path, licence: str
 def _validation_clips(data: Path) -> list[Any]:
     from sam2s_ros.data.clips import validation_clips
 
-    return list(validation_clips(data))
+    return list(validation_clips(data if (data / "train").is_dir() else None))
 
 
 def _steps(trainer: Trainer, validation: list[Any], licence: str) -> None:

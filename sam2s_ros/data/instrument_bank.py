@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import yaml
@@ -64,6 +67,29 @@ def read_instrument_bank(path: str | Path) -> InstrumentBank:
     if not bank.classes:
         raise ValueError(f"{path}: no classes")
     return bank
+
+
+def bundled_bank() -> Path:
+    """`config/instruments.yaml` of the source tree or of the installation.
+
+    Raises:
+        FileNotFoundError: it is in neither, and where it was looked for.
+    """
+    shared = filter(None, [*os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep), sys.prefix])
+    places = [
+        Path(__file__).resolve().parents[2] / "config/instruments.yaml",
+        *(Path(prefix) / "share/sam2s_ros/config/instruments.yaml" for prefix in shared),
+    ]
+    for place in places:
+        if place.is_file():
+            return place
+    raise FileNotFoundError(f"no instruments.yaml at {', '.join(map(str, places))}; name one with --classes")
+
+
+@lru_cache(maxsize=4)
+def bank_kinds(path: Path | None = None) -> dict[str, str]:
+    """Class name -> kind of the bank in a file, of the bundled one by default."""
+    return {one.name: one.kind for one in read_instrument_bank(path or bundled_bank()).classes}
 
 
 def _one_class(entry: object, path: str | Path) -> InstrumentClass:

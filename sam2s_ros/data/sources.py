@@ -1,0 +1,132 @@
+"""What the converters of data sets share: how a data set is described, and how its files are found and numbered."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sam2s_ros.data.convert import Crop, FramePlan, VideoPlan
+from sam2s_ros.data.labels import LabelFile
+
+OWN_TERMS = "the data set's own terms"
+IMAGES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
+STILLS_PER_FOLDER = 250
+MANY_IMAGES = 50
+"""A folder with as many has no folders below that matter."""
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set, and the function that plans its videos from the folder it was unpacked to."""
+
+    name: str
+    title: str
+    layout: str
+    """What the folder given must hold, in a line."""
+    plan: Callable[[Path, DataSet], Iterator[VideoPlan]]
+    procedure: str = ""
+    licence: str = OWN_TERMS
+    frame_rate: float = 1.0
+    rows: tuple[tuple[str, str], ...] = ()
+    """(split, row of Table 1 of the SAM2S paper)."""
+
+    def video(
+        self,
+        name: str,
+        split: str,
+        frames: Iterable[FramePlan],
+        *,
+        identities: str = "linked",
+        stills: bool = False,
+        crop: Crop | None = None,
+        frame_rate: float | None = None,
+    ) -> VideoPlan:
+        """A video of this data set. `name` becomes a folder's name: what may not be in one is replaced by _."""
+        return VideoPlan(
+            name=re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("_.") or "video",
+            dataset=self.name,
+            split=split,
+            procedure=self.procedure,
+            licence=self.licence,
+            frame_rate=self.frame_rate if frame_rate is None else frame_rate,
+            frames=tuple(frames),
+            identities=identities,
+            stills=stills,
+            crop=crop,
+        )
+
+    def stills(self, split: str, images: Sequence[tuple[Path, tuple[LabelFile, ...]]]) -> Iterator[VideoPlan]:
+        """Folders of stills, `STILLS_PER_FOLDER` images each."""
+        for start in range(0, len(images), STILLS_PER_FOLDER):
+            part = images[start : start + STILLS_PER_FOLDER]
+            frames = [FramePlan(number, image, labels) for number, (image, labels) in enumerate(part)]
+            name = f"stills_{start // STILLS_PER_FOLDER:03d}"
+            yield self.video(name, split, frames, stills=True)
+
+
+def files(folder: Path, suffixes: tuple[str, ...] = IMAGES) -> list[Path]:
+    """Files of a folder with these suffixes, in the natural order of their names (2 before 10).
+
+    Raises:
+        FileNotFoundError: it is not a folder.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is not a folder; unpack the data set as it comes")
+    return sorted((p for p in folder.iterdir() if p.suffix.lower() in suffixes), key=natural)
+
+
+def folders(root: Path, pattern: str, layout: str) -> list[Path]:
+    """Folders below `root` whose path ends in `pattern` (as `Path.match` has it), in natural order.
+
+    Folders full of images are not searched, nor hidden ones.
+
+    Raises:
+        FileNotFoundError: there is none, and what was expected.
+    """
+    if not root.is_dir():
+        raise FileNotFoundError(f"{root} is not a folder; give the one that the data set was unpacked to")
+    found = sorted((path for path in _walk(root) if path.match(pattern)), key=natural)
+    if not found:
+        raise FileNotFoundError(f"nothing to convert under {root}: expected {layout}")
+    return found
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    below, images = [], 0
+    with os.scandir(root) as entries:
+        for entry in entries:
+            images += entry.name.lower().endswith(IMAGES)
+            if not entry.name.startswith(".") and entry.is_dir():
+                below.append(Path(entry.path))
+    for path in below:
+        yield path
+        if images < MANY_IMAGES:
+            yield from _walk(path)
+
+
+def natural(path: Path) -> list[tuple[int, str]]:
+    """Sort key by which numbers in a path count as numbers."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.as_posix())]
+
+
+def last_number(path: Path) -> int:
+    """The last number in a file's name. ValueError: there is none."""
+    numbers = re.findall(r"\d+", path.stem)
+    if not numbers:
+        raise ValueError(f"{path} has no number in its name")
+    return int(numbers[-1])
+
+
+def runs(numbers: Sequence[int], step: int) -> Iterator[list[int]]:
+    """Increasing numbers, cut where the next is more than `step` further on."""
+    run: list[int] = []
+    for number in numbers:
+        if run and number - run[-1] > step:
+            yield run
+            run = []
+        run.append(number)
+    if run:
+        yield run

@@ -1,0 +1,227 @@
+"""One video of the project's own layout (`docs/data.md`): a folder of frames, of label images, and `video.json`.
+
+    VIDEO/video.json
+    VIDEO/frames/000225.jpg    the number is the frame's time in steps of 1 / frame_rate
+    VIDEO/masks/000225.png     label image of the frame with that number: masklet ids, 0 for none
+
+A frame without a label image has not been labelled; one with an empty label image shows none of the masklets.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+VIDEO_FILE = "video.json"
+FORMAT = 1
+SPLIT_NAMES = ("train", "val", "test", "unused")
+"""`unused` is data that the benchmark neither trains nor tests on, such as further sequences of a test set."""
+KINDS = ("instrument", "tissue", "other")
+FRAME_SUFFIXES = (".jpg", ".jpeg", ".png")
+LARGEST_ID = 65535
+
+
+@dataclass(frozen=True)
+class Masklet:
+    """One object of a video; its id is the same in every label image of the video."""
+
+    id: int
+    class_name: str
+    """A class of the instrument bank, or "" where the bank has none for it."""
+    source_class: str
+    """What the data set calls it."""
+    kind: str
+    """One of KINDS."""
+
+    @property
+    def name(self) -> str:
+        """The class with the id, unique within the video."""
+        return f"{self.class_name or self.source_class or 'object'} {self.id}"
+
+
+@dataclass(frozen=True)
+class VideoFacts:
+    """What `video.json` says. ValueError names a value that cannot be."""
+
+    dataset: str
+    """Name of the data set, as `sam2s data convert` spells it."""
+    split: str
+    """One of SPLIT_NAMES."""
+    procedure: str
+    frame_rate: float
+    """Numbers of frames per second: frame 225 at 25 is shown 9 s after frame 0."""
+    size: tuple[int, int]
+    """Width and height of every frame, pixels; (0, 0) for stills, which may differ."""
+    frames: int
+    licence: str
+    identities: str
+    """How ids came about: `source` (the data set has them) or `linked` (`data/linking.py` made them)."""
+    masklets: tuple[Masklet, ...]
+    stills: bool = False
+    """The frames are images that have nothing to do with one another; an id says a class and a place within its image
+    only."""
+    skipped: tuple[str, ...] = ()
+    """Broken files of the source whose frames were left out, each with the reason."""
+
+    def __post_init__(self) -> None:
+        if self.split not in SPLIT_NAMES:
+            raise ValueError(f"split is {self.split!r}; use one of {', '.join(SPLIT_NAMES)}")
+        if not (math.isfinite(self.frame_rate) and self.frame_rate > 0):
+            raise ValueError(f"frame_rate is {self.frame_rate}; give frames per second above 0")
+
+    @property
+    def names(self) -> dict[int, str]:
+        """Masklet id -> its name."""
+        return {masklet.id: masklet.name for masklet in self.masklets}
+
+
+@dataclass(frozen=True)
+class VideoFolder:
+    """A video on disk. `frames` and `masks` list by number, in order; they read folders, not images."""
+
+    path: Path
+    facts: VideoFacts
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    def frames(self) -> dict[int, Path]:
+        """Frame number -> image. ValueError: a name is no number, or two files have the same."""
+        return numbered(self.path / "frames", FRAME_SUFFIXES)
+
+    def masks(self) -> dict[int, Path]:
+        """Frame number -> label image, of the frames that are labelled."""
+        return numbered(self.path / "masks", (".png",))
+
+
+def read_video(path: Path) -> VideoFolder:
+    """The video in a folder.
+
+    Raises:
+        FileNotFoundError: there is no `video.json`.
+        ValueError: it is not what this layout has, and which entry is wrong.
+    """
+    file = path / VIDEO_FILE
+    try:
+        raw = json.loads(file.read_text(encoding="utf-8"))
+        if raw.pop("format") != FORMAT:
+            raise ValueError(f"format is not {FORMAT}")
+        raw["masklets"] = tuple(_read_masklet(entry) for entry in raw["masklets"])
+        width, height = raw["size"]
+        raw["size"] = (int(width), int(height))
+        raw["skipped"] = tuple(str(text) for text in raw.get("skipped", ()))
+        unknown = set(raw) - {field.name for field in fields(VideoFacts)}
+        if unknown:
+            raise ValueError(f"unknown entries {', '.join(sorted(unknown))}")
+        return VideoFolder(path, VideoFacts(**raw))
+    except FileNotFoundError:
+        raise
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        what = f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
+        raise ValueError(f"{file}: {what}") from None
+
+
+def _read_masklet(entry: Mapping[str, Any]) -> Masklet:
+    masklet = Masklet(
+        int(entry["id"]), str(entry["class"]), str(entry.get("source_class", "")), str(entry["kind"])
+    )
+    if not 1 <= masklet.id <= LARGEST_ID:
+        raise ValueError(f"masklet id {masklet.id} is not 1 to {LARGEST_ID}")
+    if masklet.kind not in KINDS:
+        raise ValueError(f"masklet {masklet.id} is of kind {masklet.kind!r}; use one of {', '.join(KINDS)}")
+    return masklet
+
+
+def write_video_facts(path: Path, facts: VideoFacts) -> None:
+    """Write `video.json` into the folder `path`."""
+    raw: dict[str, Any] = {"format": FORMAT, **asdict(facts)}
+    raw["masklets"] = [
+        {"id": one.id, "class": one.class_name, "source_class": one.source_class, "kind": one.kind}
+        for one in facts.masklets
+    ]
+    (path / VIDEO_FILE).write_text(json.dumps(raw, indent=1) + "\n", encoding="utf-8")
+
+
+def find_videos(root: Path) -> Iterator[Path]:
+    """Folders with a `video.json` at or below `root`, in the order of their paths; hidden folders are left out.
+
+    Raises:
+        FileNotFoundError: `root` is not a folder.
+    """
+    if not root.is_dir():
+        raise FileNotFoundError(f"{root} is not a folder")
+    if (root / VIDEO_FILE).exists():
+        yield root
+        return
+    for child in sorted(root.iterdir()):
+        if child.is_dir() and not child.name.startswith("."):
+            yield from find_videos(child)
+
+
+def numbered(folder: Path, suffixes: tuple[str, ...]) -> dict[int, Path]:
+    """The files of a folder by their numbers, in increasing order; nothing where there is no folder.
+
+    Raises:
+        ValueError: a file has no plain number as its name, or two have the same.
+    """
+    found: dict[int, Path] = {}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.suffix.lower() not in suffixes:
+            continue
+        if not re.fullmatch(r"\d+", path.stem):
+            raise ValueError(f"{path}: the name of a frame is its number, such as 000225{path.suffix}")
+        other = found.setdefault(int(path.stem), path)
+        if other is not path:
+            raise ValueError(f"{other} and {path} have the same frame number")
+    return dict(sorted(found.items()))
+
+
+def read_index(path: Path) -> NDArray[np.integer[Any]]:
+    """A label image as indices [H, W], uint8 or uint16: of a palette, grey, or colours whose channels are equal.
+
+    Raises:
+        OSError: the file is no image, or is cut off.
+        ValueError: its channels differ, or its values are no whole numbers of 8 or 16 bits.
+    """
+    with Image.open(path) as image:
+        image.load()
+        labels = np.asarray(image)
+    if labels.ndim == 3 and (labels[..., 1:3] == labels[..., :1]).all():
+        labels = labels[..., 0]
+    if labels.dtype == np.int32 and labels.size and labels.min() >= 0 and labels.max() <= LARGEST_ID:
+        labels = labels.astype(np.uint16)
+    if labels.dtype == np.bool_:
+        labels = labels.astype(np.uint8)
+    if labels.ndim != 2 or labels.dtype not in (np.uint8, np.uint16):
+        raise ValueError(f"{path} is no label image: one channel of 8 or 16 bits (or a palette) is needed")
+    return labels
+
+
+def write_index(path: Path, ids: NDArray[np.integer[Any]]) -> None:
+    """Write ids [H, W] as a PNG with the palette of DAVIS, or as 16-bit grey where an id is above 255."""
+    if ids.size and int(ids.max()) > 255:
+        Image.fromarray(ids.astype(np.uint16)).save(path, compress_level=3)
+        return
+    image = Image.fromarray(ids.astype(np.uint8))
+    image.putpalette(palette())
+    image.save(path, compress_level=3)
+
+
+def palette() -> list[int]:
+    """RGB bytes [768] of the PASCAL VOC colour map, which DAVIS uses: the bits of the index, spread over colours."""
+    colours = []
+    for index in range(256):
+        for channel in range(3):
+            bits = [(index >> (3 * level + channel)) & 1 for level in range(3)]
+            colours.append(sum(bit << (7 - level) for level, bit in enumerate(bits)))
+    return colours
