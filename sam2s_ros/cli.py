@@ -25,6 +25,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "sam2s_ros.evaluation.calibration",
         "compare predicted with true IoU, to choose thresholds on the predicted one",
     ),
+    "compare": (
+        "sam2s_ros.evaluation.compare",
+        "paired differences between two evaluations of the same videos",
+    ),
     "convert": ("sam2s_ros.network.convert", "turn a SAM 2 checkpoint into safetensors"),
     "data": ("sam2s_ros.data.command", "convert, check, count and look at data sets; render surgeries"),
     "demo": ("sam2s_ros.nodes.demo", "replay the bundled bag through the tracker node and score it"),

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from evaluation_cases import records, write_records
 
-from sam2s_ros.evaluation.classes import class_accuracy, class_of, object_class_accuracy, said_class
+from sam2s_ros.evaluation.classes import class_of, object_class_accuracy
+from sam2s_ros.evaluation.frame_scorer import said_of
+from sam2s_ros.evaluation.intervals import Bootstrap
+from sam2s_ros.evaluation.records import RecordReader
 from sam2s_ros.evaluation.reidentification import ReturnRule
-from sam2s_ros.evaluation.report import class_line, score_document
-from sam2s_ros.evaluation.scoring import ObjectScore, SequenceScore
+from sam2s_ros.evaluation.scoring import ObjectScore
+from sam2s_ros.evaluation.summary import summarise
+from sam2s_ros.evaluation.tables import class_line
 
 CLASSES = ("grasper", "hook", "scissors", "liver")
 
@@ -41,26 +47,25 @@ def test_saying_nothing_is_wrong() -> None:
     assert object_class_accuracy(score("hook", ["", "", "hook", ""]), CLASSES) == pytest.approx(0.5)
 
 
-def test_objects_of_classes_that_nobody_could_know_are_left_out() -> None:
-    scores = [score("hook", ["hook"] * 4), score("vocal folds", ["hook"] * 4), score("grasper", ["hook"] * 4)]
-    found = class_accuracy(scores, CLASSES)
-    assert found is not None
-    assert (found.accuracy, found.chance, found.objects) == (50.0, 25.0, 2)
-    assert class_accuracy(scores[1:2], CLASSES) is None and class_accuracy(scores, ()) is None
+def test_an_object_of_a_class_that_nobody_could_know_is_not_judged() -> None:
+    assert object_class_accuracy(score("vocal folds", ["hook"] * 4), CLASSES) is None
+    assert object_class_accuracy(score("hook", ["hook"] * 4), ()) is None
 
 
 def test_what_a_result_says_of_an_object() -> None:
     result: Any = SimpleNamespace(ids=np.array([3, 5]), masks=None, class_names=("hook", ""))
-    assert [said_class(result, number) for number in (3, 5, 9)] == ["hook", "", ""]
-    assert said_class(None, 3) == "" and said_class(SimpleNamespace(ids=np.array([3]), masks=None), 3) == ""
+    assert [said_of(result, number).said_class for number in (3, 5, 9)] == ["hook", "", ""]
+    silent: Any = SimpleNamespace(ids=np.array([3]), masks=None)
+    assert said_of(None, 3).said_class == "" and said_of(silent, 3).said_class == ""
 
 
-def test_the_report_has_class_accuracy_for_trackers_with_classes_only() -> None:
-    known = SequenceScore("a", (score("hook", ["hook", "hook", "grasper", "hook"]),), CLASSES)
-    unknown = SequenceScore("a", (score("hook", ["", "", "", ""]),))
-    scores = {"model": [known], "empty mask": [unknown]}
-    assert class_line(scores).startswith("model: class right on 50.0 %") and "empty" not in class_line(scores)
-    document = score_document(scores, ReturnRule())["scores"]
-    assert document["model"]["mean"]["classes"] == {"accuracy": 50.0, "chance": 25.0, "objects": 1}
-    assert document["model"]["objects"][0]["class_accuracy"] == 50.0
-    assert document["empty mask"]["mean"]["classes"] is None
+def test_the_summary_has_class_accuracy_for_trackers_with_classes_only(tmp_path: Path) -> None:
+    said = {1: {"said_class": "hook"}, 2: {"said_class": "grasper"}, 3: {"said_class": "grasper"}}
+    frames = [*records(5, said), *records(5, tracker="empty mask", name="liver 2 of 3")]
+    write_records(tmp_path, [[record] for record in frames])
+    document = summarise(RecordReader(tmp_path), ReturnRule(), Bootstrap(), {"classes": CLASSES})
+    assert class_line(document) == (
+        "model: class right on 33.3 % of the frames that show the object, mean over 1 objects (chance 25.0 %)"
+    )
+    assert document["scores"]["model"]["objects"][0]["class_accuracy"] == pytest.approx(100 / 3, abs=1e-3)
+    assert document["scores"]["empty mask"]["mean"]["class_accuracy"] is None

@@ -9,20 +9,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from evaluation_cases import evaluated
 
 from sam2s_ros.data.long_videos import LongVideos
 from sam2s_ros.data.write_videos import write_video
 from sam2s_ros.evaluation import command
 from sam2s_ros.evaluation.baselines import EmptyMask, FirstMaskInPlace
-from sam2s_ros.evaluation.evaluate import evaluate_sequence
 from sam2s_ros.evaluation.long import LongSequence, find_long_sequences
 from sam2s_ros.evaluation.reidentification import (
     ReturnRule,
     absence_score,
-    mean_absence,
     reappearances,
     reidentified,
-    total_absence,
 )
 from sam2s_ros.evaluation.scoring import ObjectScore
 from sam2s_ros.evaluation.sequences import find_folder_sequences
@@ -93,14 +91,9 @@ def test_frames_without_ground_truth_are_left_out() -> None:
     assert counts.absent_frames == 3 and counts.false_positive_frames == 0 and counts.reappearances == 1
 
 
-def test_an_object_that_never_leaves_has_no_share_and_is_left_out_of_the_mean() -> None:
+def test_an_object_that_never_leaves_has_no_share() -> None:
     stays = absence_score(object_score("###", [1, 1, 1], [0.1] * 3), RULE)
-    leaves = absence_score(object_score("#...#", [1, 0, 0, 1, 0.9], [0.1, 0.1, 0.1, 0, 0.1]), RULE)
     assert stays.reidentified_share is stays.false_positive_share is stays.mean_area is None
-    mean = mean_absence([stays, leaves])
-    assert mean.reidentified_share == 100 and mean.false_positive_share == pytest.approx(200 / 3)
-    assert mean_absence([stays]).reidentified_share is None and mean_absence([]).mean_area is None
-    assert total_absence([leaves, leaves]).absent_frames == 6
 
 
 @pytest.mark.parametrize("name", ["absent_frames", "return_frames", "min_iou"])
@@ -129,9 +122,9 @@ def test_a_wrong_range_of_seeds_is_refused(source: str) -> None:
 def test_an_object_is_prompted_once_it_covers_the_area_asked_for() -> None:
     sequence = LongSequence(TINY, 0)
     labels = [frame.labels for frame in sequence.frames()]
-    score = evaluate_sequence(FirstMaskInPlace, sequence, prompt_area=0.02)
-    assert score.objects
-    for item in score.objects:
+    scores = evaluated(FirstMaskInPlace, sequence, prompt_area=0.02)
+    assert scores
+    for item in scores:
         shares = [float((image == item.label).mean()) for image in labels]
         assert item.first_frame == next(i for i, share in enumerate(shares) if share >= 0.02)
         assert item.name == sequence.label_names[item.label]
@@ -139,11 +132,12 @@ def test_an_object_is_prompted_once_it_covers_the_area_asked_for() -> None:
 
 def test_a_mask_left_in_place_is_a_false_positive_while_the_object_is_away() -> None:
     rule = ReturnRule(absent_frames=4)
-    kept = evaluate_sequence(FirstMaskInPlace, LongSequence(TINY, 0), prompt_area=0.01).objects
-    empty = evaluate_sequence(EmptyMask, LongSequence(TINY, 0), prompt_area=0.01).objects
-    assert mean_absence(absence_score(item, rule) for item in kept).false_positive_share == 100
-    assert mean_absence(absence_score(item, rule) for item in empty).false_positive_share == 0
-    assert total_absence(absence_score(item, rule) for item in empty).absent_frames > 10
+    kept = evaluated(FirstMaskInPlace, LongSequence(TINY, 0), prompt_area=0.01)
+    empty = evaluated(EmptyMask, LongSequence(TINY, 0), prompt_area=0.01)
+    kept_counts, empty_counts = ([absence_score(item, rule) for item in items] for items in (kept, empty))
+    assert {one.false_positive_share for one in kept_counts} == {100}
+    assert sum(one.false_positive_frames for one in empty_counts) == 0
+    assert sum(one.absent_frames for one in empty_counts) > 10
 
 
 @pytest.fixture(scope="module")
@@ -179,13 +173,12 @@ def test_command_reports_absences_per_object_and_as_a_mean(
 ) -> None:
     parser = argparse.ArgumentParser()
     command.configure(parser)
-    out = tmp_path / "scores.json"
-    options = ["--model", "none", "--absent-frames", "4", "--return-frames", "3", "--out", str(out)]
+    options = ["--model", "none", "--absent-frames", "4", "--return-frames", "3", "--out", str(tmp_path)]
     assert command.run(parser.parse_args([str(folder), *options])) == 0
-    document = json.loads(out.read_text())
+    document = json.loads((tmp_path / "summary.json").read_text())
     assert document["return_rule"] == {"absent_frames": 4, "return_frames": 3, "min_iou": 0.5}
     scores = document["scores"]["in place"]
-    assert scores["mean"]["absence"]["false_positive_share"] == 100
-    counts = [item["absence"]["reappearances"] for item in scores["objects"]]
-    assert sum(counts) == scores["mean"]["absence"]["reappearances"] > 0
+    assert scores["mean"]["false_share"] == 100
+    counts = [item["returns"] for item in scores["objects"]]
+    assert sum(counts) == scores["mean"]["returns"] > 0
     assert "Returns after 4 frames or more" in capsys.readouterr().out

@@ -5,20 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+from evaluation_cases import DrawnSequence, evaluated, label_image
 
 from sam2s_ros.evaluation import command
 from sam2s_ros.evaluation.bags import BagSequence
 from sam2s_ros.evaluation.baselines import BASELINES, EmptyMask, FirstMaskInPlace
-from sam2s_ros.evaluation.evaluate import evaluate_sequence
 from sam2s_ros.evaluation.scoring import ObjectScore, SequenceScore, mean_accuracy
-from sam2s_ros.evaluation.sequences import LabelledFrame, find_folder_sequences
+from sam2s_ros.evaluation.sequences import find_folder_sequences
 
 ROOT = Path(__file__).parent.parent
 BUNDLED_BAG = ROOT / "test" / "data" / "vocalfolds_seq4.mcap"
@@ -26,25 +23,6 @@ SHARED_DATA = Path(os.environ.get("SAM2S_SHARED_DATA", ROOT.parent / "shared" / 
 needs_shared_data = pytest.mark.skipif(
     not (SHARED_DATA / "test").is_dir(), reason="the test data sets are not here; set SAM2S_SHARED_DATA"
 )
-
-
-@dataclass(frozen=True)
-class DrawnSequence:
-    """Frames made from label images [H, W] given as a list; None for a frame without ground truth."""
-
-    labels: list[NDArray[np.uint8] | None]
-    name: str = "drawn"
-    label_names: Mapping[int, str] = field(default_factory=lambda: {1: "tool"})
-
-    def frames(self) -> Iterator[LabelledFrame]:
-        for index, labels in enumerate(self.labels):
-            yield LabelledFrame(index, np.full((20, 20, 3), index, np.uint8), labels)
-
-
-def label_image(value: int, left: int = 5) -> NDArray[np.uint8]:
-    image = np.zeros((20, 20), np.uint8)
-    image[5:15, left : left + 5] = value
-    return image
 
 
 def object_score(j: list[float], present: list[bool]) -> ObjectScore:
@@ -80,7 +58,7 @@ def test_the_mean_is_over_objects_not_over_sequences() -> None:
 def test_an_object_is_scored_from_the_frame_it_first_appears_on() -> None:
     empty = np.zeros((20, 20), np.uint8)
     sequence = DrawnSequence([empty, empty, label_image(1), label_image(1), empty, empty])
-    (score,) = evaluate_sequence(FirstMaskInPlace, sequence).objects
+    (score,) = evaluated(FirstMaskInPlace, sequence)
     assert score.first_frame == 2 and score.name == "tool"
     assert score.present.tolist() == [True, True, False, False]
     assert score.j.tolist() == [1, 1, 0, 0]
@@ -88,27 +66,27 @@ def test_an_object_is_scored_from_the_frame_it_first_appears_on() -> None:
 
 def test_frames_without_ground_truth_are_tracked_and_not_scored() -> None:
     sequence = DrawnSequence([label_image(1), None, label_image(1), label_image(1)])
-    (score,) = evaluate_sequence(FirstMaskInPlace, sequence).objects
+    (score,) = evaluated(FirstMaskInPlace, sequence)
     assert np.isnan(score.j[1]) and score.accuracy(present_only=False).jf == pytest.approx(100)
 
 
 def test_objects_may_be_chosen_by_value_or_name() -> None:
     labels = label_image(1) + label_image(7, left=12)
     sequence = DrawnSequence([labels] * 3)
-    assert [item.label for item in evaluate_sequence(EmptyMask, sequence).objects] == [1, 7]
-    assert [item.label for item in evaluate_sequence(EmptyMask, sequence, objects=["tool"]).objects] == [1]
-    assert [item.label for item in evaluate_sequence(EmptyMask, sequence, objects=[7]).objects] == [7]
+    assert [item.label for item in evaluated(EmptyMask, sequence)] == [1, 7]
+    assert [item.label for item in evaluated(EmptyMask, sequence, objects=["tool"])] == [1]
+    assert [item.label for item in evaluated(EmptyMask, sequence, objects=[7])] == [7]
 
 
 def test_an_object_that_never_appears_is_an_error() -> None:
     with pytest.raises(ValueError, match="none of the objects 9 appears"):
-        evaluate_sequence(EmptyMask, DrawnSequence([label_image(1)] * 3), objects=[9])
+        evaluated(EmptyMask, DrawnSequence([label_image(1)] * 3), objects=[9])
 
 
 def test_baselines_on_the_bundled_bag() -> None:
     present = {}
     for name in ("in place", "flow"):
-        score = evaluate_sequence(BASELINES[name], BagSequence(BUNDLED_BAG))
+        score = SequenceScore("", evaluated(BASELINES[name], BagSequence(BUNDLED_BAG)))
         present[name] = score.accuracy(present_only=True).jf
     assert present["in place"] == pytest.approx(17, abs=0.5)
     assert present["flow"] == pytest.approx(18, abs=1)  # 17.9 on the source's JPEGs, 17.2 re-encoded
@@ -121,7 +99,7 @@ def test_baselines_on_the_bundled_bag() -> None:
 )
 def test_baselines_on_vocal_folds_are_the_published_ones(name: str, over_all: float, present: float) -> None:
     sequences = find_folder_sequences(SHARED_DATA / "test" / "vocalfolds")
-    scores = [evaluate_sequence(BASELINES[name], sequence) for sequence in sequences]
+    scores = [SequenceScore("", evaluated(BASELINES[name], sequence)) for sequence in sequences]
     assert mean_accuracy(scores, present_only=False).jf == pytest.approx(over_all, abs=0.5)
     assert mean_accuracy(scores, present_only=True).jf == pytest.approx(present, abs=0.5)
 
@@ -132,7 +110,8 @@ def test_baselines_on_vocal_folds_are_the_published_ones(name: str, over_all: fl
 def test_baselines_on_davis_are_the_published_ones(name: str, blackswan: float, libby: float) -> None:
     """These were taken with the prompted and the last frame."""
     for sequence in find_folder_sequences(SHARED_DATA / "test" / "davis2016_val"):
-        accuracy = evaluate_sequence(BASELINES[name], sequence).accuracy(present_only=False, with_ends=True)
+        score = SequenceScore("", evaluated(BASELINES[name], sequence))
+        accuracy = score.accuracy(present_only=False, with_ends=True)
         expected = blackswan if sequence.name.endswith("blackswan") else libby
         assert accuracy.jf == pytest.approx(expected, abs=0.8)  # flow on libby is 18.7
 
@@ -142,16 +121,16 @@ def test_command_prints_a_table_and_writes_scores_and_reads_the_same_twice(
 ) -> None:
     parser = argparse.ArgumentParser()
     command.configure(parser)
-    written = []
-    for name in ("one.json", "two.json"):
+    summaries = []
+    for name in ("one", "two"):
         options = ["--model", "none", "--objects", "surgical tool", "--out", str(tmp_path / name)]
         assert command.run(parser.parse_args([str(BUNDLED_BAG), *options])) == 0
-        written.append((tmp_path / name).read_bytes())
-    assert written[0] == written[1]
-    scores = json.loads(written[0])["scores"]
-    (tool,) = scores["in place"]["objects"]
+        summaries.append(json.loads((tmp_path / name / "summary.json").read_text()))
+        assert set(summaries[-1].pop("timings")) == set(BASELINES)
+    assert summaries[0] == summaries[1]
+    (tool,) = summaries[0]["scores"]["in place"]["objects"]
     assert (tool["name"], tool["frames"], tool["present_frames"]) == ("surgical tool", 64, 6)
-    assert f"{tool['present']['jf']:.1f}" in capsys.readouterr().out
+    assert f"{tool['jf_present']:.1f}" in capsys.readouterr().out
 
 
 def test_command_refuses_a_missing_source() -> None:

@@ -13,8 +13,10 @@ import torch
 
 from sam2s_ros.evaluation import command
 from sam2s_ros.evaluation.prompts import PROMPTS
+from sam2s_ros.evaluation.records import RecordReader
 from sam2s_ros.network import build_network
 from sam2s_ros.network.checkpoint import save_checkpoint
+from sam2s_ros.tracking.states import TrackState
 
 
 @pytest.fixture(scope="module")
@@ -53,30 +55,20 @@ def evaluate(source: Path, *options: str) -> None:
 def test_every_prompt_gives_scores_for_every_object(
     prompt: str, source: Path, weights: Path, tmp_path: Path
 ) -> None:
-    out = tmp_path / "scores.json"
-    evaluate(source, "--model", str(weights), "--prompt", prompt, "--no-baselines", "--out", str(out))
-    document = json.loads(out.read_text())
+    evaluate(source, "--model", str(weights), "--prompt", prompt, "--no-baselines", "--out", str(tmp_path))
+    document = json.loads((tmp_path / "summary.json").read_text())
     objects = document["scores"][str(weights)]["objects"]
     assert [(item["label"], item["first_frame"], item["frames"]) for item in objects] == [
         (1, 0, 3),
         (2, 2, 1),
     ]
-    assert all(0 <= item["present"]["jf"] <= 100 for item in objects)
+    assert all(0 <= item["jf_present"] <= 100 for item in objects)
 
 
 def test_the_document_says_what_ran(source: Path, weights: Path, tmp_path: Path) -> None:
-    out = tmp_path / "scores.json"
-    evaluate(
-        source,
-        "--model",
-        str(weights),
-        "--no-baselines",
-        "--out",
-        str(out),
-        "--set",
-        "previous_mask_prompt=box",
-    )
-    document = json.loads(out.read_text())
+    options = ("--no-baselines", "--no-overlay", "--set", "previous_mask_prompt=box")
+    evaluate(source, "--model", str(weights), *options, "--out", str(tmp_path))
+    document = json.loads((tmp_path / "summary.json").read_text())
     assert document["tracker"]["previous_mask_prompt"] == "box"
     assert len(document["engine"]["weights_sha256"]) == 64
 
@@ -94,23 +86,37 @@ def test_as_many_objects_are_tracked_as_the_ground_truth_names(weights: Path, tm
         cv2.imwrite(str(labels / f"{frame}.png"), label)
     objects = [{"id": number, "name": f"square {number}"} for number in range(1, 11)]
     (labels / "objects.json").write_text(json.dumps({"objects": objects, "fps": 5, "prompt_area": 0.01}))
-    out = tmp_path / "scores.json"
-    evaluate(tmp_path, "--model", str(weights), "--no-baselines", "--out", str(out))
-    document = json.loads(out.read_text())
+    evaluate(tmp_path, "--model", str(weights), "--no-baselines", "--out", str(tmp_path / "out"))
+    document = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert document["tracker"]["max_objects"] == 10
     assert len(document["scores"][str(weights)]["objects"]) == 10
 
 
-def test_the_same_run_gives_the_same_scores(source: Path, weights: Path, tmp_path: Path) -> None:
-    written = []
-    for name in ("one.json", "two.json"):
+def test_the_same_run_gives_the_same_summary_but_for_timings(
+    source: Path, weights: Path, tmp_path: Path
+) -> None:
+    summaries = []
+    for name in ("one", "two"):
         evaluate(source, "--model", str(weights), "--no-baselines", "--out", str(tmp_path / name))
-        written.append((tmp_path / name).read_bytes())
-    assert written[0] == written[1]
+        summaries.append(json.loads((tmp_path / name / "summary.json").read_text()))
+        assert summaries[-1].pop("timings")[str(weights)]["p50_ms"] > 0
+    assert summaries[0] == summaries[1]
+
+
+def test_the_records_have_what_the_tracker_says(source: Path, weights: Path, tmp_path: Path) -> None:
+    evaluate(source, "--model", str(weights), "--no-baselines", "--no-overlay", "--out", str(tmp_path))
+    reader = RecordReader(tmp_path)
+    columns = reader.columns(
+        reader.objects[0], "state", "presence", "predicted_iou", "prompted", "latency_ms"
+    )
+    assert set(columns["state"]) <= {state.name for state in TrackState}
+    assert ((columns["presence"] >= 0) & (columns["presence"] <= 1)).all()
+    assert columns["prompted"].tolist() == [True, False, False, False, False]
+    assert (columns["latency_ms"] > 0).all() and np.isfinite(columns["predicted_iou"]).all()
 
 
 def test_overlay_is_a_video_of_every_frame(source: Path, weights: Path, tmp_path: Path) -> None:
-    evaluate(source, "--model", str(weights), "--no-baselines", "--overlay", str(tmp_path / "overlay.mp4"))
+    evaluate(source, "--model", str(weights), "--no-baselines", "--out", str(tmp_path))
     video = cv2.VideoCapture(str(tmp_path / "overlay.mp4"))
     frames = []
     while (read := video.read())[0]:

@@ -40,8 +40,8 @@ def small_ablation(**changes: Any) -> Ablation:
 
 
 def document(jf: float) -> dict[str, Any]:
-    absence = {"reidentified_share": None, "false_positive_share": 10 * jf}
-    return {"scores": {"model": {"mean": {"present": {"jf": jf}, "absence": absence}}}}
+    mean = {"jf_present": jf, "found_share": None, "false_share": 10 * jf, "class_accuracy": None}
+    return {"scores": {"model": {"mean": mean}}}
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     def call(command: list[str]) -> bool:
         called.append(command)
         if command[0] == "evaluate":
-            path = Path(command[command.index("--out") + 1])
+            path = Path(command[command.index("--out") + 1]) / "summary.json"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(document(1.0 if "seed-1" in str(path) else 3.0)))
         return True
@@ -119,9 +119,9 @@ def test_what_is_there_is_not_evaluated_again(
     ablation = small_ablation(variants=(Variant("vanilla"),))
     run(ablation, tmp_path, monkeypatch)
     assert len(commands) == 4
-    (tmp_path / "vanilla" / "seed-2" / "long.json").unlink()
+    (tmp_path / "vanilla" / "seed-2" / "long" / "summary.json").unlink()
     run(ablation, tmp_path, monkeypatch)
-    assert len(commands) == 5 and "long.json" in commands[-1][-1]
+    assert len(commands) == 5 and commands[-1][-1].endswith("seed-2/long")
 
 
 def test_the_table_has_means_and_spreads_over_seeds(

@@ -6,37 +6,17 @@ tracker knows. A frame on which nothing is said counts as wrong. Chance is one o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 
-from sam2s_ros.evaluation.interface import MaskResult
 from sam2s_ros.evaluation.scoring import ObjectScore
-
-
-@dataclass(frozen=True)
-class ClassAccuracy:
-    """Mean over objects, in percent."""
-
-    accuracy: float
-    chance: float
-    objects: int
 
 
 def class_of(name: str) -> str:
     """Class of an object by its name: "grasper 2" is a grasper."""
     head, _, tail = name.rpartition(" ")
     return head if head and tail.isdecimal() else name
-
-
-def said_class(result: MaskResult | None, object_id: int) -> str:
-    """The class that a result gives an object; empty where it gives none, as the baselines do."""
-    names = getattr(result, "class_names", ())
-    if result is None or not names:
-        return ""
-    rows = np.flatnonzero(np.asarray(result.ids) == object_id)
-    return str(names[rows[0]]) if rows.size else ""
 
 
 def object_class_accuracy(score: ObjectScore, classes: Sequence[str]) -> float | None:
@@ -47,12 +27,3 @@ def object_class_accuracy(score: ObjectScore, classes: Sequence[str]) -> float |
         return None
     right = np.array([said == expected for said in score.said_classes])
     return float(right[scored].mean())
-
-
-def class_accuracy(scores: Iterable[ObjectScore], classes: Sequence[str]) -> ClassAccuracy | None:
-    """Mean over the objects whose class the tracker could know; None without any."""
-    found = [object_class_accuracy(score, classes) for score in scores]
-    values = [value for value in found if value is not None]
-    if not values:
-        return None
-    return ClassAccuracy(100 * float(np.mean(values)), 100 / len(classes), len(values))

@@ -1,10 +1,10 @@
-"""`sam2s evaluate`: J&F of a model on recorded video with ground truth, with the baselines beside it."""
+"""`sam2s evaluate`: a model on recorded video with ground truth, with the baselines beside it: metrics and a report."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
+import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,21 +13,15 @@ from typing import TYPE_CHECKING, Any
 from sam2s_ros.evaluation.bags import LABEL_TOPIC, BagSequence, is_bag
 from sam2s_ros.evaluation.baselines import BASELINES
 from sam2s_ros.evaluation.evaluate import evaluate_sequence
-from sam2s_ros.evaluation.interface import MaskTracker
+from sam2s_ros.evaluation.intervals import Bootstrap
 from sam2s_ros.evaluation.long import PREFIX as LONG_PREFIX
 from sam2s_ros.evaluation.long import LongSequence, find_long_sequences
-from sam2s_ros.evaluation.overlay import OverlayVideo
+from sam2s_ros.evaluation.outputs import EvaluationOutputs
 from sam2s_ros.evaluation.prompts import PROMPTS
 from sam2s_ros.evaluation.reidentification import ReturnRule
 from sam2s_ros.evaluation.rendered import PREFIX, find_rendered_sequences
-from sam2s_ros.evaluation.report import absence_table, class_line, score_document, score_table
-from sam2s_ros.evaluation.scoring import SequenceScore
-from sam2s_ros.evaluation.sequences import (
-    DEFAULT_RATE_HZ,
-    ImageFolderSequence,
-    Sequence,
-    find_folder_sequences,
-)
+from sam2s_ros.evaluation.sequences import ImageFolderSequence, Sequence, find_folder_sequences
+from sam2s_ros.evaluation.tables import absence_table, class_line, interval_table, score_table
 
 if TYPE_CHECKING:
     from sam2s_ros.tracking import StreamingTracker
@@ -80,45 +74,75 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="K",
         help=f"frames within which an object that returned must be found (default: {rule.return_frames})",
     )
-    parser.add_argument("--out", type=Path, help="JSON file for everything measured")
     parser.add_argument(
-        "--overlay", type=Path, help="MP4 of the model's masks; one per sequence if there are more"
+        "--nsd-tolerance",
+        type=float,
+        metavar="PX",
+        help="tolerance of NSD (default: that of F, 0.8 %% of the image diagonal)",
     )
+    bootstrap = Bootstrap()
+    parser.add_argument(
+        "--bootstrap",
+        type=int,
+        default=bootstrap.resamples,
+        metavar="N",
+        help=f"draws for the intervals over sequences (default: {bootstrap.resamples})",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="folder for report.html, summary.json, frames.parquet and a video of the model's masks per sequence",
+    )
+    parser.add_argument("--no-overlay", action="store_true", help="write no video into --out")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Evaluate, print the table, write the files asked for."""
+    """Evaluate, write the folder asked for, print the tables."""
     rule = ReturnRule(arguments.absent_frames, arguments.return_frames)
+    bootstrap = Bootstrap(arguments.bootstrap)
     sequences = [found for source in arguments.source for found in find_sequences(source, arguments)]
-    objects = _parse_objects(arguments.objects) if arguments.objects else None
-    facts: dict[str, Any] = {"prompt": arguments.prompt, "return_rule": dataclasses.asdict(rule)}
-    scores: dict[str, list[SequenceScore]] = {}
-    if arguments.model != "none":
-        make_tracker = model_maker(arguments, facts, max(len(sequence.label_names) for sequence in sequences))
-        scores[arguments.model] = [
-            _evaluate_with_overlay(make_tracker, sequence, arguments, objects, len(sequences) > 1)
-            for sequence in sequences
-        ]
-    if arguments.model == "none" or not arguments.no_baselines:
-        for name, make_baseline in BASELINES.items():
-            scores[name] = [
-                evaluate_sequence(
-                    make_baseline, sequence, "mask", objects, prompt_area=prompt_area_of(sequence)
-                )
-                for sequence in sequences
-            ]
+    facts: dict[str, Any] = {"prompt": arguments.prompt, "nsd_tolerance_px": arguments.nsd_tolerance}
+    with ExitStack() as stack:
+        folder = arguments.out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sam2s_")))
+        with EvaluationOutputs(folder) as outputs:
+            _evaluate_all(sequences, arguments, outputs, facts)
+        document = outputs.finish(rule, bootstrap, facts)
     print(f"J&F (%), prompt: {arguments.prompt} (baselines: mask)")
-    print(score_table(scores))
-    absences = absence_table(scores, rule)
-    if absences:
-        print(absences)
-    classes = class_line(scores)
-    if classes:
-        print(classes)
+    for text in (table(document) for table in (score_table, interval_table, absence_table, class_line)):
+        if text:
+            print(text)
     if arguments.out:
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text(json.dumps(score_document(scores, rule, **facts), indent=2) + "\n")
+        print(f"report: {arguments.out / 'report.html'}")
     return 0
+
+
+def _evaluate_all(
+    sequences: list[Sequence],
+    arguments: argparse.Namespace,
+    outputs: EvaluationOutputs,
+    facts: dict[str, Any],
+) -> None:
+    """Run the model, then the baselines, over all sequences; the first of them is also drawn."""
+    objects = _parse_objects(arguments.objects) if arguments.objects else None
+    runs: dict[str, tuple[Callable[[], Any], str]] = {}
+    if arguments.model != "none":
+        most = max(len(sequence.label_names) for sequence in sequences)
+        runs[arguments.model] = model_maker(arguments, facts, most), arguments.prompt
+    if arguments.model == "none" or not arguments.no_baselines:
+        runs |= {name: (make, "mask") for name, make in BASELINES.items()}
+    for number, (name, (make, prompt)) in enumerate(runs.items()):
+        for sequence in sequences:
+            with ExitStack() as stack:
+                on_frame = None
+                if number == 0:
+                    video = "overlay" if len(sequences) == 1 else f"overlay_{sequence.name.replace('/', '_')}"
+                    drawn = bool(arguments.out) and not arguments.no_overlay
+                    on_frame = stack.enter_context(outputs.observer(video, drawn))
+                area, tolerance = prompt_area_of(sequence), arguments.nsd_tolerance
+                outputs.write(
+                    evaluate_sequence(make, sequence, prompt, objects, on_frame, area, name, tolerance)
+                )
 
 
 def find_sequences(text: str, arguments: argparse.Namespace) -> list[Sequence]:
@@ -162,6 +186,7 @@ def model_maker(
         )
         facts["engine"] = dataclasses.asdict(tracker.engine.describe())
         facts["tracker"] = dataclasses.asdict(tracker.config)
+        facts["classes"] = list(tracker.classes)
         return tracker
 
     return make_tracker
@@ -190,24 +215,6 @@ def _parse_value(name: str, text: str, default: Any) -> Any:
     except (KeyError, ValueError):
         kind = "true or false" if isinstance(default, bool) else f"a value like {default!r}"
         raise ValueError(f"--set {name}={text}: {name} takes {kind}") from None
-
-
-def _evaluate_with_overlay(
-    make_tracker: Callable[[], MaskTracker],
-    sequence: Sequence,
-    arguments: argparse.Namespace,
-    objects: list[int | str] | None,
-    several: bool,
-) -> SequenceScore:
-    with ExitStack() as stack:
-        observer = None
-        if arguments.overlay:
-            path = arguments.overlay
-            if several:
-                path = path.with_name(f"{path.stem}_{sequence.name.replace('/', '_')}{path.suffix}")
-            observer = stack.enter_context(OverlayVideo(path, DEFAULT_RATE_HZ)).write
-        area = prompt_area_of(sequence)
-        return evaluate_sequence(make_tracker, sequence, arguments.prompt, objects, observer, area)
 
 
 def _parse_objects(text: str) -> list[int | str]:

@@ -1,22 +1,22 @@
-"""Runs a tracker over a sequence with ground truth, one prompt per object, and scores every frame."""
+"""Runs a tracker over a sequence with ground truth, one prompt per object, and measures every frame."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from sam2s_ros.evaluation.classes import said_class
+from sam2s_ros.evaluation.frame_scorer import FollowedObject, FrameRun, FrameScorer
 from sam2s_ros.evaluation.interface import MaskTracker, mask_of
-from sam2s_ros.evaluation.metrics import region_and_boundary
 from sam2s_ros.evaluation.prompts import prompt_object
-from sam2s_ros.evaluation.scoring import ObjectScore, SequenceScore
+from sam2s_ros.evaluation.records import FrameRecord
 from sam2s_ros.evaluation.sequences import LabelledFrame, Sequence
 
-FrameObserver = Callable[[LabelledFrame, Mapping[int, NDArray[np.bool_]]], None]
+FrameObserver = Callable[[LabelledFrame, Mapping[int, NDArray[np.bool_]], tuple[FrameRecord, ...]], None]
+"""Is given each frame, the predicted masks bool [H, W] by label, and the frame's records."""
 
 
 def evaluate_sequence(
@@ -26,83 +26,54 @@ def evaluate_sequence(
     objects: Collection[int | str] | None = None,
     on_frame: FrameObserver | None = None,
     prompt_area: float = 0.0,
-) -> SequenceScore:
-    """Follow each label value of a sequence as one object and score it against the ground truth.
+    name: str = "",
+    nsd_tolerance_px: float | None = None,
+) -> Iterator[tuple[FrameRecord, ...]]:
+    """Follow each label value of a sequence as one object and measure it against the ground truth, frame by frame.
 
-    An object is prompted on the first frame that shows enough of it and scored from there on; all objects share one
-    tracker, made for this sequence. The tracker sees every frame, in order.
+    An object is prompted on the first frame that shows enough of it and measured from there on; all objects share one
+    tracker, made for this sequence. The tracker sees every frame, in order. Yields the records of each frame, one per
+    object followed so far.
 
     Args:
         make_tracker: a fresh tracker, such as `lambda: sam2s_ros.load_tracker("nano")` or one of BASELINES.
         prompt: one of `prompts.PROMPTS`.
         objects: label values or names to follow; all but 0 when left out.
+        on_frame: is given each frame and the predicted masks by label value, for drawing.
         prompt_area: share of the image that an object covers when it is prompted; 0 is one pixel. An object that
             comes into view shows its first few pixels first, on which nobody would prompt it.
-        on_frame: is given each frame and the predicted masks by label value, for drawing.
+        name: of the tracker, in the records.
+        nsd_tolerance_px: of NSD; None for that of F.
 
     Raises:
         ValueError: the prompt is unknown, or none of the objects appears in the sequence.
     """
     tracker = make_tracker()
-    followed: dict[int, _FollowedObject] = {}
+    scorer = FrameScorer(name, sequence.name, nsd_tolerance_px)
+    followed: dict[int, FollowedObject] = {}
     frames = tqdm(
         sequence.frames(), sequence.name, unit=" frames", leave=False, disable=None
     )  # on a terminal only
     for index, frame in enumerate(frames):
+        begun = time.perf_counter()
         tracker.step(frame.image, frame.stamp_ns)
-        for label in new_labels(frame, followed, sequence.label_names, objects, prompt_area):
-            name = sequence.label_names.get(label, f"label {label}")
-            object_id = prompt_object(tracker, frame.image, np.asarray(frame.labels == label), prompt, name)
-            followed[label] = _FollowedObject(object_id, name, label, index)
+        new = new_labels(frame, followed, sequence.label_names, objects, prompt_area)
+        for label in new:
+            title = sequence.label_names.get(label, f"label {label}")
+            object_id = prompt_object(tracker, frame.image, np.asarray(frame.labels == label), prompt, title)
+            followed[label] = FollowedObject(label, object_id, title)
+        latency_ms = 1000 * (time.perf_counter() - begun)
+        items = [followed[label] for label in sorted(followed)]
         size = frame.image.shape[:2]
-        predictions = {
-            label: mask_of(tracker.last_result, item.object_id, size) for label, item in followed.items()
-        }
-        for label, item in followed.items():
-            item.score(predictions[label], frame.labels, said_class(tracker.last_result, item.object_id))
+        predictions = {item.label: mask_of(tracker.last_result, item.object_id, size) for item in items}
+        run = FrameRun(index, latency_ms, prompted=new)
+        records = scorer.score(frame, items, predictions, tracker.last_result, run)
         if on_frame is not None:
-            on_frame(frame, predictions)
+            on_frame(frame, predictions, records)
+        yield records
     if not followed:
         wanted = "no object" if objects is None else f"none of the objects {', '.join(map(str, objects))}"
         raise ValueError(f"{sequence.name}: {wanted} appears in the ground truth")
-    classes = tuple(getattr(tracker.last_result, "classes", ()))
-    return SequenceScore(
-        sequence.name, tuple(followed[label].result() for label in sorted(followed)), classes
-    )
-
-
-@dataclass
-class _FollowedObject:
-    object_id: int
-    name: str
-    label: int
-    first_frame: int
-    j: list[float] = field(default_factory=list)
-    f: list[float] = field(default_factory=list)
-    present: list[bool] = field(default_factory=list)
-    predicted_area: list[float] = field(default_factory=list)
-    said: list[str] = field(default_factory=list)
-
-    def score(self, prediction: NDArray[np.bool_], labels: NDArray[np.uint8] | None, said_class: str) -> None:
-        truth = labels == self.label if labels is not None else None
-        j, f = region_and_boundary(prediction, truth) if truth is not None else (np.nan, np.nan)
-        self.j.append(j)
-        self.f.append(f)
-        self.predicted_area.append(float(prediction.mean()))
-        self.present.append(truth is not None and bool(truth.any()))
-        self.said.append(said_class)
-
-    def result(self) -> ObjectScore:
-        return ObjectScore(
-            self.name,
-            self.label,
-            self.first_frame,
-            np.array(self.j),
-            np.array(self.f),
-            np.array(self.present),
-            np.array(self.predicted_area),
-            tuple(self.said),
-        )
 
 
 def new_labels(

@@ -27,7 +27,7 @@ def region_accuracy(prediction: NDArray, truth: NDArray) -> float:
     Raises:
         ValueError: the masks differ in size or are not two-dimensional.
     """
-    prediction, truth = _as_masks(prediction, truth)
+    prediction, truth = as_masks(prediction, truth)
     union = int((prediction | truth).sum())
     return int((prediction & truth).sum()) / union if union else 1.0
 
@@ -41,9 +41,9 @@ def boundary_accuracy(prediction: NDArray, truth: NDArray) -> float:
     Raises:
         ValueError: the masks differ in size or are not two-dimensional.
     """
-    prediction, truth = _as_masks(prediction, truth)
+    prediction, truth = as_masks(prediction, truth)
     radius = boundary_radius(prediction.shape[0], prediction.shape[1])
-    window = _window_of(prediction | truth)
+    window = window_of(prediction | truth)
     if window is None:
         return 1.0
     found, wanted = mask_boundary(prediction[window]), mask_boundary(truth[window])
@@ -80,14 +80,15 @@ def mask_boundary(mask: Mask) -> Mask:
     return boundary
 
 
-def _as_masks(prediction: NDArray, truth: NDArray) -> tuple[Mask, Mask]:
+def as_masks(prediction: NDArray, truth: NDArray) -> tuple[Mask, Mask]:
+    """Two masks bool [H, W] of one size; ValueError when they are not."""
     prediction, truth = np.asarray(prediction), np.asarray(truth)
     if prediction.ndim != 2 or prediction.shape != truth.shape:
         raise ValueError(f"two masks of one size [H, W] are needed, not {prediction.shape} and {truth.shape}")
     return prediction.astype(bool, copy=False), truth.astype(bool, copy=False)
 
 
-def _window_of(mask: Mask) -> tuple[slice, slice] | None:
+def window_of(mask: Mask) -> tuple[slice, slice] | None:
     """The part of the image that holds every boundary pixel of a mask, None for an empty mask.
 
     One pixel beyond the mask's box on each side: the boundary lies up to one pixel before the mask, and the

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sam2s_ros.evaluation.sequences import LabelledFrame
+from sam2s_ros.evaluation.sequences import DEFAULT_RATE_HZ, LabelledFrame
+
+if TYPE_CHECKING:  # the demo draws too, and writes no records
+    from sam2s_ros.evaluation.records import FrameRecord
 
 COLOURS_BGR = np.array(
     [
@@ -27,11 +31,14 @@ COLOURS_BGR = np.array(
 
 
 class OverlayVideo:
-    """An MP4 file written frame by frame; `write` is an `evaluate.FrameObserver`."""
+    """An MP4 file written frame by frame, at the pace of the first two stamps; `write` is an `evaluate.FrameObserver`.
 
-    def __init__(self, path: Path, rate_hz: float = 10.0) -> None:
+    A frame of another size is brought to that of the first.
+    """
+
+    def __init__(self, path: Path) -> None:
         self._path = path
-        self._rate_hz = rate_hz
+        self._first: tuple[int, NDArray[np.uint8]] | None = None
         self._writer: cv2.VideoWriter | None = None
 
     def __enter__(self) -> OverlayVideo:
@@ -40,22 +47,40 @@ class OverlayVideo:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._writer is None and self._first is not None:
+            self._writer = self._open(DEFAULT_RATE_HZ, self._first[1])
         if self._writer is not None:
             self._writer.release()
 
-    def write(self, frame: LabelledFrame, predictions: Mapping[int, NDArray[np.bool_]]) -> None:
+    def write(
+        self,
+        frame: LabelledFrame,
+        predictions: Mapping[int, NDArray[np.bool_]],
+        records: tuple[FrameRecord, ...],
+    ) -> None:
         """Add a frame with its predicted masks by label value; raises OSError if no video can be written."""
         image = draw_overlay(frame, predictions)
+        if self._first is None:
+            self._first = (frame.stamp_ns, image)
+            return
+        stamp_ns, first = self._first
         if self._writer is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            height, width = image.shape[:2]
-            codec = cv2.VideoWriter.fourcc(*"mp4v")
-            self._writer = cv2.VideoWriter(str(self._path), codec, self._rate_hz, (width, height))
-            if not self._writer.isOpened():
-                raise OSError(
-                    f"cannot write a video to {self._path}; it must be an .mp4 in a writable folder"
-                )
+            between_ns = frame.stamp_ns - stamp_ns
+            rate_hz = 1e9 / between_ns if between_ns > 0 else DEFAULT_RATE_HZ
+            self._writer = self._open(min(max(rate_hz, 1.0), 120.0), first)
+        if image.shape != first.shape:
+            image = np.asarray(cv2.resize(image, first.shape[1::-1], interpolation=cv2.INTER_AREA), np.uint8)
         self._writer.write(image)
+
+    def _open(self, rate_hz: float, first: NDArray[np.uint8]) -> cv2.VideoWriter:
+        """The file, with the first image in it."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        codec = cv2.VideoWriter.fourcc(*"mp4v")
+        writer = cv2.VideoWriter(str(self._path), codec, rate_hz, first.shape[1::-1])
+        if not writer.isOpened():
+            raise OSError(f"cannot write a video to {self._path}; it must be an .mp4 in a writable folder")
+        writer.write(first)
+        return writer
 
 
 def draw_overlay(frame: LabelledFrame, predictions: Mapping[int, NDArray[np.bool_]]) -> NDArray[np.uint8]:

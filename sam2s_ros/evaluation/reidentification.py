@@ -8,7 +8,6 @@ frames from there on, as long as the object stays: on frames where it has left a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,7 +36,7 @@ class ReturnRule:
 
 @dataclass(frozen=True)
 class AbsenceScore:
-    """Counts for one object, or for several together."""
+    """Counts for one object."""
 
     reappearances: int
     reidentified: int
@@ -61,15 +60,6 @@ class AbsenceScore:
     def mean_area(self) -> float | None:
         """Percent of the image that is wrongly covered, mean over the absent frames; None when there are none."""
         return 100 * self.false_positive_area / self.absent_frames if self.absent_frames else None
-
-
-@dataclass(frozen=True)
-class MeanAbsence:
-    """Means over the objects for which there is something to measure, in percent; None where there is none."""
-
-    reidentified_share: float | None
-    false_positive_share: float | None
-    mean_area: float | None
 
 
 def reappearances(present: NDArray[np.bool_], absent_frames: int) -> list[int]:
@@ -101,30 +91,3 @@ def absence_score(score: ObjectScore, rule: ReturnRule) -> AbsenceScore:
         false_positive_frames=int((area[~present] > 0).sum()),
         false_positive_area=float(area[~present].sum()),
     )
-
-
-def total_absence(scores: Iterable[AbsenceScore]) -> AbsenceScore:
-    """The counts of several objects together."""
-    items = list(scores)
-    return AbsenceScore(
-        sum(item.reappearances for item in items),
-        sum(item.reidentified for item in items),
-        sum(item.absent_frames for item in items),
-        sum(item.false_positive_frames for item in items),
-        sum(item.false_positive_area for item in items),
-    )
-
-
-def mean_absence(scores: Iterable[AbsenceScore]) -> MeanAbsence:
-    """Means over objects; each measure leaves out the objects without it."""
-    items = list(scores)
-    return MeanAbsence(
-        _mean([item.reidentified_share for item in items]),
-        _mean([item.false_positive_share for item in items]),
-        _mean([item.mean_area for item in items]),
-    )
-
-
-def _mean(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else None

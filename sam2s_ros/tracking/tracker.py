@@ -254,6 +254,11 @@ class StreamingTracker:
         ]
 
     @property
+    def classes(self) -> tuple[str, ...]:
+        """The class bank [K]; empty where the network, or the tracker, has none."""
+        return self._classes.names
+
+    @property
     def next_id(self) -> int:
         """Id that the next object gets."""
         return self._table.next_id

@@ -143,13 +143,14 @@ def evaluate_command(
         *("--prompt", measurement.prompt),
         *settings,
         "--no-baselines",
-        *("--out", str(score_path(args.out, variant, seed, measurement))),
+        "--no-overlay",
+        *("--out", str(score_path(args.out, variant, seed, measurement).parent)),
     ]
 
 
 def score_path(out: Path, variant: Variant, seed: int, measurement: Measurement) -> Path:
     """Where the scores of a variant lie."""
-    return run_folder(out, variant.name, seed) / f"{measurement.name}.json"
+    return run_folder(out, variant.name, seed) / measurement.name / "summary.json"
 
 
 def _run_variant(ablation: Ablation, variant: Variant, seed: int, args: argparse.Namespace) -> bool:
@@ -187,10 +188,10 @@ def read_row(ablation: Ablation, variant: Variant, seed: int, out: Path) -> dict
         document = json.loads(score_path(out, variant, seed, measurement).read_text())
         mean = next(iter(document["scores"].values()))["mean"]
         row[measurement.name] = {
-            "jf": None if mean["present"] is None else mean["present"]["jf"],
-            "found": mean["absence"]["reidentified_share"],
-            "false": mean["absence"]["false_positive_share"],
-            "class": (mean.get("classes") or {}).get("accuracy"),
+            "jf": mean["jf_present"],
+            "found": mean["found_share"],
+            "false": mean["false_share"],
+            "class": mean["class_accuracy"],
         }
     return row
 

@@ -1,0 +1,78 @@
+"""What tests of the evaluation share: drawn sequences, and what was measured on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sam2s_ros.evaluation.evaluate import evaluate_sequence
+from sam2s_ros.evaluation.records import FRAMES_FILE, NAN, FrameRecord, RecordReader, RecordWriter
+from sam2s_ros.evaluation.scoring import ObjectScore
+from sam2s_ros.evaluation.summary import OBJECT_COLUMNS, recorded_score
+
+
+@dataclass(frozen=True)
+class DrawnSequence:
+    """Frames made from label images [H, W] given as a list; None for a frame without ground truth."""
+
+    labels: list[NDArray[np.uint8] | None]
+    name: str = "drawn"
+    label_names: Mapping[int, str] = field(default_factory=lambda: {1: "tool"})
+
+    def frames(self) -> Iterator[Any]:
+        from sam2s_ros.evaluation.sequences import LabelledFrame
+
+        for index, labels in enumerate(self.labels):
+            yield LabelledFrame(index, np.full((20, 20, 3), index, np.uint8), labels)
+
+
+def label_image(value: int, left: int = 5) -> NDArray[np.uint8]:
+    """20 x 20 pixels with a block of 10 x 5 of this value."""
+    image = np.zeros((20, 20), np.uint8)
+    image[5:15, left : left + 5] = value
+    return image
+
+
+def evaluated(*arguments: Any, **options: Any) -> tuple[ObjectScore, ...]:
+    """What `evaluate_sequence` measured, per object, through the file that it is written to."""
+    with TemporaryDirectory() as folder:
+        write_records(Path(folder), evaluate_sequence(*arguments, **options))
+        reader = RecordReader(Path(folder))
+        items = reader.objects_of(reader.trackers[0])
+        return tuple(recorded_score(item, reader.columns(item, *OBJECT_COLUMNS)) for item in items)
+
+
+def write_records(folder: Path, frames: Iterable[Iterable[FrameRecord]]) -> None:
+    """frames.parquet of these records."""
+    with RecordWriter(folder / FRAMES_FILE) as writer:
+        for records in frames:
+            writer.write(records)
+
+
+RECORD = FrameRecord(
+    tracker="model", sequence="a", frame=0, stamp_ns=0, label=1, object_id=1, name="hook", true_class="hook",
+    height=100, width=100, prompted=False, tracked=True, state="TRACKING", presence=0.9, predicted_iou=0.8,
+    said_class="", present=True, truth_crc32=7, predicted_px=100, true_px=100, intersection_px=80,
+    class_predicted_px=100, class_true_px=100, class_intersection_px=80, j=2 / 3, f=0.5, dice=0.8, nsd=0.7,
+    hd95_px=4.0, asd_px=1.0, centroid_error_px=3.0, tip_error_px=NAN, consistency=0.9, latency_ms=20.0,
+)  # fmt: skip
+"""An object that is tracked well."""
+
+
+def records(
+    count: int, changes: Mapping[int, Mapping[str, Any]] | None = None, **same: Any
+) -> list[FrameRecord]:
+    """Records of one object on frames 0 .. count - 1; `changes` by frame."""
+    return [
+        replace(
+            RECORD,
+            **{"frame": frame, "stamp_ns": frame * 40_000_000, **same, **(changes or {}).get(frame, {})},
+        )
+        for frame in range(count)
+    ]
