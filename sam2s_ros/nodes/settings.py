@@ -14,6 +14,8 @@ from rclpy.parameter import Parameter
 from sam2s_ros.engines import PRECISIONS
 from sam2s_ros.tracking.config import (
     LIVE_SETTINGS,
+    MAX_KEPT_FRAMES,
+    MAX_KEPT_MS,
     MAX_LONG_TERM,
     MAX_LONG_TERM_INTERVAL_S,
     PREVIOUS_MASK_PROMPTS,
@@ -110,8 +112,17 @@ class NodeSettings:
         0.0,
         1.0,
     )
+    kept_ms: int = _parameter(
+        _TRACKER.kept_ms,
+        "How far back from the newest image a prompt may still be placed, ms of image stamps.",
+        0,
+        MAX_KEPT_MS,
+    )
     kept_frames: int = _parameter(
-        _TRACKER.kept_frames, "Newest images on which a prompt may still be placed.", 1, 256
+        _TRACKER.kept_frames,
+        "The most images kept for that; a stream of R Hz needs R * kept_ms / 1000 + 1.",
+        1,
+        MAX_KEPT_FRAMES,
     )
     previous_mask_prompt: str = _parameter(
         _TRACKER.previous_mask_prompt,

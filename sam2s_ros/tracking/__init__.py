@@ -6,6 +6,7 @@ from sam2s_ros.tracking.config import TrackerConfig
 from sam2s_ros.tracking.errors import (
     FrameError,
     ImageSizeChangedError,
+    ObjectBehindError,
     PromptError,
     TooManyObjectsError,
     UnknownObjectError,
@@ -24,6 +25,7 @@ __all__ = [
     "ImageCondition",
     "ImageSizeChangedError",
     "MaskGeometry",
+    "ObjectBehindError",
     "PromptError",
     "StreamingTracker",
     "TooManyObjectsError",

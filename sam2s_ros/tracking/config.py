@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sam2s_ros.engines.base import EngineCapacity
-from sam2s_ros.tracking.kept_frames import AHEAD
+from sam2s_ros.tracking.kept_frames import slots_for
 
 PREVIOUS_MASK_PROMPTS = ("off", "mask", "flow", "box", "centre")
 MAX_PROMPT_POINTS = 32
@@ -20,6 +20,8 @@ LIVE_SETTINGS = frozenset(
     )
 )
 """Fields of `TrackerConfig` that `StreamingTracker.reconfigure` changes between two frames; no memory hangs on them."""
+MAX_KEPT_FRAMES = 256
+MAX_KEPT_MS = 60_000
 MAX_LONG_TERM = 16
 MAX_LONG_TERM_INTERVAL_S = 3600.0
 
@@ -40,8 +42,11 @@ class TrackerConfig:
     """Candidates in a row, none failing between them, of which one enters the long-term memory (the paper's delta)."""
     long_term_min_iou: float = 0.95
     """Predicted IoU above which a frame may be a candidate, and at or below which it fails (the paper's gamma)."""
+    kept_ms: int = 1000
+    """How far back from the newest frame a late prompt may refer, milliseconds of image stamp."""
     kept_frames: int = 16
-    """Recent frames whose features are kept, to which a late prompt may refer."""
+    """The most frames that are kept for that, whatever their rate: memory for so many is allocated. A stream of R Hz
+    needs R * kept_ms / 1000 + 1."""
     previous_mask_prompt: str = "off"
     """What of an object's last mask prompts its next frame: "off" (SAM 2), "mask", "flow" (the mask moved
     along the optical flow between the two images), "box" or "centre"."""
@@ -100,8 +105,12 @@ class TrackerConfig:
     """Id of the first object, for a tracker that follows another one of the same stream: no id is used twice."""
 
     def __post_init__(self) -> None:
-        for name in ("max_objects", "kept_frames", "first_id", "recover_frames", "frozen_images"):
+        for name in ("max_objects", "first_id", "recover_frames", "frozen_images"):
             self._require(getattr(self, name) >= 1, name, "at least 1")
+        self._require(
+            1 <= self.kept_frames <= MAX_KEPT_FRAMES, "kept_frames", f"frames, 1 to {MAX_KEPT_FRAMES}"
+        )
+        self._require(0 <= self.kept_ms <= MAX_KEPT_MS, "kept_ms", f"milliseconds, 0 to {MAX_KEPT_MS}")
         self._require(
             self.max_conditioning >= 2, "max_conditioning", "at least 2: the first prompt and the latest"
         )
@@ -164,5 +173,5 @@ class TrackerConfig:
             long_term_slots=self.num_long_term,
             recent_slots=recent_slots,
             recent_pointers=recent_pointers,
-            frame_slots=self.kept_frames + AHEAD,
+            frame_slots=slots_for(self.kept_frames),
         )

@@ -32,3 +32,7 @@ class UnknownStampError(ValueError):
 
 class ImageSizeChangedError(ValueError):
     """The stream's image size changed while objects were tracked; a reset is needed."""
+
+
+class ObjectBehindError(ValueError):
+    """The object has not come to the frame that is meant yet; `StreamingTracker.advance` brings it there."""

@@ -145,6 +145,12 @@ class MemoryBank:
         self.frames[rows, slots.memory] = clock
         self.pointer_frames[rows, slots.pointer] = clock
 
+    def forget_recent(self, rows: NDArray[np.int64], clock: int) -> None:
+        """Drop the rows' ring entries of one frame, and whatever else is in their places."""
+        slots = self.recent_slots(rows, clock)
+        self.frames[rows, slots.memory] = EMPTY
+        self.pointer_frames[rows, slots.pointer] = EMPTY
+
     def conditioning_slots(self, row: int, frame: int) -> MemorySlots:
         """Where a prompted frame goes: its own slot if it has one, a free one, or that of the oldest but
         the first."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from sam2s_ros.engines.base import ABSENT_LOGIT, DecodeResult, EngineCapacity
 from sam2s_ros.tracking.errors import TooManyObjectsError, UnknownObjectError
-from sam2s_ros.tracking.kept_frames import KeptFrame
+from sam2s_ros.tracking.kept_frames import KeptFrame, Lag
 from sam2s_ros.tracking.prompts import Prompt
 from sam2s_ros.tracking.states import Judgement
 
@@ -17,7 +18,7 @@ NEVER = -1
 """Stamp of something that has not happened; frame number of a slot without an observation."""
 
 
-@dataclass
+@dataclass(eq=False)
 class ObjectRecord:
     """One object: what does not change from frame to frame, and its latest prompt."""
 
@@ -30,6 +31,8 @@ class ObjectRecord:
     prompt_frame: int = NEVER
     judgement: Judgement | None = None
     """Its state on the newest frame that was judged; None since its latest prompt."""
+    lag: Lag | None = None
+    """How far it has come, while it is on its way from a prompted frame to the newest; None for one that is there."""
 
 
 class ObjectTable:
@@ -54,9 +57,19 @@ class ObjectTable:
         return list(self._records.values())
 
     @property
-    def rows(self) -> NDArray[np.int64]:
-        """Engine rows of all objects, by ascending id."""
-        return np.array([record.row for record in self._records.values()], dtype=np.int64)
+    def lagging(self) -> list[ObjectRecord]:
+        """Those on their way to the newest frame, by ascending id."""
+        return [record for record in self._records.values() if record.lag is not None]
+
+    @property
+    def lags(self) -> list[Lag]:
+        """How far they have come."""
+        return [record.lag for record in self._records.values() if record.lag is not None]
+
+    @property
+    def live_rows(self) -> NDArray[np.int64]:
+        """Engine rows of all others, by ascending id."""
+        return rows_of([record for record in self._records.values() if record.lag is None])
 
     def require_room(self) -> None:
         """TooManyObjectsError when no row is free."""
@@ -115,6 +128,10 @@ class ObjectTable:
             if record.row in rows and self._score[record.row, frame.slot] > 0:
                 record.last_seen_ns = frame.stamp_ns
 
+    def forget(self, rows: NDArray[np.int64], frame: KeptFrame) -> None:
+        """Nothing is known of what the frame showed of the rows."""
+        self._observed[rows, frame.slot] = NEVER
+
     def was_observed(self, rows: NDArray[np.int64], frame: KeptFrame) -> NDArray[np.bool_]:
         """bool [N]: which rows have an observation of the frame."""
         return np.asarray(self._observed[rows, frame.slot] == frame.index)
@@ -134,3 +151,8 @@ class ObjectTable:
         return DecodeResult(
             np.full((count, *self._logits.shape[2:]), ABSENT_LOGIT, np.float32), unknown, unknown
         )
+
+
+def rows_of(records: Sequence[ObjectRecord]) -> NDArray[np.int64]:
+    """Engine rows of these objects, int64 [N]."""
+    return np.array([record.row for record in records], dtype=np.int64)

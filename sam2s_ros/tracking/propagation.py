@@ -5,6 +5,7 @@ Source: SAM 2 `track_step` and `SAM2VideoPredictor`, batched over objects.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +19,7 @@ from sam2s_ros.tracking.config import TrackerConfig
 from sam2s_ros.tracking.kept_frames import KeptFrame
 from sam2s_ros.tracking.long_term import LongTermFilter
 from sam2s_ros.tracking.memory_bank import EMPTY, MemoryBank
-from sam2s_ros.tracking.object_table import ObjectRecord, ObjectTable
+from sam2s_ros.tracking.object_table import ObjectRecord, ObjectTable, rows_of
 from sam2s_ros.tracking.prompts import Prompt, to_model_mask, to_prompt_batch
 from sam2s_ros.tracking.stopwatch import Stopwatch
 
@@ -85,18 +86,27 @@ class Propagator:
         record.prompt, record.prompt_frame = prompt, frame.index
 
     def catch_up(
-        self, record: ObjectRecord, frame: KeptFrame, following: list[KeptFrame], watch: Stopwatch
+        self,
+        records: Sequence[ObjectRecord],
+        frame: KeptFrame,
+        previous: KeptFrame | None,
+        watch: Stopwatch,
     ) -> None:
-        """Track one object, alone, from a frame through those that follow. What was prompted there stays,
-        as in SAM 2."""
-        rows = np.array([record.row], dtype=np.int64)
-        prompted = set(self._bank.conditioning_frames(record.row))
-        for previous, later in zip([frame, *following], following, strict=False):
-            if later.index in prompted:
-                self._table.note_seen(rows, later)
-                self._long_term.conditioned(record.row, later, first=False)
-            else:
-                self.track(rows, later, previous, watch)
+        """Take objects that follow the stream later through one of its frames. What was prompted there stays, as in
+        SAM 2. Where the engine fails, nothing is known of the others on that frame."""
+        there = [frame.index in self._bank.conditioning_frames(record.row) for record in records]
+        for record in (one for one, prompted in zip(records, there, strict=True) if prompted):
+            self._table.note_seen(rows_of([record]), frame)
+            self._long_term.conditioned(record.row, frame, first=False)
+        rows = rows_of([one for one, prompted in zip(records, there, strict=True) if not prompted])
+        if not len(rows):
+            return
+        try:
+            self.track(rows, frame, previous, watch)
+        except BaseException:
+            self._table.forget(rows, frame)
+            self._bank.forget_recent(rows, frame.clock)
+            raise
 
     def _answer(
         self, rows: NDArray[np.int64], frame: KeptFrame, prompt: Prompt, image_size: tuple[int, int]

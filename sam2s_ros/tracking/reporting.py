@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from sam2s_ros.engines.base import DecodeResult
+from sam2s_ros.engines.base import ABSENT_LOGIT, DecodeResult
 from sam2s_ros.tracking.class_memory import ClassMemory
 from sam2s_ros.tracking.config import TrackerConfig
 from sam2s_ros.tracking.geometry import MaskGeometry, measure
 from sam2s_ros.tracking.kept_frames import KeptFrame
 from sam2s_ros.tracking.masks import MaskUpsampler, Window
-from sam2s_ros.tracking.object_table import NEVER, ObjectRecord, ObjectTable
+from sam2s_ros.tracking.object_table import NEVER, ObjectRecord, ObjectTable, rows_of
 from sam2s_ros.tracking.result import FrameResult
 from sam2s_ros.tracking.state_keeping import with_states
 from sam2s_ros.tracking.states import TrackState
@@ -27,10 +27,14 @@ def report_frame(
     insertions: NDArray[np.int64],
     classes: ClassMemory,
     config: TrackerConfig,
+    behind: NDArray[np.int64],
     watch: Stopwatch,
 ) -> FrameResult:
-    """The objects of these records as the frame showed them; `insertions` as `LongTermFilter` counts them."""
-    seen = table.observation(np.array([record.row for record in records], dtype=np.int64), frame)
+    """The objects of these records as the frame showed them; `insertions` as `LongTermFilter` counts them.
+
+    `behind` [N] is how many frames each of them is behind this one, which then shows nothing of it.
+    """
+    seen = without_those_behind(table.observation(rows_of(records), frame), behind)
     with watch.stage("masks"):
         masks, windows = upsampler(seen.logits)
         put_given_masks(masks, windows, records, frame)
@@ -38,7 +42,17 @@ def report_frame(
         geometry = measure(masks, windows)
     unjudged = (TrackState.UNCERTAIN,) * len(records)
     result = _result(
-        frame.index, frame.stamp_ns, records, seen, masks, unjudged, geometry, insertions, classes, watch
+        frame.index,
+        frame.stamp_ns,
+        records,
+        seen,
+        masks,
+        unjudged,
+        geometry,
+        insertions,
+        classes,
+        behind,
+        watch,
     )
     return with_states(result, frame, records, config)
 
@@ -57,9 +71,20 @@ def report_lost(
     masks = np.zeros((count, *image_size), dtype=np.bool_)
     states, geometry = (TrackState.LOST,) * count, MaskGeometry.unknown(count)
     seen = table.nothing()
-    records = table.records
+    records, behind = table.records, np.zeros(count, dtype=np.int64)
     return _result(
-        NEVER, stamp_ns, records, seen, masks, states, geometry, insertions, classes, watch, needs_reset
+        NEVER,
+        stamp_ns,
+        records,
+        seen,
+        masks,
+        states,
+        geometry,
+        insertions,
+        classes,
+        behind,
+        watch,
+        needs_reset,
     )
 
 
@@ -73,11 +98,12 @@ def _result(
     geometry: MaskGeometry,
     insertions: NDArray[np.int64],
     classes: ClassMemory,
+    behind: NDArray[np.int64],
     watch: Stopwatch,
     needs_reset: str = "",
 ) -> FrameResult:
     last_seen = last_seen_ns(records)
-    rows = np.array([record.row for record in records], dtype=np.int64)
+    rows = rows_of(records)
     probabilities = classes.probabilities(rows)
     class_names, class_scores = classes.most_probable(probabilities)
     return FrameResult(
@@ -101,9 +127,22 @@ def _result(
         class_names=class_names,
         class_scores=class_scores,
         class_probabilities=probabilities,
+        frames_behind=behind,
         timings_ms=watch.timings_ms(),
         needs_reset=needs_reset,
         state_reasons=(needs_reset,) * len(records),
+    )
+
+
+def without_those_behind(seen: DecodeResult, behind: NDArray[np.int64]) -> DecodeResult:
+    """What a frame showed, with nothing known of the objects that are behind it."""
+    if not behind.any():
+        return seen
+    away, unknown = behind > 0, np.float32(np.nan)
+    return DecodeResult(
+        logits=np.where(away[:, None, None], np.float32(ABSENT_LOGIT), seen.logits),
+        iou=np.where(away, unknown, seen.iou),
+        object_score=np.where(away, unknown, seen.object_score),
     )
 
 

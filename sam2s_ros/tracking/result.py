@@ -22,7 +22,8 @@ class FrameResult:
 
     An object that is out of view has an empty mask and NaN geometry. On the frame of a mask prompt the mask
     is the given one, exactly. `needs_reset` is empty, or says why the tracker refuses to go on; all objects
-    are LOST then.
+    are LOST then. An object that is on its way to this frame (`frames_behind`) is UNCERTAIN, and nothing of it is
+    known: an empty mask, NaN presence and IoU.
     """
 
     stamp_ns: int
@@ -60,6 +61,9 @@ class FrameResult:
     """[N] its probability; NaN where not known."""
     class_probabilities: NDArray[np.float32]
     """[N, K] of each class of the bank; NaN where not known."""
+    frames_behind: NDArray[np.int64]
+    """[N] kept frames that an object, prompted on an older one, had yet to come through to be here when this result was
+    made; 0: it is here."""
     timings_ms: Mapping[str, float]
     """Stages of the step: encode, attend, decode, memorise, masks, geometry, total. `total` is the time that the
     step itself took, without an encoding that was done ahead."""
@@ -116,6 +120,8 @@ class TrackedObjectInfo:
     """Stamp of the frame on which it was first prompted."""
     last_seen_ns: int
     """-1 when it never was."""
+    frames_behind: int
+    """Kept frames that it has yet to come through to the newest, after a prompt on an older one; 0: it is there."""
     conditioning_frames: int
     """How many prompted frames its memory holds."""
     long_term_frames: tuple[int, ...]

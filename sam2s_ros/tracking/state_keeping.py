@@ -11,7 +11,7 @@ from sam2s_ros.tracking.config import TrackerConfig
 from sam2s_ros.tracking.kept_frames import KeptFrame
 from sam2s_ros.tracking.object_table import ObjectRecord
 from sam2s_ros.tracking.result import FrameResult
-from sam2s_ros.tracking.states import Judgement, ObjectStatus, Place, Sight, next_status
+from sam2s_ros.tracking.states import Judgement, ObjectStatus, Place, Sight, TrackState, next_status
 
 
 def with_states(
@@ -20,9 +20,13 @@ def with_states(
     """The result with condition, states and their reasons; `records` are its objects, in its order.
 
     A frame may be judged more than once, as when a prompt changes what is known of it: each time from the status of the
-    frame before. One older than the newest judged frame is judged by itself and changes no record.
+    frame before. One older than the newest judged frame is judged by itself and changes no record. An object that is
+    behind the frame is not judged on it.
     """
-    statuses = [_judge(record, frame, sight_of(result, row), config) for row, record in enumerate(records)]
+    statuses = [
+        _on_its_way(behind) if behind else _judge(record, frame, sight_of(result, row), config)
+        for row, (record, behind) in enumerate(zip(records, result.frames_behind.tolist(), strict=True))
+    ]
     return replace(
         result,
         condition=frame.condition,
@@ -41,6 +45,17 @@ def _judge(record: ObjectRecord, frame: KeptFrame, sight: Sight, config: Tracker
         before = last.before if frame.index == last.frame_index else last.now
     record.judgement = Judgement(frame.index, before, next_status(before, sight, config, trouble))
     return record.judgement.now
+
+
+def _on_its_way(frames_behind: int) -> ObjectStatus:
+    images = "1 image" if frames_behind == 1 else f"{frames_behind} images"
+    return ObjectStatus(
+        TrackState.UNCERTAIN,
+        f"joining: on its way from the prompted image to this one, {images} behind",
+        0,
+        0,
+        None,
+    )
 
 
 def sight_of(result: FrameResult, row: int) -> Sight:

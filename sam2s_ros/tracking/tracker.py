@@ -15,9 +15,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sam2s_ros.engines.base import Engine
+from sam2s_ros.tracking.catching_up import CatchingUp
 from sam2s_ros.tracking.class_memory import ClassMemory, KnownClasses
 from sam2s_ros.tracking.config import LIVE_SETTINGS, TrackerConfig
-from sam2s_ros.tracking.errors import FrameError, ImageSizeChangedError, PromptError
+from sam2s_ros.tracking.errors import ImageSizeChangedError, ObjectBehindError, PromptError
+from sam2s_ros.tracking.frame_check import check_frame, size_change_message
 from sam2s_ros.tracking.image_condition import ImageCondition
 from sam2s_ros.tracking.image_judge import ImageJudge
 from sam2s_ros.tracking.kept_frames import AHEAD, KeptFrame, KeptFrames
@@ -64,13 +66,20 @@ class StreamingTracker:
         """All objects on the newest frame."""
         self.last_prompted: FrameResult | None = None
         """The object prompted last, alone, on the frame that it was prompted on."""
-        self._frames = KeptFrames(self.config.kept_frames)
+        self._frames = KeptFrames(self.config.kept_frames, self.config.kept_ms)
         self._table = ObjectTable(engine.capacity, engine.mask_size, self.config.first_id)
         self._bank = MemoryBank(engine.capacity)
         self._long_term = LongTermFilter(engine, self.config, self._bank)
         self._classes = ClassMemory(self.config, classes)
         self._propagator = Propagator(
             engine, self.config, self._bank, self._long_term, self._classes, self._table
+        )
+        self._catching_up = CatchingUp(
+            self._frames,
+            self._table,
+            self._propagator,
+            lambda frame, records: self._report(frame, records, Stopwatch()),
+            self.config.kept_frames,
         )
         self._newest_image = np.zeros((0, 0, 3), dtype=np.uint8)
         self._judge = ImageJudge(self.config)
@@ -121,13 +130,15 @@ class StreamingTracker:
                 self._table, size, stamp_ns, self._needs_reset, insertions, self._classes, watch
             )
             return self.last_result
+        self._catching_up.make_room()
         previous = self._frames.newest_usable
         with watch.stage("judge"):
             condition = self._judge.judge(frame_rgb, stamp_ns, self._newest_image)
         frame = self._keep(frame_rgb, stamp_ns, condition, watch)
-        if len(self._table):
+        rows = self._table.live_rows
+        if len(rows):
             try:
-                self._propagator.track(self._table.rows, frame, previous, watch)
+                self._propagator.track(rows, frame, previous, watch)
             except BaseException:
                 self._forget_newest()
                 raise
@@ -158,14 +169,16 @@ class StreamingTracker:
         box: ArrayLike | None = None,
         name: str = "",
         stamp_ns: int | None = None,
+        catch_up: bool = True,
     ) -> int:
         """Start to track an object prompted by a mask, or by points and/or a box; gives its id.
 
         Which frame is meant: with `frame_rgb` None the kept frame of `stamp_ns`, or the newest without a
         stamp. A `frame_rgb` equal to the newest image means that one; one whose stamp names an older kept
         frame, that; any other is first stepped through like a frame of the stream. An object added on an
-        older frame is brought to now through the kept frames, alone: the others do not notice.
-        `last_result` then shows it.
+        older frame is brought to now through the kept frames, without the others, which do not notice.
+        `last_result` then shows it. With `catch_up` False it stays on its frame, shown by `last_prompted`, and
+        `advance` brings it to now, between steps of the stream.
 
         Args:
             mask: bool or uint8 [H, W]. points: [K, 2] x, y. labels: [K], 1 on the object, 0 off it.
@@ -182,7 +195,9 @@ class StreamingTracker:
         record = self._table.add(name, frame)
         self._forget_row(record.row)
         try:
-            self._prompt_and_catch_up(record, frame, prompt)
+            self._prompt(record, frame, prompt)
+            if catch_up:
+                self._bring_to(record, self._frames.newest)
         except BaseException:
             self._table.withdraw(record)
             raise
@@ -197,20 +212,59 @@ class StreamingTracker:
         labels: ArrayLike | None = None,
         box: ArrayLike | None = None,
         stamp_ns: int | None = None,
+        catch_up: bool = True,
     ) -> None:
         """Correct an object on a frame, chosen as in `add_object`, which its memory then keeps as prompted.
 
         Clicks correct the mask that the frame had, and add to clicks given before on the same frame. What
-        followed on kept frames is tracked again, for this object alone.
+        followed on kept frames is tracked again, without the others, at once or, with `catch_up` False, by `advance`.
+        Until it has come to now again it has no mask there: the old one is what was corrected.
 
         Raises:
             UnknownObjectError: no such object.
+            ObjectBehindError: it has not come to the frame yet; only with `catch_up` False.
             PromptError: also for a frame older than the object; and the other errors of `add_object`.
         """
         record = self._table.get(object_id)
         prompt = read_prompt(self._prompted_size(frame_rgb), mask, points, labels, box)
         frame = self._meant_frame(frame_rgb, stamp_ns, since=record.first.index)
-        self._prompt_and_catch_up(record, frame, prompt)
+        if catch_up:
+            self._bring_to(record, frame)
+        elif behind := self._catching_up.behind(record, frame):
+            raise ObjectBehindError(
+                f"object {object_id} is still {behind} frames behind the one stamped {frame.stamp_ns} ns, on its way "
+                "from an earlier prompt; advance() it there first"
+            )
+        self._prompt(record, frame, prompt)
+        if catch_up:
+            self._bring_to(record, self._frames.newest)
+
+    def advance(self, frames: int) -> int:
+        """Bring objects prompted with `catch_up` False nearer to the newest frame; how far the last is behind.
+
+        The engine tracks through at most `frames` frames, those of the objects furthest behind first, several objects
+        on one frame together. With at least 2 after each `step` they gain on the stream. Once an object is there,
+        `last_result` shows it and it goes along with the stream. When its turns come does not change its masks (but
+        for rounding in batches of another size). No kept frame is lost to it: without these calls, `step` makes them.
+
+        Raises: what the engine does. The objects that were at a frame on which it failed are then behind by this one
+            less, which they leave out.
+        """
+        watch, arrived = Stopwatch(), False
+        try:
+            for _ in range(frames):
+                lagging = [] if self._needs_reset else self._table.lagging
+                if not lagging:
+                    break
+                arrived |= self._catching_up.advance(lagging, watch)
+        finally:
+            if arrived:
+                self._show_newest(watch)
+        return self._catching_up.furthest(self._table.records)
+
+    def frames_behind(self, object_id: int) -> int:
+        """How many kept frames an object has yet to come through; UnknownObjectError when there is no such object."""
+        return self._catching_up.behind(self._table.get(object_id), self._frames.newest)
 
     def remove_object(self, object_id: int) -> None:
         """Stop tracking an object; its id is not used again. UnknownObjectError when there is no such
@@ -244,6 +298,7 @@ class StreamingTracker:
                 state=state,
                 added_stamp_ns=record.first.stamp_ns,
                 last_seen_ns=record.last_seen_ns,
+                frames_behind=self._catching_up.behind(record, self._frames.newest),
                 conditioning_frames=len(self._bank.conditioning_frames(record.row)),
                 long_term_frames=tuple(self._bank.long_term_frames(record.row)),
                 long_term_insertions=int(self._long_term.insertions[record.row]),
@@ -292,6 +347,7 @@ class StreamingTracker:
                 self._frames.give_back(self._ahead.popleft().slot)
             encoded = self._ahead.popleft() if self._ahead else self._encode(frame_rgb)
             frame = self._frames.keep(encoded.slot, stamp_ns, encoded.flow, condition)
+            self._frames.let_go(self._table.lags)
         watch.include(encoded.watch)
         if self._newest_image.shape != frame_rgb.shape:
             self._newest_image = np.empty_like(frame_rgb, order="C")
@@ -312,6 +368,7 @@ class StreamingTracker:
     def _forget_newest(self) -> None:
         """A frame on which the engine failed shows nothing: no prompt may refer to it or pass through it."""
         self._frames.drop_newest()
+        self._catching_up.newest_dropped()
         self._newest_image = np.zeros((0, 0, 3), dtype=np.uint8)
 
     def _next_stamp(self) -> int:
@@ -368,44 +425,46 @@ class StreamingTracker:
             return stamp_ns not in self._frames.stamps_ns()
         return not np.array_equal(frame_rgb, self._newest_image)
 
-    def _prompt_and_catch_up(self, record: ObjectRecord, frame: KeptFrame, prompt: Prompt) -> None:
-        """Prompt one object on a kept frame and track it, alone, from there to the newest frame."""
+    def _prompt(self, record: ObjectRecord, frame: KeptFrame, prompt: Prompt) -> None:
+        """Prompt one object on a kept frame, on which it stays unless that is the newest."""
         watch = Stopwatch()
         with watch.stage("prompt"):
             self._propagator.prompt(record, frame, prompt, self._upsampler.image_size)
         record.judgement = None
         self._judge.accept()
+        self._catching_up.begin(record, frame)
         self.last_prompted = self._report(frame, [record], Stopwatch())
-        self._propagator.catch_up(record, frame, self._frames.following(frame), watch)
+        self._show_newest(watch)
+
+    def _bring_to(self, record: ObjectRecord, frame: KeptFrame | None) -> None:
+        """Track one object, without the others, through all frames up to this one."""
+        watch, failure = Stopwatch(), None
+        while self._catching_up.behind(record, frame):
+            try:
+                self._catching_up.advance([record], watch)
+            except Exception as error:
+                failure = failure or error
+        self._show_newest(watch)
+        if failure is not None:
+            raise failure
+
+    def _show_newest(self, watch: Stopwatch) -> None:
+        """All objects on the newest frame."""
         newest = self._frames.newest
         assert newest is not None
         self.last_result = self._report(newest, self._table.records, watch)
 
     def _report(self, frame: KeptFrame, records: list[ObjectRecord], watch: Stopwatch) -> FrameResult:
+        behind = np.array([self._catching_up.behind(record, frame) for record in records], dtype=np.int64)
         insertions = self._long_term.insertions
         return report_frame(
-            frame, records, self._table, self._upsampler, insertions, self._classes, self.config, watch
+            frame,
+            records,
+            self._table,
+            self._upsampler,
+            insertions,
+            self._classes,
+            self.config,
+            behind,
+            watch,
         )
-
-
-def check_frame(frame_rgb: NDArray[np.uint8]) -> tuple[int, int]:
-    """Height and width of a frame. FrameError when it is not uint8 [H, W, 3] with pixels."""
-    if not isinstance(frame_rgb, np.ndarray):
-        raise FrameError(
-            f"the frame is a {type(frame_rgb).__name__}; give a numpy array uint8 [H, W, 3], RGB"
-        )
-    if frame_rgb.ndim != 3 or frame_rgb.shape[2] != 3:
-        raise FrameError(f"the frame has shape {frame_rgb.shape}; give [H, W, 3], RGB")
-    if frame_rgb.dtype != np.uint8:
-        raise FrameError(f"the frame has dtype {frame_rgb.dtype}; give uint8, 0 to 255")
-    if frame_rgb.size == 0:
-        raise FrameError(f"the frame has shape {frame_rgb.shape}, so no pixels; skip such images")
-    return int(frame_rgb.shape[0]), int(frame_rgb.shape[1])
-
-
-def size_change_message(tracked: tuple[int, int], new: tuple[int, int]) -> str:
-    """What `ImageSizeChangedError` and `FrameResult.needs_reset` say; sizes are height, width."""
-    return (
-        f"the image size changed from {tracked[1]} x {tracked[0]} to {new[1]} x {new[0]} while objects were "
-        "tracked, so they are lost; reset the tracker and add them again"
-    )

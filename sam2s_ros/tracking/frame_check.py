@@ -1,0 +1,31 @@
+"""What an image must be to be a frame of the stream."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sam2s_ros.tracking.errors import FrameError
+
+
+def check_frame(frame_rgb: NDArray[np.uint8]) -> tuple[int, int]:
+    """Height and width of a frame. FrameError when it is not uint8 [H, W, 3] with pixels."""
+    if not isinstance(frame_rgb, np.ndarray):
+        raise FrameError(
+            f"the frame is a {type(frame_rgb).__name__}; give a numpy array uint8 [H, W, 3], RGB"
+        )
+    if frame_rgb.ndim != 3 or frame_rgb.shape[2] != 3:
+        raise FrameError(f"the frame has shape {frame_rgb.shape}; give [H, W, 3], RGB")
+    if frame_rgb.dtype != np.uint8:
+        raise FrameError(f"the frame has dtype {frame_rgb.dtype}; give uint8, 0 to 255")
+    if frame_rgb.size == 0:
+        raise FrameError(f"the frame has shape {frame_rgb.shape}, so no pixels; skip such images")
+    return int(frame_rgb.shape[0]), int(frame_rgb.shape[1])
+
+
+def size_change_message(tracked: tuple[int, int], new: tuple[int, int]) -> str:
+    """What `ImageSizeChangedError` and `FrameResult.needs_reset` say; sizes are height, width."""
+    return (
+        f"the image size changed from {tracked[1]} x {tracked[0]} to {new[1]} x {new[0]} while objects were "
+        "tracked, so they are lost; reset the tracker and add them again"
+    )
