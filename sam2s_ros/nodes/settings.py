@@ -251,6 +251,9 @@ class NodeSettings:
         0.0,
         60.0,
     )
+    audit_log: str = _parameter(
+        "", "File to which calls that change something are written, JSON lines, 50 MiB at most; empty: none."
+    )
     service_timeout_s: float = _parameter(
         5.0, "Longest time for which a service call waits for the tracker before it is refused, s.", 0.1, 60.0
     )

@@ -11,7 +11,7 @@ from sam2s_ros.tracking.config import TrackerConfig
 from sam2s_ros.tracking.kept_frames import KeptFrame
 from sam2s_ros.tracking.object_table import ObjectRecord
 from sam2s_ros.tracking.result import FrameResult
-from sam2s_ros.tracking.states import Judgement, ObjectStatus, Place, Sight, next_status
+from sam2s_ros.tracking.states import Judgement, ObjectStatus, Place, Sight, TrackState, next_status
 
 
 def with_states(
@@ -28,6 +28,15 @@ def with_states(
         condition=frame.condition,
         states=tuple(status.state for status in statuses),
         state_reasons=tuple(status.reason for status in statuses),
+    )
+
+
+def with_doubt(result: FrameResult, reason: str) -> FrameResult:
+    """The result with every object UNCERTAIN or worse, for this reason and those that it had."""
+    return replace(
+        result,
+        states=tuple(max(state, TrackState.UNCERTAIN) for state in result.states),
+        state_reasons=tuple(f"{reason}; {one}" if one else reason for one in result.state_reasons),
     )
 
 
