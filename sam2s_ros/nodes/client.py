@@ -16,15 +16,16 @@ import numpy.typing as npt
 import rclpy
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
-from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.callback_groups import CallbackGroup, ReentrantCallbackGroup
 from rclpy.client import Client
 from rclpy.context import Context
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.signals import SignalHandlerOptions
 from std_srvs.srv import Trigger
 
-from sam2s_msgs.msg import BoundingBox2D, Point2D, Prompt
+from sam2s_msgs.msg import BoundingBox2D, Point2D, Prompt, SuggestionArray
 from sam2s_msgs.srv import (
     AddObject,
     ListObjects,
@@ -44,6 +45,7 @@ from sam2s_ros.nodes.client_results import (
     RenameResult,
     ResetResult,
     ResumeResult,
+    SuggestionList,
     TrackerError,
     TrackerTimeout,
     TrackerUnavailable,
@@ -54,6 +56,7 @@ from sam2s_ros.nodes.client_results import (
     rename_result,
     reset_result,
     resume_result,
+    suggestion_list,
 )
 from sam2s_ros.nodes.messages import ns_to_stamp, rle_message
 
@@ -95,14 +98,18 @@ class Sam2sClient:
     ) -> None:
         """`tracker`: name of the tracker node. `client`: who asks, for status, log and audit log."""
         self.tracker, self.client, self.timeout_s = tracker, client, timeout_s
-        self._own = None if node is not None else _OwnNode()
-        self._node = node if self._own is None else self._own.node
-        group = ReentrantCallbackGroup()
+        self._own = None
+        if node is None:
+            self._own = _OwnNode()
+            node = self._own.node
+        self._node, self._group = node, ReentrantCallbackGroup()
         self._clients: dict[str, Client] = {
-            name: self._node.create_client(kind, f"{tracker}/{name}", callback_group=group)
+            name: node.create_client(kind, f"{tracker}/{name}", callback_group=self._group)
             for name, kind in SERVICES.items()
         }
         self._met = False
+        self._suggested: _NewestSuggestions | None = None
+        self._suggested_lock = threading.Lock()
 
     def __enter__(self) -> Sam2sClient:
         return self
@@ -119,6 +126,8 @@ class Sam2sClient:
             return
         for client in self._clients.values():
             self._node.destroy_client(client)
+        if self._suggested is not None:
+            self._node.destroy_subscription(self._suggested.subscription)
 
     def add_object(
         self,
@@ -197,6 +206,21 @@ class Sam2sClient:
     def reset(self) -> str:
         """Forget all objects and images; what the node said. Its request has no place for the client's name."""
         return self._call("reset", Trigger.Request(), lambda response: str(response.message))
+
+    def suggestions(self) -> SuggestionList:
+        """What the tracker last asked the operator to look at; the first call subscribes and waits for it.
+
+        Raises:
+            TrackerUnavailable: nothing arrives in time: the node is not there, or has never been active.
+        """
+        with self._suggested_lock:
+            if self._suggested is None:
+                self._suggested = _NewestSuggestions(self._node, f"{self.tracker}/suggestions", self._group)
+        if not self._suggested.arrived.wait(self.timeout_s):
+            raise TrackerUnavailable(
+                f"nothing on {self.tracker}/suggestions within {self.timeout_s:g} s: is the node active?"
+            )
+        return suggestion_list(self._suggested.newest)
 
     def state(self) -> str:
         """The node's lifecycle state, for example "active"."""
@@ -330,6 +354,22 @@ def prompt_message(
     if mask is not None:
         prompt.mask = rle_message(mask)
     return prompt
+
+
+class _NewestSuggestions:
+    """A subscription of ~/suggestions, which is latched."""
+
+    def __init__(self, node: Node, topic: str, group: CallbackGroup) -> None:
+        self.arrived = threading.Event()
+        self.newest = SuggestionArray()
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self.subscription = node.create_subscription(
+            SuggestionArray, topic, self._take, latched, callback_group=group
+        )
+
+    def _take(self, message: SuggestionArray) -> None:
+        self.newest = message
+        self.arrived.set()
 
 
 class _OwnNode:

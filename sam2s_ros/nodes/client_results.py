@@ -9,9 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sam2s_msgs.msg import ErrorCode
+from sam2s_msgs.msg import ErrorCode, Suggestion
 from sam2s_ros.nodes.messages import ERROR_NAMES, stamp_to_ns
 from sam2s_ros.tracking import TrackState
+
+SUGGESTION_NAMES = {Suggestion.LOST: "LOST", Suggestion.AMBIGUOUS: "AMBIGUOUS", Suggestion.NEW: "NEW"}
 
 
 class TrackerError(RuntimeError):
@@ -64,7 +66,7 @@ class MaskReport:
 
 @dataclass(frozen=True)
 class PromptResult:
-    """An object that was added or refined: its mask on the prompted image, and the images still to be caught up with."""
+    """An object that was added or refined: its mask on the prompted image, and how many images it is behind."""
 
     id: int
     stamp_ns: int | None
@@ -156,6 +158,28 @@ class ObjectList:
     newest_kept_ns: int | None
 
 
+@dataclass(frozen=True)
+class Suggested:
+    """Something that the operator is asked to look at: `kind` LOST, AMBIGUOUS or NEW; where, and a region around it;
+    urgency 0 .. 1."""
+
+    kind: str
+    id: int
+    name: str
+    position: tuple[float, float]
+    region: tuple[float, float, float, float]
+    urgency: float
+    message: str
+
+
+@dataclass(frozen=True)
+class SuggestionList:
+    """What is asked on the image of this stamp, most urgent first; empty: nothing."""
+
+    stamp_ns: int | None
+    suggestions: tuple[Suggested, ...]
+
+
 def prompt_result(response: Any) -> PromptResult:
     """Of AddObject and RefineObject."""
     return PromptResult(
@@ -220,16 +244,36 @@ def object_list(response: Any) -> ObjectList:
     return ObjectList(_stamp(response.stamp), objects, response.max_objects, *kept)
 
 
+def suggestion_list(message: Any) -> SuggestionList:
+    """Of SuggestionArray."""
+    suggested = tuple(
+        Suggested(
+            SUGGESTION_NAMES.get(one.kind, str(one.kind)),
+            one.id,
+            one.name,
+            (one.position.x, one.position.y),
+            _box(one.region),
+            one.urgency,
+            one.message,
+        )
+        for one in message.suggestions
+    )
+    return SuggestionList(_stamp(message.header.stamp), suggested)
+
+
 def _mask(mask: Any) -> MaskReport:
-    box = mask.bounding_box
     return MaskReport(
         TrackState(mask.state),
         mask.presence,
         mask.predicted_iou,
         mask.area,
         (mask.centroid.x, mask.centroid.y),
-        (box.x_min, box.y_min, box.x_max, box.y_max),
+        _box(mask.bounding_box),
     )
+
+
+def _box(box: Any) -> tuple[float, float, float, float]:
+    return box.x_min, box.y_min, box.x_max, box.y_max
 
 
 def _stamp(stamp: Any) -> int | None:

@@ -110,7 +110,7 @@ def _start_prompt(file: Path, number: int, entry: Any) -> StartPrompt:
         box = _box(entry.get("box"))
         mask = None if entry.get("mask") is None else read_mask_image(file.parent / str(entry["mask"]))
         _check_together(points, labels, box, mask)
-        stamp_ns = None if entry.get("stamp") is None else _stamp_ns(entry["stamp"])
+        stamp_ns = None if entry.get("stamp") is None else read_stamp_ns(entry["stamp"])
         return StartPrompt(_name(entry.get("name", "")), PromptArrays(points, labels, box, mask), stamp_ns)
     except PromptInputError as error:
         raise PromptInputError(f"{where}: {error}") from error
@@ -175,8 +175,11 @@ def _check_together(
         raise PromptInputError(f"{count} points: give at most {MAX_PROMPT_POINTS}, a box counting as two")
 
 
-def _stamp_ns(value: Any) -> int:
-    """Exact for what the file says: a float's digits are taken as they are written, not as they are stored."""
+def read_stamp_ns(value: Any) -> int:
+    """Nanoseconds of a stamp in seconds, a number or its text; PromptInputError if no image can have it.
+
+    Exact for what the file says: a float's digits are taken as they are written, not as they are stored.
+    """
     try:
         stamp = Decimal(str(value))
     except InvalidOperation:
