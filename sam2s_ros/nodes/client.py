@@ -378,7 +378,9 @@ class _OwnNode:
     def __init__(self) -> None:
         self._context = Context()
         rclpy.init(args=[], context=self._context, signal_handler_options=SignalHandlerOptions.NO)
-        self.node = Node("sam2s_client", context=self._context, start_parameter_services=False)
+        self.node = Node(
+            "sam2s_client", context=self._context, start_parameter_services=False, enable_rosout=False
+        )
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
         self._thread = threading.Thread(target=self._spin, name="sam2s_client", daemon=True)
