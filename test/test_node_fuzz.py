@@ -41,6 +41,8 @@ HANDLERS = {"add_object": "_on_add", "list_objects": "_on_list", "refine_object"
     "remove_object": "_on_remove",
     "rename_object": "_on_rename",
 }
+PROMPTING = ["add_object", "refine_object"] * 4
+"""Drawn more often than what removes objects, so that there are some."""
 FEW, MANY = 25, 1000
 """Cases of requests, and of images, in the default suite and in the slow one."""
 
@@ -104,13 +106,14 @@ def fuzzed() -> Iterator[Fuzzed]:
 
 def sometimes(likely: Any, odd: Any) -> Any:
     """Mostly what a console sends, so that a case has few faults and gets far."""
-    return st.integers(0, 9).flatmap(lambda roll: odd if roll == 9 else likely)
+    return st.integers(0, 19).flatmap(lambda roll: odd if roll == 19 else likely)
 
 
 texts = sometimes(st.text("abc 1äß", max_size=12), st.text(max_size=300))
 numbers = sometimes(st.floats(0, 95), st.floats())
 points = st.builds(Point2D, x=numbers, y=numbers)
-boxes = st.builds(BoundingBox2D, x_min=numbers, y_min=numbers, x_max=numbers, y_max=numbers)
+low, high = sometimes(st.floats(0, 40), st.floats()), sometimes(st.floats(45, 95), st.floats())
+boxes = st.builds(BoundingBox2D, x_min=low, y_min=low, x_max=high, y_max=high)
 uint32 = st.integers(0, 2**32 - 1)
 
 
@@ -131,9 +134,11 @@ def prompts(draw: st.DrawFn) -> Prompt:
         st.builds(Time, sec=st.integers(-(2**31), 2**31 - 1), nanosec=uint32),
     )
     prompt = Prompt(stamp=draw(stamp))
-    kind = draw(st.integers(0, 7))
+    kind = draw(sometimes(st.sampled_from([1, 2, 3, 4]), st.integers(0, 7)))
     if kind & 1:
-        prompt.points = draw(sometimes(st.lists(points, max_size=4), st.lists(points, max_size=40)))
+        prompt.points = draw(
+            sometimes(st.lists(points, min_size=1, max_size=4), st.lists(points, max_size=40))
+        )
         label = sometimes(st.integers(0, 1), st.integers(0, 255))
         count = draw(sometimes(st.just(len(prompt.points)), st.integers(0, 40)))
         prompt.point_labels = draw(st.lists(label, min_size=count, max_size=count))
@@ -157,7 +162,7 @@ FIELDS = {
 
 @st.composite
 def requests(draw: st.DrawFn) -> tuple[str, Any]:
-    service = draw(st.sampled_from(NAMES))
+    service = draw(st.sampled_from([*NAMES, *PROMPTING]))
     request = SERVICES[service].Request()
     for field in request.get_fields_and_field_types():
         if field in FIELDS:
