@@ -25,6 +25,7 @@ from sam2s_ros.nodes.messages import stamp_to_ns
 from sam2s_ros.tracking import TrackState
 
 CALLERS = 8
+WAITING = 60
 ASIDE = np.roll(block_mask(), 60, axis=1)
 
 
@@ -229,6 +230,21 @@ def test_answers_of_many_clients_are_not_mixed_up(stage: Stage) -> None:
     for number, answers in enumerate(heard):
         names = [f"caller {number} call {call}" for call in (0, 1, 2, 3, 4, 5, 5)]
         assert answers == [(ids[number], name) for name in names]
+
+
+def test_no_request_is_dropped_while_many_wait(stage: Stage) -> None:
+    """More prompts than the node has threads, and than ROS keeps requests by default, all at once; each is answered."""
+    object_id = stage.console.add_object(mask=block_mask()).id
+    prompt = prompt_message([(45, 35)])
+    with ThreadPoolExecutor(WAITING) as pool:
+        answers = list(
+            pool.map(
+                lambda _: stage.console.request("refine_object", id=object_id, prompt=prompt), range(WAITING)
+            )
+        )
+    assert [answer.success for answer in answers] == [True] * WAITING
+    listed = stage.console.list_objects().objects[0]
+    assert listed.prompts == 1 + WAITING
 
 
 def test_the_audit_log_says_who_asked_for_what_and_what_came_of_it(stage: Stage) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from std_srvs.srv import Trigger
 
 from sam2s_msgs.msg import ErrorCode, ObjectSummary
@@ -38,6 +39,10 @@ from sam2s_ros.tracking.errors import (
 )
 
 Answer = TypeVar("Answer")
+REQUESTS = QoSProfile(depth=256, reliability=ReliabilityPolicy.RELIABLE)
+"""ROS's default keeps 10 requests of all clients, and drops those that come while these wait, without an answer."""
+QUICK = ("list_objects", "rename_object", "remove_object", "pause", "resume")
+"""Services that compute nothing."""
 OLD_IMAGE_S = 1.0
 OTHER_CLOCK_S = 3600.0
 """An image that seems older than this has its stamp from another clock than the node's."""
@@ -64,7 +69,7 @@ _CODES: tuple[tuple[type[Exception], int], ...] = (
 class PromptHost(Protocol):
     """What the services need of the node."""
 
-    def run_between_frames(self, job: Callable[[StreamingTracker], Answer]) -> Answer:
+    def run_between_frames(self, job: Callable[[StreamingTracker], Answer], quick: bool = False) -> Answer:
         """Run the job on the tracker's thread; WorkerStoppedError, WorkerTimeoutError, or what it raises."""
 
     def watch(self) -> StreamWatch:
@@ -105,7 +110,7 @@ class PromptServices:
             "reset": (Trigger, self._on_reset),
         }
         self._services = [
-            node.create_service(kind, f"~/{name}", callback, callback_group=group)
+            node.create_service(kind, f"~/{name}", callback, qos_profile=REQUESTS, callback_group=group)
             for name, (kind, callback) in callbacks.items()
         ]
         self._prompts_given: dict[int, int] = {}
@@ -248,7 +253,7 @@ class PromptServices:
         code = ErrorCode.NONE
         try:
             check_request(request)
-            self._host.run_between_frames(job)
+            self._host.run_between_frames(job, service in QUICK)
             response.success = True
         except Exception as error:
             code = next((code for kind, code in _CODES if isinstance(error, kind)), ErrorCode.ENGINE_FAILED)

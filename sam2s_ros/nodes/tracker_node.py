@@ -169,7 +169,7 @@ class TrackerNode(LifecycleNode):
                 "still unconfigured: set the parameter right and configure, or start again"
             )
 
-    def run_between_frames(self, job: Callable[[StreamingTracker], Answer]) -> Answer:
+    def run_between_frames(self, job: Callable[[StreamingTracker], Answer], quick: bool = False) -> Answer:
         """Run the job on the worker's thread; WorkerStoppedError, WorkerTimeoutError, or what it raises."""
         configured, active = self._configured, self._active
         if configured is None or active is None:
@@ -190,7 +190,7 @@ class TrackerNode(LifecycleNode):
                 configured.results.repeat(*status)
             return answer
 
-        return configured.worker.call(run, configured.settings.service_timeout_s)
+        return configured.worker.call(run, configured.settings.service_timeout_s, quick)
 
     def watch(self) -> StreamWatch:
         """The status of the active stream; WorkerStoppedError without one."""
