@@ -42,6 +42,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "export": ("sam2s_ros.tracking.export_command", "write a model's graphs for a GPU as ONNX files"),
     "make-bag": ("sam2s_ros.evaluation.make_bag", "make an MCAP bag with ground truth from an image folder"),
+    "prompt": ("sam2s_ros.nodes.prompt_command", "call the services of a running tracker node"),
     "train": ("sam2s_ros.training.train", "train weights from one configuration file"),
 }
 """Subcommand -> (module, one line for `sam2s --help`)."""

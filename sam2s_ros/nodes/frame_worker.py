@@ -20,6 +20,7 @@ from typing import Any, Generic, TypeVar
 import cv2
 
 CALLS_IN_A_ROW = 4
+QUICK_CALLS_IN_A_ROW = 32
 Frame = TypeVar("Frame")
 Prepared = TypeVar("Prepared")
 Answer = TypeVar("Answer")
@@ -45,8 +46,9 @@ class FrameWorker(Generic[Frame, Prepared]):
     The next frame is prepared on a thread of its own while one is processed, and waits there if it must: a frame that
     has been prepared is never replaced. Calls (`call`) run on the processing thread between two frames, so only what
     `prepare` touches needs a lock. A frame waits for at most `CALLS_IN_A_ROW` calls, so that objects that are prompted
-    together are all on the next frame. What `prepare` and `process` raise goes to `on_error`, what a call raises to its
-    caller. `prepare` may return None for a frame that is to be left out.
+    together are all on the next frame, and for `QUICK_CALLS_IN_A_ROW` of those that take next to no time. What
+    `prepare` and `process` raise goes to `on_error`, what a call raises to its caller. `prepare` may return None for a
+    frame that is to be left out.
     """
 
     def __init__(
@@ -63,6 +65,8 @@ class FrameWorker(Generic[Frame, Prepared]):
         self._flushes = 0
         self._preparing_since_s: float | None = None
         self._calls: deque[_Call] = deque()
+        self._quick_calls: deque[_Call] = deque()
+        self._in_a_row = self._quick_in_a_row = 0
         self._running = False
         self._threads = [
             threading.Thread(target=self._run_prepare, name=f"{name} encoder", daemon=True),
@@ -80,7 +84,9 @@ class FrameWorker(Generic[Frame, Prepared]):
         with self._changed:
             self._newest = self._prepared = None
             self._flushes += 1
-            waiting, self._calls = self._calls, deque()
+            waiting = [*self._quick_calls, *self._calls]
+            self._quick_calls.clear()
+            self._calls.clear()
         for call in waiting:
             call.answer.set_exception(WorkerStoppedError("the node was deactivated"))
 
@@ -103,9 +109,9 @@ class FrameWorker(Generic[Frame, Prepared]):
             self._changed.notify_all()
         return replaced
 
-    def call(self, run: Callable[[], Answer], timeout_s: float | None) -> Answer:
+    def call(self, run: Callable[[], Answer], timeout_s: float | None, quick: bool = False) -> Answer:
         """Run `run()` between two frames and return or raise what it does; at most `timeout_s` of waiting, if given."""
-        answer = self.post(run)
+        answer = self.post(run, quick)
         try:
             return answer.result(timeout_s)
         except FutureTimeoutError:
@@ -115,9 +121,10 @@ class FrameWorker(Generic[Frame, Prepared]):
                 + ("not begun, dropped" if dropped else "begun, may still be applied")
             ) from None
 
-    def post(self, run: Callable[[], Answer]) -> Future[Answer]:
+    def post(self, run: Callable[[], Answer], quick: bool = False) -> Future[Answer]:
         """Have `run()` run between two frames, as `call` does, without waiting for it.
 
+        `quick`: it takes next to no time, so it overtakes calls that are not, and more of its kind run in a row.
         The future is done once it has run, or was refused.
         """
         call = _Call(run, Future())
@@ -125,7 +132,7 @@ class FrameWorker(Generic[Frame, Prepared]):
             if not self._running:
                 call.answer.set_exception(WorkerStoppedError("the node is not active"))
                 return call.answer
-            self._calls.append(call)
+            (self._quick_calls if quick else self._calls).append(call)
             self._changed.notify_all()
         return call.answer
 
@@ -154,23 +161,36 @@ class FrameWorker(Generic[Frame, Prepared]):
                 self._changed.notify_all()
 
     def _run_process(self) -> None:
-        in_a_row = 0
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: not self._running or self._calls or self._prepared is not None)
+                self._changed.wait_for(
+                    lambda: (
+                        not self._running or self._calls or self._quick_calls or self._prepared is not None
+                    )
+                )
                 if not self._running:
                     return
-                take_call = bool(self._calls) and (in_a_row < CALLS_IN_A_ROW or self._prepared is None)
-                call = self._calls.popleft() if take_call else None
+                call = self._next_call()
                 prepared = None
                 if call is None:
                     prepared, self._prepared = self._prepared, None
                     self._changed.notify_all()
-            in_a_row = 0 if call is None else in_a_row + 1
             if call is not None:
                 _answer(call)
             elif prepared is not None:
                 self._guarded(self._process, prepared)
+
+    def _next_call(self) -> _Call | None:
+        """The call whose turn it is, None if it is the frame's. With the lock held, and something waiting."""
+        frame_waits = self._prepared is not None
+        if self._quick_calls and self._quick_in_a_row < QUICK_CALLS_IN_A_ROW:
+            self._quick_in_a_row += 1
+            return self._quick_calls.popleft()
+        if self._calls and (self._in_a_row < CALLS_IN_A_ROW or not frame_waits):
+            self._in_a_row += 1
+            return self._calls.popleft()
+        self._in_a_row = self._quick_in_a_row = 0
+        return None if frame_waits else self._quick_calls.popleft()
 
     def _guarded(self, run: Callable[[Any], Answer], argument: Any) -> Answer | None:
         try:

@@ -15,6 +15,7 @@ from std_msgs.msg import Header
 from sam2s_msgs.msg import (
     BoundingBox2D,
     ClassScore,
+    ErrorCode,
     LabelEntry,
     LabelTable,
     MaskSummary,
@@ -29,6 +30,12 @@ from sam2s_ros.nodes.stream_counter import StreamCounts
 from sam2s_ros.tracking import FrameResult, rle
 
 NAN = math.nan
+ERROR_NAMES: dict[int, str] = {
+    getattr(ErrorCode, name): name
+    for name in dir(ErrorCode)
+    if name.isupper() and isinstance(getattr(ErrorCode, name), int)
+}
+"""Constant of sam2s_msgs/ErrorCode -> its name."""
 _LARGEST_LATENCY_S = 3600.0  # beyond this, the camera's clock and ours are not the same
 
 
@@ -113,10 +120,10 @@ def _tracked_object(result: FrameResult, row: int) -> TrackedObject:
     message.boundary_width = float(result.boundary_width[row])
     message.last_seen = ns_to_stamp(int(result.last_seen_ns[row]))
     message.mask_age = NAN if result.needs_reset else 0.0
-    message.centroid = _point(geometry.centroid[row])
-    message.tip = _point(geometry.tip[row])
+    message.centroid = point_message(geometry.centroid[row])
+    message.tip = point_message(geometry.tip[row])
     message.axis = _vector(geometry.axis[row])
-    message.bounding_box = _box(geometry.box[row])
+    message.bounding_box = box_message(geometry.box[row])
     message.area = _area(result, row)
     message.long_term_insertions = int(result.long_term_insertions[row])
     message.mask = rle_message(result.masks[row])
@@ -161,8 +168,8 @@ def mask_summary(result: FrameResult, object_id: int) -> MaskSummary:
         presence=float(result.presence[row]),
         predicted_iou=float(result.iou[row]),
         area=_area(result, row),
-        centroid=_point(geometry.centroid[row]),
-        bounding_box=_box(geometry.box[row]),
+        centroid=point_message(geometry.centroid[row]),
+        bounding_box=box_message(geometry.box[row]),
     )
 
 
@@ -174,8 +181,8 @@ def unknown_summary() -> MaskSummary:
         presence=NAN,
         predicted_iou=NAN,
         area=NAN,
-        centroid=_point(unknown),
-        bounding_box=_box(unknown),
+        centroid=point_message(unknown),
+        bounding_box=box_message(unknown),
     )
 
 
@@ -194,7 +201,8 @@ def label_table(
     return LabelTable(header=header, session=session, entries=entries)
 
 
-def _point(xy: Sequence[float] | npt.NDArray[Any]) -> Point2D:
+def point_message(xy: Sequence[float] | npt.NDArray[Any]) -> Point2D:
+    """The point x, y."""
     return Point2D(x=float(xy[0]), y=float(xy[1]))
 
 
@@ -202,7 +210,8 @@ def _vector(xy: Sequence[float] | npt.NDArray[Any]) -> Vector2D:
     return Vector2D(x=float(xy[0]), y=float(xy[1]))
 
 
-def _box(corners: Sequence[float] | npt.NDArray[Any]) -> BoundingBox2D:
+def box_message(corners: Sequence[float] | npt.NDArray[Any]) -> BoundingBox2D:
+    """The box x_min, y_min, x_max, y_max."""
     return BoundingBox2D(
         x_min=float(corners[0]), y_min=float(corners[1]), x_max=float(corners[2]), y_max=float(corners[3])
     )

@@ -1,19 +1,34 @@
-"""The services of the node: prompts, removal, listing, reset. Each call runs between two frames."""
+"""The services of the node: prompts, names, removal, listing, pause, reset. Each call runs between two frames."""
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from std_srvs.srv import Trigger
 
 from sam2s_msgs.msg import ErrorCode, ObjectSummary
-from sam2s_msgs.srv import AddObject, ListObjects, RefineObject, RemoveObject
+from sam2s_msgs.srv import (
+    AddObject,
+    ListObjects,
+    PauseTracking,
+    RefineObject,
+    RemoveObject,
+    RenameObject,
+    ResetObject,
+    ResumeTracking,
+)
+from sam2s_ros.nodes.audit_log import AuditLog, audit_facts
 from sam2s_ros.nodes.frame_worker import WorkerStoppedError, WorkerTimeoutError
 from sam2s_ros.nodes.messages import mask_summary, ns_to_stamp, stamp_to_ns, unknown_summary
 from sam2s_ros.nodes.prompts import PromptArrays, PromptInputError, prompt_from_message
+from sam2s_ros.nodes.service_limits import RequestError, check_request, shown
+from sam2s_ros.nodes.stream_watch import Pause, StreamWatch
 from sam2s_ros.tracking import FrameResult, StreamingTracker
 from sam2s_ros.tracking.errors import (
     ImageSizeChangedError,
@@ -24,7 +39,10 @@ from sam2s_ros.tracking.errors import (
 )
 
 Answer = TypeVar("Answer")
-MAX_NAME_LENGTH = 128
+REQUESTS = QoSProfile(depth=256, reliability=ReliabilityPolicy.RELIABLE)
+"""ROS's default keeps 10 requests of all clients, and drops those that come while these wait, without an answer."""
+QUICK = ("list_objects", "rename_object", "remove_object", "pause", "resume")
+"""Services that compute nothing."""
 OLD_IMAGE_S = 1.0
 OTHER_CLOCK_S = 3600.0
 """An image that seems older than this has its stamp from another clock than the node's."""
@@ -35,6 +53,7 @@ class NoImageError(Exception):
 
 
 _CODES: tuple[tuple[type[Exception], int], ...] = (
+    (RequestError, ErrorCode.INVALID_REQUEST),
     (PromptInputError, ErrorCode.INVALID_REQUEST),
     (PromptError, ErrorCode.INVALID_REQUEST),
     (UnknownObjectError, ErrorCode.UNKNOWN_OBJECT),
@@ -50,8 +69,11 @@ _CODES: tuple[tuple[type[Exception], int], ...] = (
 class PromptHost(Protocol):
     """What the services need of the node."""
 
-    def run_between_frames(self, job: Callable[[StreamingTracker], Answer]) -> Answer:
+    def run_between_frames(self, job: Callable[[StreamingTracker], Answer], quick: bool = False) -> Answer:
         """Run the job on the tracker's thread; WorkerStoppedError, WorkerTimeoutError, or what it raises."""
+
+    def watch(self) -> StreamWatch:
+        """The status of the active stream; WorkerStoppedError without one."""
 
     def label(self, object_id: int) -> int:
         """The object's value in the label image; 0 if it has none."""
@@ -69,18 +91,27 @@ class PromptHost(Protocol):
 class PromptServices:
     """Creates the services on the node; `destroy` removes them.
 
-    Calls may wait at the same time, each on a thread of the executor; what they do runs in turn on the worker.
+    Calls may wait at the same time, each on a thread of the executor; what they do runs in turn on the worker. A call
+    that changes something, or was refused, is written to the audit log, on the call's own thread.
     """
 
-    def __init__(self, node: Node, host: PromptHost, max_objects: int) -> None:
-        self._node, self._host, self._max_objects = node, host, max_objects
+    def __init__(self, node: Node, host: PromptHost, max_objects: int, audit: AuditLog) -> None:
+        self._node, self._host, self._max_objects, self._audit = node, host, max_objects, audit
         group = ReentrantCallbackGroup()
+        callbacks: dict[str, tuple[Any, Callable[[Any, Any], Any]]] = {
+            "add_object": (AddObject, self._on_add),
+            "refine_object": (RefineObject, self._on_refine),
+            "remove_object": (RemoveObject, self._on_remove),
+            "rename_object": (RenameObject, self._on_rename),
+            "reset_object": (ResetObject, self._on_reset_object),
+            "list_objects": (ListObjects, self._on_list),
+            "pause": (PauseTracking, self._on_pause),
+            "resume": (ResumeTracking, self._on_resume),
+            "reset": (Trigger, self._on_reset),
+        }
         self._services = [
-            node.create_service(AddObject, "~/add_object", self._on_add, callback_group=group),
-            node.create_service(RefineObject, "~/refine_object", self._on_refine, callback_group=group),
-            node.create_service(RemoveObject, "~/remove_object", self._on_remove, callback_group=group),
-            node.create_service(ListObjects, "~/list_objects", self._on_list, callback_group=group),
-            node.create_service(Trigger, "~/reset", self._on_reset, callback_group=group),
+            node.create_service(kind, f"~/{name}", callback, qos_profile=REQUESTS, callback_group=group)
+            for name, (kind, callback) in callbacks.items()
         ]
         self._prompts_given: dict[int, int] = {}
 
@@ -93,8 +124,6 @@ class PromptServices:
         def add(tracker: StreamingTracker) -> None:
             _set_kept_range(response, tracker)
             stamp_ns, prompt = self._aim(tracker, request.prompt)
-            for field in ("name", "class_name"):
-                _check_length(field, getattr(request, field))
             name = request.name or f"object {tracker.next_id}"
             response.id = tracker.add_object(None, **prompt.arguments(), name=name, stamp_ns=stamp_ns)
             self._prompts_given[response.id] = 1
@@ -102,7 +131,7 @@ class PromptServices:
             _describe_prompted(response, tracker)
             response.message = f"object {response.id} is tracked{self._age_of(response.stamp)}"
 
-        return self._answer(add, response, f"add_object by '{request.client}'")
+        return self._answer(add, request, response, "add_object")
 
     def _on_refine(
         self, request: RefineObject.Request, response: RefineObject.Response
@@ -116,7 +145,7 @@ class PromptServices:
             response.message = f"object {request.id} is refined{self._age_of(response.stamp)}"
 
         response.id = request.id
-        return self._answer(refine, response, f"refine_object by '{request.client}'")
+        return self._answer(refine, request, response, "refine_object")
 
     def _on_remove(
         self, request: RemoveObject.Request, response: RemoveObject.Response
@@ -125,13 +154,45 @@ class PromptServices:
             before = tracker.last_result
             tracker.remove_object(request.id)
             self._prompts_given.pop(request.id, None)
-            if before is not None:
-                response.stamp = ns_to_stamp(before.stamp_ns)
-                response.mask = mask_summary(before, request.id)
+            _describe_newest(response, before)
             response.message = f"object {request.id} is removed"
 
         response.id = request.id
-        return self._answer(remove, response, f"remove_object by '{request.client}'")
+        return self._answer(remove, request, response, "remove_object")
+
+    def _on_rename(
+        self, request: RenameObject.Request, response: RenameObject.Response
+    ) -> RenameObject.Response:
+        def rename(tracker: StreamingTracker) -> None:
+            names = {info.id: info.name for info in tracker.objects()}
+            tracker.rename_object(request.id, request.name or names.get(request.id, ""))
+            if request.class_name or request.clear_class:
+                self._host.set_class_name(request.id, request.class_name)
+            response.name = request.name or names[request.id]
+            response.class_name = self._host.class_name(request.id)
+            _describe_newest(response, tracker.last_result)
+            response.message = f"object {request.id} is '{response.name}'"
+            if response.class_name:
+                response.message += f" of class '{response.class_name}'"
+
+        response.id = request.id
+        return self._answer(rename, request, response, "rename_object")
+
+    def _on_reset_object(
+        self, request: ResetObject.Request, response: ResetObject.Response
+    ) -> ResetObject.Response:
+        def reset_object(tracker: StreamingTracker) -> None:
+            ids = [request.id] if request.id else [info.id for info in tracker.objects()]
+            for object_id in ids:
+                tracker.reset_object(object_id)
+                self._prompts_given[object_id] = 1
+            _describe_newest(response, tracker.last_result)
+            response.objects = len(ids)
+            which = f"object {request.id} is" if request.id else f"{len(ids)} objects are"
+            response.message = f"{which} back at the first prompt, to be confirmed by the next images"
+
+        response.id = request.id
+        return self._answer(reset_object, request, response, "reset_object")
 
     def _on_list(self, request: ListObjects.Request, response: ListObjects.Response) -> ListObjects.Response:
         def list_objects(tracker: StreamingTracker) -> None:
@@ -142,7 +203,35 @@ class PromptServices:
             response.message = f"{len(response.objects)} objects"
 
         response.max_objects = self._max_objects
-        return self._answer(list_objects, response, f"list_objects by '{request.client}'")
+        return self._answer(list_objects, request, response, "list_objects")
+
+    def _on_pause(
+        self, request: PauseTracking.Request, response: PauseTracking.Response
+    ) -> PauseTracking.Response:
+        def pause(tracker: StreamingTracker) -> None:
+            wanted = Pause(request.client, request.reason, self._now_ns(), time.monotonic())
+            lasting = self._host.watch().begin_pause(wanted)
+            tracker.doubt("tracking was paused")
+            _describe_tracker(response, tracker)
+            response.paused_by, response.since = lasting.client, ns_to_stamp(lasting.since_ns)
+            response.message = lasting.describe(time.monotonic())
+
+        return self._answer(pause, request, response, "pause")
+
+    def _on_resume(
+        self, request: ResumeTracking.Request, response: ResumeTracking.Response
+    ) -> ResumeTracking.Response:
+        def resume(tracker: StreamingTracker) -> None:
+            ended = self._host.watch().end_pause()
+            _describe_tracker(response, tracker)
+            response.message = "tracking was not paused"
+            if ended is not None:
+                tracker.doubt("tracking was paused")  # those too that were prompted meanwhile
+                response.paused_by, response.paused = ended.client, time.monotonic() - ended.since_s
+                response.message = f"tracking goes on with the next image, after {response.paused:.1f} s"
+
+        response.paused = math.nan
+        return self._answer(resume, request, response, "resume")
 
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         def reset(tracker: StreamingTracker) -> None:
@@ -151,27 +240,36 @@ class PromptServices:
             self._prompts_given.clear()
             response.message = f"{removed} objects removed; the next image starts afresh"
 
-        return self._answer(reset, response, "reset")
+        return self._answer(reset, request, response, "reset")
 
-    def _answer(self, job: Callable[[StreamingTracker], None], response: Any, what: str) -> Any:
+    def _answer(
+        self, job: Callable[[StreamingTracker], None], request: Any, response: Any, service: str
+    ) -> Any:
         """Run the job and mark the response as a success, or as refused with the reason."""
         if hasattr(response, "mask"):
             response.mask = unknown_summary()
+        client = shown(getattr(request, "client", ""))
+        logger = self._node.get_logger()
+        code = ErrorCode.NONE
         try:
-            self._host.run_between_frames(job)
+            check_request(request)
+            self._host.run_between_frames(job, service in QUICK)
             response.success = True
-            if not isinstance(response, ListObjects.Response):  # which changes nothing, and consoles poll it
-                self._node.get_logger().info(f"{what}: {response.message}")
         except Exception as error:
             code = next((code for kind, code in _CODES if isinstance(error, kind)), ErrorCode.ENGINE_FAILED)
             _refuse(response, code, str(error) or type(error).__name__)
-            report = (
-                self._node.get_logger().error
-                if code == ErrorCode.ENGINE_FAILED
-                else self._node.get_logger().warning
-            )
-            report(f"{what} refused: {response.message}")
+            report = logger.error if code == ErrorCode.ENGINE_FAILED else logger.warning
+            report(f"{service} by {client} refused: {response.message}")
+        if service == "list_objects":  # which changes nothing, and consoles poll it
+            return response
+        if code == ErrorCode.NONE:
+            logger.info(f"{service} by {client}: {response.message}")
+        if trouble := self._audit.write(service, audit_facts(request, response, code)):
+            response.message += f" ({trouble})"
         return response
+
+    def _now_ns(self) -> int:
+        return int(self._node.get_clock().now().nanoseconds)
 
     def _aim(self, tracker: StreamingTracker, prompt: Any) -> tuple[int, PromptArrays]:
         """The stamp of the kept image that is meant, and the prompt as arrays of that image."""
@@ -187,7 +285,7 @@ class PromptServices:
 
     def _age_of(self, stamp: Any) -> str:
         """A remark on a prompted image that is old, as when images have stopped; empty for a recent one."""
-        age_s = (self._node.get_clock().now().nanoseconds - stamp_to_ns(stamp)) * 1e-9
+        age_s = (self._now_ns() - stamp_to_ns(stamp)) * 1e-9
         return f", on an image {age_s:.1f} s old" if OLD_IMAGE_S < age_s < OTHER_CLOCK_S else ""
 
     def _summaries(self, tracker: StreamingTracker, result: FrameResult | None) -> list[ObjectSummary]:
@@ -207,16 +305,25 @@ class PromptServices:
         ]
 
 
-def _check_length(field: str, text: str) -> None:
-    if len(text) > MAX_NAME_LENGTH:
-        raise PromptInputError(f"{field} has {len(text)} characters: at most {MAX_NAME_LENGTH} are taken")
-
-
 def _describe_prompted(response: Any, tracker: StreamingTracker) -> None:
     """The object as the prompted image showed it, which may be older than the newest."""
     if (result := tracker.last_prompted) is not None:
         response.stamp = ns_to_stamp(result.stamp_ns)
         response.mask = mask_summary(result, int(result.ids[0]))
+
+
+def _describe_newest(response: Any, result: FrameResult | None) -> None:
+    """The object as the newest tracked image shows it."""
+    if result is not None:
+        response.stamp = ns_to_stamp(result.stamp_ns)
+        response.mask = mask_summary(result, response.id)
+
+
+def _describe_tracker(response: Any, tracker: StreamingTracker) -> None:
+    """The newest tracked image, and how many objects there are."""
+    if tracker.last_result is not None:
+        response.stamp = ns_to_stamp(tracker.last_result.stamp_ns)
+    response.objects = len(tracker.objects())
 
 
 def _set_kept_range(response: Any, tracker: StreamingTracker) -> None:

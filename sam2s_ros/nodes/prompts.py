@@ -42,17 +42,9 @@ class PromptArrays:
 
 
 def prompt_from_message(prompt: Prompt, image_size: tuple[int, int]) -> PromptArrays:
-    """A request's prompt for an image of `image_size` (H, W) as arrays; PromptInputError if it makes no
-    sense.
+    """A request's prompt, within `service_limits`, for an image of `image_size` (H, W) as arrays; PromptInputError if
+    its mask is none of that image.
     """
-    if len(prompt.points) != len(prompt.point_labels):
-        raise PromptInputError(
-            f"prompt has {len(prompt.points)} points and {len(prompt.point_labels)} labels: give one for each"
-        )
-    if len(prompt.points) > MAX_PROMPT_POINTS:
-        raise PromptInputError(
-            f"prompt has {len(prompt.points)} points: at most {MAX_PROMPT_POINTS} are taken"
-        )
     points = np.array([[point.x, point.y] for point in prompt.points], np.float32)
     box = prompt.box
     corners = np.array([box.x_min, box.y_min, box.x_max, box.y_max], np.float32) if prompt.has_box else None
@@ -73,12 +65,14 @@ def _mask_from_message(mask: RleMask, image_size: tuple[int, int]) -> npt.NDArra
         mask.width,
     ) != image_size:  # before decoding, which would allocate whatever size is claimed
         raise PromptInputError(
-            f"mask is {mask.width}x{mask.height} and the image {width}x{height}: send it in image size"
+            f"prompt.mask is {mask.width}x{mask.height} and the image {width}x{height}: send it in image size"
         )
     try:
         return rle.decode(np.asarray(mask.counts), (height, width))
     except ValueError as error:
-        raise PromptInputError(f"mask: {error}; send column-major run lengths, background first") from error
+        raise PromptInputError(
+            f"prompt.mask: {error}; send column-major run lengths, background first"
+        ) from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,9 +108,9 @@ def _start_prompt(file: Path, number: int, entry: Any) -> StartPrompt:
         points = _points(entry.get("points"))
         labels = _labels(entry.get("labels"), points)
         box = _box(entry.get("box"))
-        mask = None if entry.get("mask") is None else _read_mask(file.parent / str(entry["mask"]))
+        mask = None if entry.get("mask") is None else read_mask_image(file.parent / str(entry["mask"]))
         _check_together(points, labels, box, mask)
-        stamp_ns = None if entry.get("stamp") is None else _stamp_ns(entry["stamp"])
+        stamp_ns = None if entry.get("stamp") is None else read_stamp_ns(entry["stamp"])
         return StartPrompt(_name(entry.get("name", "")), PromptArrays(points, labels, box, mask), stamp_ns)
     except PromptInputError as error:
         raise PromptInputError(f"{where}: {error}") from error
@@ -181,8 +175,11 @@ def _check_together(
         raise PromptInputError(f"{count} points: give at most {MAX_PROMPT_POINTS}, a box counting as two")
 
 
-def _stamp_ns(value: Any) -> int:
-    """Exact for what the file says: a float's digits are taken as they are written, not as they are stored."""
+def read_stamp_ns(value: Any) -> int:
+    """Nanoseconds of a stamp in seconds, a number or its text; PromptInputError if no image can have it.
+
+    Exact for what the file says: a float's digits are taken as they are written, not as they are stored.
+    """
     try:
         stamp = Decimal(str(value))
     except InvalidOperation:
@@ -200,11 +197,12 @@ def _name(value: Any) -> str:
     return value
 
 
-def _read_mask(path: Path) -> npt.NDArray[np.bool_]:
+def read_mask_image(path: Path) -> npt.NDArray[np.bool_]:
+    """The mask bool [H, W] of an image file: not 0 is the object. PromptInputError when it is none, or 0 everywhere."""
     image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
     if image is None:
         raise PromptInputError(
-            f"cannot read the mask image {path}: give an image file, relative to this file"
+            f"cannot read the mask image {path}: give an image file; in a prompts file, relative to that file"
         )
     if not image.any():
         raise PromptInputError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ from rclpy.qos import DurabilityPolicy, LivelinessPolicy, QoSProfile, Reliabilit
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from sam2s_msgs.msg import LabelTable, TrackedObject, TrackedObjectArray
+from sam2s_msgs.msg import LabelTable, SuggestionArray, TrackedObject, TrackedObjectArray
 from sam2s_ros.engines.base import EngineDescription
 from sam2s_ros.nodes.detections import detections_message, vision_messages
 from sam2s_ros.nodes.image_messages import ImageWriter
@@ -26,6 +27,7 @@ from sam2s_ros.nodes.overlay import draw_overlay
 from sam2s_ros.nodes.settings import NodeSettings
 from sam2s_ros.nodes.stage_percentiles import StagePercentiles
 from sam2s_ros.nodes.stream_counter import StreamCounter
+from sam2s_ros.nodes.suggestions import SuggestionPublisher
 from sam2s_ros.tracking import FrameResult, TrackState
 from sam2s_ros.tracking.uncertainty import image_uncertainty
 
@@ -55,10 +57,29 @@ class TrackedFrame:
     trouble: str = ""
 
 
+@dataclass(frozen=True)
+class LabelMeaning:
+    """What the label table says: names, classes given by clients, and label values, by object id."""
+
+    names: Mapping[int, str]
+    class_names: Mapping[int, str]
+    labels: Mapping[int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Unfilled:
+    """A result of which no message has been made yet, with what was true when it came."""
+
+    result: FrameResult
+    header: Header
+    labels: Mapping[int, int]
+    class_names: Mapping[int, str]
+
+
 class ResultPublisher:
     """Owns the publishers, the label values and the newest array, which heartbeats repeat. Made on configure.
 
-    `publish` and `refresh` are called by the worker alone, `repeat` by any thread.
+    `publish`, `refresh` and `forget` are called by the worker, or while it rests; `repeat` by any thread.
     """
 
     def __init__(
@@ -71,6 +92,8 @@ class ResultPublisher:
         self._labels = self._publisher(Image, "~/labels", PICTURES)
         self._uncertainty = self._publisher(Image, "~/uncertainty", PICTURES)
         self._label_table = self._publisher(LabelTable, "~/label_table", LATCHED)
+        self._suggested = self._publisher(SuggestionArray, "~/suggestions", LATCHED)
+        self._suggestions = SuggestionPublisher(self._suggested)
         self._overlay = self._publisher(Image, "~/overlay", PICTURES)
         self._detections = None
         if self._vision is not None:
@@ -80,6 +103,9 @@ class ResultPublisher:
         self._uncertainty_image = ImageWriter("mono8", 1)
         self._newest = self._described(TrackedObjectArray())
         self._newest_lock = threading.Lock()
+        self._unfilled: Unfilled | None = None
+        self._header = Header()
+        self._meaning = LabelMeaning({}, {}, {})
         self._class_names: dict[int, str] = {}
         self._last_publish_s = math.nan
         self.stages = StagePercentiles()
@@ -88,7 +114,9 @@ class ResultPublisher:
     @property
     def newest(self) -> TrackedObjectArray:
         """The array published last, or about to be; not to be changed."""
-        return self._newest
+        with self._newest_lock:
+            self._fill()
+            return self._newest
 
     def reconfigure(self, settings: NodeSettings) -> None:
         """Go on by settings that differ in `LIVE_PARAMETERS` only."""
@@ -98,12 +126,16 @@ class ResultPublisher:
         """Begin a stream, counted by `counter`: an empty label table says that nothing is tracked yet."""
         self._counter = counter
         self.stages.clear()
-        self._label_table.publish(label_table(self._newest.header, self._session, {}, {}, {}))
+        self._meaning = LabelMeaning({}, {}, {})
+        self._label_table.publish(label_table(self._header, self._session, {}, {}, {}))
+        self._suggestions.start()
 
     def publish(self, frame: TrackedFrame) -> None:
         """Publish one tracked frame on every topic that is wanted, the objects first."""
         begun = time.perf_counter()
-        self.refresh(frame.result, frame.header)
+        self._take(frame.result, frame.header)
+        with self._newest_lock:
+            self._fill()
         filled = time.perf_counter()
         # how long publishing takes is only known afterwards, so the stage is that of the image before
         stages = {**frame.stages_s, "fill": filled - begun, "publish": self._last_publish_s}
@@ -112,25 +144,47 @@ class ResultPublisher:
             reason = frame.trouble or frame.result.condition.reason
             self._send(TrackedObjectArray.STALE if frame.trouble else TrackedObjectArray.OK, reason)
             self.stages.add({**stages, "total": self._newest.latency})
+        self._suggestions.update(frame.result, frame.header, time.monotonic())
         self._publish_detections()
         self._publish_pictures(frame)
         self._last_publish_s = time.perf_counter() - filled
 
-    def refresh(self, result: FrameResult, header: Header | None = None) -> None:
-        """Take a result as the newest without publishing it, but for a change of the label table."""
-        header = self._newest.header if header is None else header
-        ids = set(result.ids.tolist())
+    def refresh(self, result: FrameResult) -> None:
+        """Take a result as the newest, of the same image. Only a change of the label table or of what is suggested is
+        published."""
+        self._take(result, self._header)
+        self._suggestions.update(result, self._header, time.monotonic())
+
+    def _take(self, result: FrameResult, header: Header) -> None:
+        self._header = header
+        ids = result.ids.tolist()
         self._class_names = {key: name for key, name in self._class_names.items() if key in ids}
-        if self._label_map.update(sorted(ids), time.monotonic()):
-            names = {int(object_id): name for object_id, name in zip(result.ids, result.names, strict=True)}
-            self._label_table.publish(
-                label_table(header, self._session, names, self._class_names, self._label_map.labels())
-            )
-        labels, most = self._label_map.labels(), self._settings.published_classes
-        message = self._described(objects_array(result, header, labels, self._class_names, most))
+        self._label_map.update(sorted(ids), time.monotonic())
+        labels, class_names = self._label_map.labels(), dict(self._class_names)
+        self._tell_labels(LabelMeaning(dict(zip(ids, result.names, strict=True)), class_names, labels))
         with self._newest_lock:
-            message.stage_latencies = self._newest.stage_latencies
-            self._newest = message
+            self._unfilled = Unfilled(result, header, labels, class_names)
+
+    def _tell_labels(self, meaning: LabelMeaning) -> None:
+        if meaning != self._meaning:
+            self._meaning = meaning
+            names = (meaning.names, meaning.class_names, meaning.labels)
+            self._label_table.publish(label_table(self._header, self._session, *names))
+
+    def _fill(self) -> None:
+        """Make the newest array of the newest result, if it is not yet. With the lock held.
+
+        Run lengths take a while, and many results are never published: a call of a service between two images that
+        changes an object replaces the result of the image before.
+        """
+        if self._unfilled is None:
+            return
+        new, self._unfilled = self._unfilled, None
+        most = self._settings.published_classes
+        message = objects_array(new.result, new.header, new.labels, new.class_names, most)
+        stages = self._newest.stage_latencies
+        self._newest = self._described(message)
+        self._newest.stage_latencies = stages
 
     def repeat(self, status: int, reason: str) -> None:
         """Publish the newest array once more with its old header: a heartbeat, or a failed frame."""
@@ -154,16 +208,20 @@ class ResultPublisher:
         return self._class_names.get(object_id, "")
 
     def forget(self) -> None:
-        """After a reset and before deactivation: free all label values, latch an empty table."""
-        if self._label_map.update((), time.monotonic()):
-            self._label_table.publish(label_table(self._newest.header, self._session, {}, {}, {}))
+        """After a reset and before deactivation: free all label values, latch an empty table and no suggestion."""
+        self._label_map.update((), time.monotonic())
+        self._tell_labels(LabelMeaning({}, {}, {}))
+        self._suggestions.forget()
+        self._header = Header()
         with self._newest_lock:
+            self._unfilled = None
             self._newest = self._described(TrackedObjectArray())
 
     def destroy(self) -> None:
         """Undo the constructor."""
         pictures = (self._labels, self._uncertainty, self._overlay)
-        for publisher in (self._objects, self._label_table, self._detections, *pictures):
+        latched = (self._label_table, self._suggested)
+        for publisher in (self._objects, *latched, self._detections, *pictures):
             if publisher is not None:
                 self._node.destroy_lifecycle_publisher(publisher)
 
@@ -174,6 +232,7 @@ class ResultPublisher:
         return self._node.create_lifecycle_publisher(message_type, topic, qos, event_callbacks=callbacks)
 
     def _send(self, status: int, reason: str) -> None:
+        self._fill()
         message = self._newest
         message.status, message.status_message = status, reason
         set_counts(message, self._counter.counts())

@@ -6,9 +6,30 @@ Times are seconds of a monotonic clock, given by the caller. Holds a few numbers
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
+from datetime import datetime, timezone
 
 from sam2s_msgs.msg import TrackedObjectArray
 from sam2s_ros.tracking import FrameResult
+
+
+@dataclass(frozen=True)
+class Pause:
+    """A pause of tracking: the client's name and reason, and when it began by the node's and a monotonic clock."""
+
+    client: str
+    reason: str
+    since_ns: int
+    since_s: float
+
+    def describe(self, now_s: float) -> str:
+        """Who paused, since when and why, and what ends it; `now_s` of the monotonic clock."""
+        who = f"'{self.client}'" if self.client else "a client that gave no name"
+        since = datetime.fromtimestamp(self.since_ns * 1e-9, timezone.utc).strftime("%Y-%m-%d %H:%M:%S")
+        why = f": {self.reason}" if self.reason else ""
+        return (
+            f"tracking is paused by {who} since {since} UTC, {now_s - self.since_s:.1f} s ago{why} (~/resume)"
+        )
 
 
 class StreamWatch:
@@ -33,6 +54,24 @@ class StreamWatch:
         self._failure = ""
         self._unreadable = ""
         self._needs_reset = ""
+        self._pause: Pause | None = None
+
+    @property
+    def pause(self) -> Pause | None:
+        """The pause that lasts; None while images are tracked."""
+        return self._pause
+
+    def begin_pause(self, pause: Pause) -> Pause:
+        """From now on nothing is current; the pause that lasts, which may have begun before this one."""
+        with self._lock:
+            self._pause = self._pause or pause
+            return self._pause
+
+    def end_pause(self) -> Pause | None:
+        """The pause that has lasted until now; None if there was none."""
+        with self._lock:
+            pause, self._pause = self._pause, None
+            return pause
 
     def tracked(self, result: FrameResult, now_s: float) -> str:
         """Take the result of one more image; why nobody should act on it, empty if the stream is in order."""
@@ -69,6 +108,9 @@ class StreamWatch:
             hint = f"; last image left out: {self._unreadable}" if self._unreadable else ""
             if self._needs_reset:
                 hint += f"; {self._needs_reset} (~/reset)"
+            if self._pause is not None:
+                before = f"; before that {self._failure}" if self._failure else ""
+                return TrackedObjectArray.STALE, self._pause.describe(now_s) + before + hint
             if self._failure:
                 return TrackedObjectArray.ENGINE_FAILED, self._failure
             if self._tracked_s is None:

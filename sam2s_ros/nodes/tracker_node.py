@@ -31,6 +31,7 @@ from sensor_msgs.msg import Image
 
 from sam2s_msgs.msg import TrackedObjectArray
 from sam2s_ros.engines.base import EngineDescription
+from sam2s_ros.nodes.audit_log import AuditLog
 from sam2s_ros.nodes.diagnostics import Diagnostics, NodeHealth
 from sam2s_ros.nodes.frame_worker import FrameWorker, WorkerStoppedError, WorkerTimeoutError
 from sam2s_ros.nodes.heartbeat import Heartbeat
@@ -49,10 +50,11 @@ from sam2s_ros.nodes.settings import (
     declare_parameters,
     read_settings,
 )
+from sam2s_ros.nodes.start_prompts import StartPrompts
 from sam2s_ros.nodes.stream_counter import StreamCounter
 from sam2s_ros.nodes.stream_watch import StreamWatch
 from sam2s_ros.nodes.tracker_process import run_process
-from sam2s_ros.tracking import FrameResult, StreamingTracker, load_tracker
+from sam2s_ros.tracking import StreamingTracker, load_tracker
 
 Answer = TypeVar("Answer")
 STOP_TIMEOUT_S = 30.0
@@ -79,6 +81,7 @@ class Configured:
     engine: EngineDescription
     results: ResultPublisher
     services: PromptServices
+    audit: AuditLog
     start_prompts: list[StartPrompt]
 
 
@@ -89,7 +92,7 @@ class Active:
     source: ImageSource
     watch: StreamWatch
     timer: Timer
-    start_prompts: list[StartPrompt]
+    start_prompts: StartPrompts
 
 
 class TrackerNode(LifecycleNode):
@@ -166,7 +169,7 @@ class TrackerNode(LifecycleNode):
                 "still unconfigured: set the parameter right and configure, or start again"
             )
 
-    def run_between_frames(self, job: Callable[[StreamingTracker], Answer]) -> Answer:
+    def run_between_frames(self, job: Callable[[StreamingTracker], Answer], quick: bool = False) -> Answer:
         """Run the job on the worker's thread; WorkerStoppedError, WorkerTimeoutError, or what it raises."""
         configured, active = self._configured, self._active
         if configured is None or active is None:
@@ -175,7 +178,7 @@ class TrackerNode(LifecycleNode):
             )
 
         def run() -> Answer:
-            before = configured.tracker.last_result
+            before, pause = configured.tracker.last_result, active.watch.pause
             answer = job(configured.tracker)
             after = configured.tracker.last_result
             if after is None:
@@ -183,9 +186,17 @@ class TrackerNode(LifecycleNode):
                 active.watch.forget()
             elif after is not before:
                 configured.results.refresh(after)
+            if active.watch.pause is not pause and (status := active.watch.status(time.monotonic())):
+                configured.results.repeat(*status)
             return answer
 
-        return configured.worker.call(run, configured.settings.service_timeout_s)
+        return configured.worker.call(run, configured.settings.service_timeout_s, quick)
+
+    def watch(self) -> StreamWatch:
+        """The status of the active stream; WorkerStoppedError without one."""
+        if self._active is None:
+            raise WorkerStoppedError("the node was deactivated")
+        return self._active.watch
 
     def label(self, object_id: int) -> int:
         """The object's value in the label image; 0 if it has none."""
@@ -205,8 +216,8 @@ class TrackerNode(LifecycleNode):
         return self._configured.results.class_name(object_id) if self._configured else ""
 
     def _on_image(self, image: ReceivedImage) -> None:
-        configured = self._configured
-        if configured is None or self._active is None or configured.worker.offer(image):
+        configured, active = self._configured, self._active
+        if configured is None or active is None or active.watch.pause or configured.worker.offer(image):
             self.counter.add("skipped")
 
     def _prepare(self, received: ReceivedImage) -> PreparedImage | None:
@@ -232,13 +243,16 @@ class TrackerNode(LifecycleNode):
         configured, active = self._configured, self._active
         if configured is None or active is None:
             return
+        if active.watch.pause is not None:
+            self.counter.add("skipped")
+            return
         waited_s = time.monotonic() - prepared.ready_s
         image, header = prepared.image, prepared.received.message.header
         result = configured.tracker.step(image, stamp_to_ns(header.stamp))
         if self._active is not active:  # deactivated meanwhile, and said so: nothing old may follow
             return
         trouble = active.watch.tracked(result, time.monotonic())
-        result = self._add_start_prompts(configured.tracker, active, result)
+        result = active.start_prompts.add_due(configured.tracker, result)
         stages_s = dict(prepared.stages_s)
         for stage, duration_ms in result.timings_ms.items():
             if stage != "total":
@@ -263,22 +277,6 @@ class TrackerNode(LifecycleNode):
             )
             return None
 
-    def _add_start_prompts(
-        self, tracker: StreamingTracker, active: Active, result: FrameResult
-    ) -> FrameResult:
-        """Add the objects of the prompts file that are due on this frame."""
-        due = [one for one in active.start_prompts if one.stamp_ns is None or result.stamp_ns >= one.stamp_ns]
-        if not due:
-            return result
-        active.start_prompts = [one for one in active.start_prompts if one not in due]
-        for one in due:
-            try:
-                object_id = tracker.add_object(None, **one.prompt.arguments(), name=one.name)
-                self.get_logger().info(f"object {object_id} '{one.name}' added from the prompts file")
-            except ValueError as error:
-                self.get_logger().error(f"prompts file: object '{one.name}' not added: {error}")
-        return tracker.last_result or result
-
     def _on_frame_failed(self, error: Exception) -> None:
         """The engine raised: say so, stay alive, go on with the next frame."""
         configured, active = self._configured, self._active
@@ -294,22 +292,25 @@ class TrackerNode(LifecycleNode):
     def _configure(self) -> Configured:
         settings = read_settings(self)
         start_prompts = load_prompts_file(settings.prompts_file) if settings.prompts_file else []
+        session = uuid.uuid4().hex
+        audit = AuditLog(settings.audit_log, session, self)
         worker = FrameWorker(self._prepare, self._track, self._on_frame_failed, "tracker")
         worker.start()
         try:
             tracker = worker.call(lambda: self._load_tracker(settings), timeout_s=None)
         except BaseException:
             worker.stop(STOP_TIMEOUT_S)
+            audit.close()
             raise
         engine = tracker.engine.describe()
-        results = ResultPublisher(self, settings, engine, session=uuid.uuid4().hex)
-        services = PromptServices(self, self, settings.max_objects)
+        results = ResultPublisher(self, settings, engine, session)
+        services = PromptServices(self, self, settings.max_objects, audit)
         self.get_logger().info(
             f"configured: model {engine.model}, engine {engine.name} {engine.precision} ({engine.reason})"
         )
         gc.collect()
         gc.freeze()  # or a collection walks through all of torch and the stream pauses for 0.1 s
-        return Configured(settings, worker, tracker, engine, results, services, start_prompts)
+        return Configured(settings, worker, tracker, engine, results, services, audit, start_prompts)
 
     def _load_tracker(self, settings: NodeSettings) -> StreamingTracker:
         config = replace(settings.tracker_config(), first_id=self._first_id)
@@ -344,7 +345,8 @@ class TrackerNode(LifecycleNode):
             callback_group=MutuallyExclusiveCallbackGroup(),
             clock=Clock(clock_type=ClockType.STEADY_TIME),
         )
-        return Active(source, watch, timer, list(configured.start_prompts))
+        start_prompts = StartPrompts(configured.start_prompts, self.get_logger(), configured.audit)
+        return Active(source, watch, timer, start_prompts)
 
     def _stop_stream(self) -> bool:
         configured, active, self._active = self._configured, self._active, None
@@ -370,6 +372,7 @@ class TrackerNode(LifecycleNode):
             configured.services.destroy()
             configured.worker.stop(STOP_TIMEOUT_S)
             configured.results.destroy()
+            configured.audit.close()
             self._first_id = configured.tracker.next_id
             configured.tracker.engine.free()
             gc.unfreeze()

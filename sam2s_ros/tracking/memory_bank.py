@@ -55,6 +55,11 @@ class MemoryBank:
         self.frames[row] = EMPTY
         self.pointer_frames[row] = EMPTY
 
+    def forget_since_first(self, row: int) -> None:
+        """Forget everything of one object but its first conditioning frame, which always has the first slot."""
+        self.frames[row, 1:] = EMPTY
+        self.pointer_frames[row, 1:] = EMPTY
+
     def conditioning_frames(self, row: int) -> list[int]:
         """Frames at which the object was prompted and that are still remembered, in slot order."""
         held = self.frames[row, : self._capacity.conditioning_slots]

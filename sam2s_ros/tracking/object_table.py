@@ -107,6 +107,16 @@ class ObjectTable:
         del self._records[record.id]
         self.next_id = record.id
 
+    def back_to_first(self, record: ObjectRecord) -> None:
+        """Forget what an object's later prompts said and later frames showed; it was last seen on its first frame."""
+        first = record.first
+        known = self._observed[record.row]
+        known[known != first.index] = NEVER
+        record.last_seen_ns = first.stamp_ns
+        record.judgement = None
+        if record.prompt_frame != first.index:
+            record.prompt, record.prompt_frame = None, NEVER
+
     def clear(self) -> None:
         """Remove all objects; ids go on."""
         self._records.clear()

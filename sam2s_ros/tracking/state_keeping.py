@@ -35,6 +35,15 @@ def with_states(
     )
 
 
+def with_doubt(result: FrameResult, reason: str) -> FrameResult:
+    """The result with every object UNCERTAIN or worse, for this reason and those that it had."""
+    return replace(
+        result,
+        states=tuple(max(state, TrackState.UNCERTAIN) for state in result.states),
+        state_reasons=tuple(f"{reason}; {one}" if one else reason for one in result.state_reasons),
+    )
+
+
 def _judge(record: ObjectRecord, frame: KeptFrame, sight: Sight, config: TrackerConfig) -> ObjectStatus:
     last = record.judgement
     trouble = frame.condition.reason

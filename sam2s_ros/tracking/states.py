@@ -109,6 +109,15 @@ def next_status(
     return replace(status, state=before.state, reason=reason or _recovering(clear, config))
 
 
+def doubted(last: Judgement | None, frame_index: int, reason: str) -> Judgement:
+    """An object that has to be confirmed anew: UNCERTAIN or worse on this frame, and after it until `recover_frames`
+    good frames follow, however good the frame itself is judged."""
+    before = None if last is None else last.now
+    state = TrackState.UNCERTAIN if before is None else max(before.state, TrackState.UNCERTAIN)
+    status = ObjectStatus(state, reason, 0, 0, None if before is None else before.place)
+    return Judgement(frame_index, status, status)
+
+
 def _judge(sight: Sight, place: Place | None, config: TrackerConfig) -> tuple[TrackState, str]:
     """The state that a sight alone speaks for, and why it is not TRACKING."""
     if not sight.present:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -32,6 +32,8 @@ from sam2s_ros.tracking.prompts import Prompt, read_prompt, require_positive
 from sam2s_ros.tracking.propagation import Propagator
 from sam2s_ros.tracking.reporting import report_frame, report_lost
 from sam2s_ros.tracking.result import FrameResult, TrackedObjectInfo
+from sam2s_ros.tracking.state_keeping import with_doubt
+from sam2s_ros.tracking.states import doubted
 from sam2s_ros.tracking.stopwatch import Stopwatch
 
 
@@ -274,6 +276,45 @@ class StreamingTracker:
             self.reset()
         elif self.last_result is not None:
             self.last_result = self.last_result.without(object_id)
+
+    def rename_object(self, object_id: int, name: str) -> None:
+        """Give an object another name. UnknownObjectError when there is no such object."""
+        self._table.get(object_id).name = name
+        if (result := self.last_result) is not None:
+            row = result.index_of(object_id)
+            names = (*result.names[:row], name, *result.names[row + 1 :])
+            self.last_result = replace(result, names=names)
+
+    def reset_object(self, object_id: int) -> None:
+        """Take an object back to its first prompted frame and look for it on the newest one.
+
+        What its memory, its class and its last sight have taken in since, later prompts included, is forgotten. It is
+        UNCERTAIN or worse until `recover_frames` good frames follow.
+
+        Raises:
+            UnknownObjectError: no such object.
+            PromptError: no frame is kept. ImageSizeChangedError: the stream needs a `reset` first.
+        """
+        record, newest = self._table.get(object_id), self._frames.newest
+        self._prompted_size(None)
+        assert newest is not None  # _prompted_size saw to it
+        self._bank.forget_since_first(record.row)
+        self._long_term.conditioned(record.row, record.first, first=False)
+        self._classes.clear(record.row)
+        self._table.back_to_first(record)
+        record.judgement = doubted(None, newest.index, "taken back to its first prompt")
+        watch = Stopwatch()
+        if newest.index > record.first.index:
+            self._propagator.track(np.array([record.row]), newest, None, watch)
+        self.last_result = self._report(newest, self._table.records, watch)
+
+    def doubt(self, reason: str) -> None:
+        """Make every object UNCERTAIN or worse until `recover_frames` good frames follow, as after a pause."""
+        if self.last_result is None or self._needs_reset:
+            return
+        for record in self._table.records:
+            record.judgement = doubted(record.judgement, self.last_result.frame_index, reason)
+        self.last_result = with_doubt(self.last_result, reason)
 
     def reset(self) -> None:
         """Forget all objects and frames; the next frame may have any size. Ids and frame numbers go on."""

@@ -1,0 +1,182 @@
+"""`sam2s prompt`: call the services of a running tracker node: add, refine, remove, rename, list, reset, pause, resume.
+
+Exit status 0 if the node did what was asked, 1 if it refused, is not there or did not answer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sam2s_ros.nodes.client import Sam2sClient
+
+HELP = __doc__.splitlines()[0]
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `sam2s prompt`."""
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--tracker", default="/tracker", help="name of the node (default: %(default)s)")
+    common.add_argument(
+        "--client", default="sam2s prompt", help="who asks, for the node's log and audit log (%(default)s)"
+    )
+    common.add_argument("--timeout", type=float, default=10.0, metavar="S", help="seconds (%(default)g)")
+    common.add_argument("--json", action="store_true", help="print the whole answer as JSON")
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+
+    def action(name: str, summary: str, call: Callable[[Sam2sClient, argparse.Namespace], Any]) -> Any:
+        one = actions.add_parser(name, help=summary, description=summary, parents=[common])
+        one.set_defaults(call=call)
+        return one
+
+    add = action("add", "start to track an object", _add)
+    add.add_argument("--name", default="", help="shown to people")
+    add.add_argument("--class", dest="class_name", default="", help="of the instrument, if known")
+    refine = action("refine", "correct an object's mask", _refine)
+    for one in (add, refine):
+        one.add_argument(
+            "--click", action="append", default=[], type=_point, metavar="X,Y", help="on the object"
+        )
+        one.add_argument(
+            "--not-on", action="append", default=[], type=_point, metavar="X,Y", help="off the object"
+        )
+        one.add_argument("--box", type=_box, metavar="X0,Y0,X1,Y1", help="around the object")
+        one.add_argument(
+            "--mask", type=Path, metavar="FILE", help="image of the same size; not 0: the object"
+        )
+        one.add_argument("--stamp", metavar="S", help="of the image that is meant (default: the newest)")
+    remove = action("remove", "stop to track an object", lambda client, args: client.remove_object(args.id))
+    rename = action("rename", "give an object another name or class", _rename)
+    rename.add_argument("--name", default="", help="new name")
+    rename.add_argument("--class", dest="class_name", default="", help="new class")
+    rename.add_argument("--clear-class", action="store_true", help="let the tracker say the class again")
+    back = action("reset-object", "take an object back to its first prompt", _reset_object)
+    for one in (refine, remove, rename, back):
+        one.add_argument("id", type=int, help="of the object" + (", 0: all" if one is back else ""))
+    action(
+        "list", "the objects, and the images that a prompt may name", lambda client, _: client.list_objects()
+    )
+    pause = action("pause", "stop the tracking of images", lambda client, args: client.pause(args.reason))
+    pause.add_argument("--reason", default="", help="for people")
+    action("resume", "track images again", lambda client, _: client.resume())
+    action("reset", "forget all objects and images", lambda client, _: client.reset())
+    action("suggestions", "what the tracker asks to look at", lambda client, _: client.suggestions())
+
+
+def run(args: argparse.Namespace) -> int:
+    """Make the call and print what the node answered."""
+    from sam2s_ros.nodes.client import Sam2sClient
+    from sam2s_ros.nodes.client_results import TrackerError
+
+    with Sam2sClient(tracker=args.tracker, client=args.client, timeout_s=args.timeout) as client:
+        try:
+            result = args.call(client, args)
+        except TrackerError as error:
+            print(f"sam2s prompt: {error}", file=sys.stderr)
+            return 1
+    print(json.dumps(plain(result), allow_nan=False) if args.json else _text(result))
+    return 0
+
+
+def _add(client: Sam2sClient, args: argparse.Namespace) -> Any:
+    return client.add_object(args.name, args.class_name, **_prompt(args))
+
+
+def _refine(client: Sam2sClient, args: argparse.Namespace) -> Any:
+    return client.refine_object(args.id, **_prompt(args))
+
+
+def _rename(client: Sam2sClient, args: argparse.Namespace) -> Any:
+    return client.rename_object(args.id, args.name, args.class_name, args.clear_class)
+
+
+def _reset_object(client: Sam2sClient, args: argparse.Namespace) -> Any:
+    return client.reset_object(args.id)
+
+
+def _prompt(args: argparse.Namespace) -> dict[str, Any]:
+    from sam2s_ros.nodes.prompts import read_mask_image, read_stamp_ns
+
+    return {
+        "points": [*args.click, *args.not_on],
+        "labels": [1] * len(args.click) + [0] * len(args.not_on),
+        "box": args.box,
+        "mask": None if args.mask is None else read_mask_image(args.mask),
+        "stamp_ns": 0 if args.stamp is None else read_stamp_ns(args.stamp),
+    }
+
+
+def _point(text: str) -> tuple[float, ...]:
+    return _numbers(text, 2)
+
+
+def _box(text: str) -> tuple[float, ...]:
+    return _numbers(text, 4)
+
+
+def _numbers(text: str, count: int) -> tuple[float, ...]:
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) != count:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: give {count} numbers with commas between them, in pixels"
+        )
+    return numbers
+
+
+def plain(result: Any) -> Any:
+    """A client's result as JSON can say it: states by name, None for what is not known."""
+    from sam2s_ros.nodes.audit_log import known
+
+    if isinstance(result, str):
+        return {"message": result}
+    return known(asdict(result, dict_factory=lambda items: {key: _named(value) for key, value in items}))
+
+
+def _named(value: Any) -> Any:
+    return value.name if isinstance(value, Enum) else value
+
+
+def _text(result: Any) -> str:
+    """A result in lines for people."""
+    if isinstance(result, str):
+        return result
+    lines = [result.message] if hasattr(result, "message") else []
+    if hasattr(result, "objects") and isinstance(result.objects, tuple):
+        lines.append(
+            f"{len(result.objects)} of at most {result.max_objects} objects on image {_seconds(result.stamp_ns)}"
+        )
+        lines += [
+            f"  {one.id} '{one.name}' {one.class_name or '-'}, {_mask_text(one.mask)}, {one.prompts} prompts"
+            for one in result.objects
+        ]
+    if hasattr(result, "suggestions"):
+        lines.append(f"{len(result.suggestions)} suggestions on image {_seconds(result.stamp_ns)}")
+        lines += [
+            f"  {one.kind} at {one.position[0]:.0f},{one.position[1]:.0f}: {one.message}"
+            for one in result.suggestions
+        ]
+    if hasattr(result, "mask") and result.stamp_ns is not None:
+        lines.append(f"  on image {_seconds(result.stamp_ns)}: {_mask_text(result.mask)}")
+    if hasattr(result, "oldest_kept_ns"):
+        lines.append(
+            f"  prompts may name images {_seconds(result.oldest_kept_ns)} to {_seconds(result.newest_kept_ns)}"
+        )
+    return "\n".join(lines)
+
+
+def _mask_text(mask: Any) -> str:
+    return f"{mask.state.name}, {mask.area:.0f} px, predicted IoU {mask.predicted_iou:.2f}"
+
+
+def _seconds(stamp_ns: int | None) -> str:
+    return "none" if stamp_ns is None else f"{stamp_ns // 10**9}.{stamp_ns % 10**9:09d}"

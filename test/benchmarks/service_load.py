@@ -1,0 +1,260 @@
+"""What many consoles cost the stream: 160 service calls a second from one process over 8 clients, while a 15 Hz camera
+runs, and the same stream without calls before and after.
+
+    python test/benchmarks/service_load.py [--json FILE] [--quick] [--seconds 60] [--calls 160] [--rate 15]
+
+90 % of the calls list or rename, 10 % refine, at times set beforehand: a late answer delays no other call. Refinements
+are of the newest image. A response is mixed up if it is not of the object or the name that its call was about, or of an
+image before the one that the client had seen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import math
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+CLIENTS = 8
+KINDS = ("refine", "list", "rename", "list", "rename", "list", "rename", "list", "rename", "list")
+OBJECTS = 2
+SIZE = (360, 640)
+WAITING_CALLS = 256
+ANSWER_TIMEOUT_S = 60.0
+UP_TIMEOUT_S = 120.0
+
+
+def main() -> None:
+    """Measure, print a table, write JSON."""
+    args = parse_arguments()
+    from sam2s_ros.nodes.demo_processes import ChildProcess
+    from sam2s_ros.nodes.demo_stage import isolated_domain
+    from sam2s_ros.nodes.image_transport import image_transport_environment
+    from sam2s_ros.nodes.synthetic_camera import render_scene
+
+    seconds = 5.0 if args.quick else args.seconds
+    frames = round(args.rate * (3 * seconds + UP_TIMEOUT_S))
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        scene = render_scene(folder / "scene", 2025, 60, OBJECTS, *SIZE, fps=args.rate)
+        environment = image_transport_environment(folder)
+        parameters = {"autostart": "true", "model": args.model, "service_timeout_s": str(ANSWER_TIMEOUT_S)}
+        tracker_arguments = [part for key, value in parameters.items() for part in ("-p", f"{key}:={value}")]
+        camera_arguments = [str(folder / "scene"), "--rate", str(args.rate), "--frames", str(frames)]
+        camera_arguments += ["--wait-for", "image=1"]
+        programs = {
+            "tracker_node": ["--ros-args", *tracker_arguments],
+            "synthetic_camera": camera_arguments,
+        }
+        with (
+            isolated_domain(folder / "logs"),
+            contextlib.ExitStack() as stack,
+        ):  # whose domain the children inherit
+            tracker, _ = (
+                stack.enter_context(
+                    ChildProcess(name, f"sam2s_ros.nodes.{name}", arguments, environment, folder)
+                )
+                for name, arguments in programs.items()
+            )
+            results = measure(tracker.check, scene, seconds, args.calls)
+    report(results, args.rate, args.calls)
+    if args.json:
+        args.json.write_text(
+            json.dumps({"rate_hz": args.rate, "calls_per_s": args.calls, **results}, indent=2) + "\n"
+        )
+
+
+class Stream:
+    """What the node publishes, as consoles see it."""
+
+    def __init__(self, node: Any) -> None:
+        from sam2s_msgs.msg import TrackedObjectArray
+
+        self.newest: Any = None
+        self.heard_s = 0.0
+        node.create_subscription(TrackedObjectArray, "/tracker/objects", self._take, 10)
+
+    def _take(self, array: Any) -> None:
+        self.newest, self.heard_s = array, time.monotonic()
+
+    def wait_for_frames(self, check: Any, frames: int) -> None:
+        """Until so many images have been tracked; `check()` raises if the node has ended."""
+        deadline = time.monotonic() + UP_TIMEOUT_S
+        while self.newest is None or self.newest.frames_tracked < frames:
+            check()
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"fewer than {frames} images tracked within {UP_TIMEOUT_S:g} s")
+            time.sleep(0.05)
+
+    def rate_of(self, run: Callable[[], Any]) -> tuple[float, Any]:
+        """Images tracked a second while `run()` lasts, and what it returns."""
+        frames, begun_s = self.newest.frames_tracked, self.heard_s
+        answer = run()
+        return (self.newest.frames_tracked - frames) / (self.heard_s - begun_s), answer
+
+    def click_on(self, object_id: int) -> tuple[tuple[float, float], int]:
+        """A point on the object as the newest image shows it, and the stamp of that image."""
+        from sam2s_ros.nodes.messages import stamp_to_ns
+
+        array = self.newest
+        one = next(one for one in array.objects if one.id == object_id)
+        x, y = (
+            (one.centroid.x, one.centroid.y) if math.isfinite(one.centroid.x) else (SIZE[1] / 2, SIZE[0] / 2)
+        )
+        return (x, y), stamp_to_ns(array.header.stamp)
+
+
+def measure(check: Any, scene: Any, seconds: float, calls_per_s: float) -> dict[str, Any]:
+    """Frame rates without calls, with them and without again, and what became of the calls."""
+    import rclpy
+    from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+
+    from sam2s_ros.nodes.client import Sam2sClient
+
+    rclpy.init()
+    node = rclpy.create_node("consoles")
+    stream = Stream(node)
+    clients = [Sam2sClient(node, client=f"console {n}", timeout_s=ANSWER_TIMEOUT_S) for n in range(CLIENTS)]
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+
+    def spin() -> None:
+        with contextlib.suppress(ExternalShutdownException):
+            executor.spin()
+
+    spinner = threading.Thread(target=spin, daemon=True)
+    spinner.start()
+    for client in clients:
+        client.wait_until_up(UP_TIMEOUT_S, check)
+    stream.wait_for_frames(check, 10)
+    masks = [scene.mask(0, index) for index in range(OBJECTS)]
+    ids = [clients[0].add_object(mask=mask if mask.any() else block()).id for mask in masks]
+    stream.wait_for_frames(check, stream.newest.frames_tracked + 10)
+    before_hz, _ = stream.rate_of(lambda: time.sleep(seconds))
+    with_calls_hz, calls = stream.rate_of(lambda: call_all(clients, stream, ids, seconds, calls_per_s))
+    after_hz, _ = stream.rate_of(lambda: time.sleep(seconds))
+    executor.shutdown()
+    spinner.join()
+    node.destroy_node()
+    rclpy.shutdown()
+    without_hz = (before_hz + after_hz) / 2
+    return {
+        "without_calls_hz": [round(before_hz, 2), round(after_hz, 2)],
+        "with_calls_hz": round(with_calls_hz, 2),
+        "share_of_rate": round(with_calls_hz / without_hz, 3),
+        "step_ms": round(1000 / without_hz, 1),
+        **calls,
+    }
+
+
+def block() -> np.ndarray:
+    """A mask for an object that is not in view on the first image."""
+    mask = np.zeros(SIZE, bool)
+    mask[100:200, 200:300] = True
+    return mask
+
+
+def call_all(
+    clients: list[Any], stream: Stream, ids: list[int], seconds: float, calls_per_s: float
+) -> dict[str, Any]:
+    """Make the calls at their times, each on a thread that waits for its answer."""
+    answers: list[tuple[str, float, str]] = []
+    number = round(seconds * calls_per_s)
+    begin_s = time.monotonic() + 0.1
+
+    def call(index: int) -> None:
+        due_s = begin_s + index / calls_per_s
+        kind = KINDS[index // CLIENTS % len(KINDS)]
+        try:
+            fault = ask(kind, clients[index % CLIENTS], stream, ids[index % len(ids)], ids, index)
+        except Exception as error:  # counted as lost, with what it says
+            fault = f"lost: {type(error).__name__}: {error}"
+        answers.append((kind, time.monotonic() - due_s, fault))
+
+    with ThreadPoolExecutor(WAITING_CALLS) as pool:
+        for index in range(number):
+            time.sleep(max(0.0, begin_s + index / calls_per_s - time.monotonic()))
+            pool.submit(call, index)
+        sent_s = time.monotonic() - begin_s
+    faults = [fault for _, _, fault in answers if fault]
+    lost = sum(fault.startswith("lost") for fault in faults)
+    return {
+        "calls": number,
+        "sent_per_s": round(number / sent_s, 1),
+        "lost": number - len(answers) + lost,
+        "mixed_up": len(faults) - lost,
+        "faults": faults[:5],
+        "latency_ms": {kind: percentiles(answers, kind) for kind in ("all", *sorted(set(KINDS)))},
+    }
+
+
+def ask(kind: str, client: Any, stream: Stream, object_id: int, ids: list[int], index: int) -> str:
+    """One call; what is wrong with the response, empty if nothing."""
+    if kind == "refine":
+        point, stamp_ns = stream.click_on(object_id)
+        answer = client.refine_object(object_id, points=[point])
+        right = answer.id == object_id and answer.stamp_ns >= stamp_ns
+    elif kind == "rename":
+        name = f"{client.client} call {index}"
+        answer = client.rename_object(object_id, name)
+        right = (answer.id, answer.name) == (object_id, name)
+    else:
+        answer = client.list_objects()
+        right = [one.id for one in answer.objects] == ids
+    return "" if right else f"{kind} {index} of object {object_id}: {answer}"
+
+
+def percentiles(answers: list[tuple[str, float, str]], kind: str) -> dict[str, float]:
+    """Of the time from when a call was due to its answer, ms."""
+    times_ms = [1000 * took_s for one, took_s, _ in answers if kind in ("all", one)]
+    if not times_ms:
+        return {}
+    return {f"p{share}": round(float(np.percentile(times_ms, share)), 1) for share in (50, 99, 100)}
+
+
+def report(results: dict[str, Any], rate_hz: float, calls_per_s: float) -> None:
+    """Print what was measured."""
+    before_hz, after_hz = results["without_calls_hz"]
+    print(
+        f"{rate_hz:g} Hz camera, {SIZE[1]}x{SIZE[0]}, {OBJECTS} objects; {calls_per_s:g} calls/s over {CLIENTS} clients"
+    )
+    print(
+        f"images tracked: {before_hz} Hz without, {results['with_calls_hz']} Hz with calls, {after_hz} Hz without"
+    )
+    print(
+        f"{results['calls']} calls at {results['sent_per_s']}/s: {results['lost']} lost, {results['mixed_up']} mixed up"
+    )
+    for kind, row in results["latency_ms"].items():
+        print(f"{kind:>9}  " + "  ".join(f"{name} {value} ms" for name, value in row.items()))
+    print(
+        f"goal: none lost or mixed up, rate within 10 % (is {results['share_of_rate']}), "
+        f"p99 <= two steps ({2 * results['step_ms']:.0f} ms)"
+    )
+    for fault in results["faults"]:
+        print(f"  {fault}", file=sys.stderr)
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Arguments of this command."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=Path, help="file for the numbers")
+    parser.add_argument("--quick", action="store_true", help="5 s: a check, no measurement")
+    parser.add_argument("--model", default="nano", help="preset or weights file (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of each part (default: %(default)g)")
+    parser.add_argument("--calls", type=float, default=160.0, help="calls a second (default: %(default)g)")
+    parser.add_argument("--rate", type=float, default=15.0, help="images a second (default: %(default)g)")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
