@@ -7,6 +7,7 @@ from sam2s_ros.tracking.errors import (
     FrameError,
     ImageSizeChangedError,
     PromptError,
+    SnapshotError,
     TooManyObjectsError,
     UnknownObjectError,
     UnknownStampError,
@@ -15,6 +16,8 @@ from sam2s_ros.tracking.geometry import MaskGeometry
 from sam2s_ros.tracking.image_condition import ImageCondition
 from sam2s_ros.tracking.loader import load_tracker
 from sam2s_ros.tracking.result import FrameResult, TrackedObjectInfo
+from sam2s_ros.tracking.snapshot import Snapshot
+from sam2s_ros.tracking.snapshot_files import read_snapshot, write_snapshot
 from sam2s_ros.tracking.states import TrackState
 from sam2s_ros.tracking.tracker import StreamingTracker
 
@@ -25,6 +28,8 @@ __all__ = [
     "ImageSizeChangedError",
     "MaskGeometry",
     "PromptError",
+    "Snapshot",
+    "SnapshotError",
     "StreamingTracker",
     "TooManyObjectsError",
     "TrackState",
@@ -33,4 +38,6 @@ __all__ = [
     "UnknownObjectError",
     "UnknownStampError",
     "load_tracker",
+    "read_snapshot",
+    "write_snapshot",
 ]
