@@ -45,6 +45,8 @@ SERVICES = {
     "remove_object": RemoveObject,
     "list_objects": ListObjects,
     "reset": Trigger,
+    "save_snapshot": Trigger,
+    "restore_snapshot": Trigger,
     "change_state": ChangeState,
     "set_parameters": SetParameters,
     "get_state": GetState,

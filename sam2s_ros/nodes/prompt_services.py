@@ -65,6 +65,9 @@ class PromptHost(Protocol):
     def image_topic(self) -> str:
         """Where images are expected, for messages."""
 
+    def forget_snapshots(self) -> str:
+        """Remove the snapshots on disk; what to tell the client of it, empty if there were none."""
+
 
 class PromptServices:
     """Creates the services on the node; `destroy` removes them.
@@ -151,7 +154,10 @@ class PromptServices:
             self._prompts_given.clear()
             response.message = f"{removed} objects removed; the next image starts afresh"
 
-        return self._answer(reset, response, "reset")
+        response = self._answer(reset, response, "reset")
+        if response.success:
+            response.message += self._host.forget_snapshots()
+        return response
 
     def _answer(self, job: Callable[[StreamingTracker], None], response: Any, what: str) -> Any:
         """Run the job and mark the response as a success, or as refused with the reason."""

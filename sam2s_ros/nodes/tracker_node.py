@@ -53,6 +53,7 @@ from sam2s_ros.nodes.settings import (
     read_settings,
     settings_in,
 )
+from sam2s_ros.nodes.snapshots import Camera, Snapshots
 from sam2s_ros.nodes.stream_counter import StreamCounter
 from sam2s_ros.nodes.stream_watch import StreamWatch
 from sam2s_ros.tracking import FrameResult, StreamingTracker, load_tracker
@@ -83,6 +84,7 @@ class Configured:
     tracker: StreamingTracker
     results: ResultPublisher
     services: PromptServices
+    snapshots: Snapshots
     start_prompts: list[StartPrompt]
 
 
@@ -183,9 +185,14 @@ class TrackerNode(LifecycleNode):
                 active.watch.forget()
             elif after is not before:
                 configured.results.refresh(after)
+                configured.snapshots.save_if_due(configured.tracker)
             return answer
 
         return configured.worker.call(run, configured.settings.service_timeout_s)
+
+    def forget_snapshots(self) -> str:
+        """Remove the snapshots on disk; what to tell the client of it, empty if there were none."""
+        return self._configured.snapshots.delete() if self._configured else ""
 
     def label(self, object_id: int) -> int:
         """The object's value in the label image; 0 if it has none."""
@@ -234,6 +241,10 @@ class TrackerNode(LifecycleNode):
             return
         waited_s = time.monotonic() - prepared.ready_s
         image, header = prepared.image, prepared.received.message.header
+        camera = Camera(active.source.topic, header.frame_id, image.shape[:2])
+        restored_ns = configured.snapshots.restore_if_due(configured.tracker, camera)
+        if restored_ns is not None:  # prompts of before were added then, and may have been removed since
+            active.start_prompts = [one for one in active.start_prompts if (one.stamp_ns or 0) > restored_ns]
         result = configured.tracker.step(image, stamp_to_ns(header.stamp))
         if self._active is not active:  # deactivated meanwhile, and said so: nothing old may follow
             return
@@ -247,6 +258,7 @@ class TrackerNode(LifecycleNode):
                 stages_s["wait"] = waited_s
         self.counter.add("failed" if result.needs_reset else "tracked")
         configured.results.publish(TrackedFrame(header, image, result, stages_s, trouble))
+        configured.snapshots.save_if_due(configured.tracker)
         if trouble:
             self.get_logger().warning(trouble, throttle_duration_sec=WARNING_PERIOD_S)
 
@@ -292,7 +304,7 @@ class TrackerNode(LifecycleNode):
         configured.results.repeat(TrackedObjectArray.ENGINE_FAILED, failure)
 
     def _configure(self) -> Configured:
-        settings = read_settings(self)
+        settings, begun_s = read_settings(self), time.monotonic()
         start_prompts = load_prompts_file(settings.prompts_file) if settings.prompts_file else []
         worker = FrameWorker(self._prepare, self._track, self._on_frame_failed, "tracker")
         worker.start()
@@ -304,12 +316,14 @@ class TrackerNode(LifecycleNode):
         engine = tracker.engine.describe()
         results = ResultPublisher(self, settings, engine, session=uuid.uuid4().hex)
         services = PromptServices(self, self, settings.max_objects)
+        snapshots = Snapshots(self, self, settings, results)
+        snapshots.find(time.monotonic() - begun_s)
         self.get_logger().info(
             f"configured: model {engine.model}, engine {engine.name} {engine.precision} ({engine.reason})"
         )
         gc.collect()
         gc.freeze()  # or a collection walks through all of torch and the stream pauses for 0.1 s
-        return Configured(settings, worker, tracker, results, services, start_prompts)
+        return Configured(settings, worker, tracker, results, services, snapshots, start_prompts)
 
     def _load_tracker(self, settings: NodeSettings) -> StreamingTracker:
         config = replace(settings.tracker_config(), first_id=self._first_id)
@@ -350,6 +364,7 @@ class TrackerNode(LifecycleNode):
         self.destroy_timer(active.timer)
         configured.worker.flush()
         try:
+            configured.worker.call(lambda: configured.snapshots.finish(configured.tracker), STOP_TIMEOUT_S)
             configured.worker.call(configured.tracker.reset, STOP_TIMEOUT_S)
         except WorkerTimeoutError:
             self.get_logger().error(f"the engine did not finish its frame within {STOP_TIMEOUT_S:g} s")
@@ -364,6 +379,7 @@ class TrackerNode(LifecycleNode):
         configured, self._configured = self._configured, None
         if configured is not None:
             configured.services.destroy()
+            configured.snapshots.destroy()
             configured.worker.stop(STOP_TIMEOUT_S)
             configured.results.destroy()
             self._first_id = configured.tracker.next_id

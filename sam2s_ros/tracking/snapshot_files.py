@@ -73,9 +73,7 @@ def read_snapshot(path: str | Path) -> Snapshot:
         facts = json.loads(_metadata(body)[FACTS])
         version = facts["format"]
         if version != FORMAT_VERSION:
-            raise SnapshotError(
-                f"{path} has format version {version}; this software reads {FORMAT_VERSION}"
-            )
+            raise SnapshotError(f"{path} has format version {version}; this software reads {FORMAT_VERSION}")
         return Snapshot(facts, load(body))
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, SnapshotError):
