@@ -135,7 +135,11 @@ def test_a_killed_node_goes_on_with_the_same_objects(tmp_path: Path, rounds: int
                 in_write += kill(process, tmp_path / "tracker", chance, in_write=round_number % 2 == 0)
                 since = len(client.arrays)
                 process = NodeProcess(parameters)
-                client.wait(lambda: len(tracked(client, since)) >= COMPARED, f"round {round_number}")  # noqa: B023
+                try:
+                    client.wait(lambda: len(tracked(client, since)) >= COMPARED, f"round {round_number}", 60)  # noqa: B023
+                except AssertionError:
+                    print(process.log(), len(client.arrays)-since, client.arrays[-1].status_message, client.arrays[-1].frames_received,  client.arrays[-1].frames_tracked, [o.id for o in client.arrays[-1].objects], client.images.get_subscription_count(), process.process.poll())
+                    raise
                 arrays = [one for one in client.arrays[since:] if one.frames_tracked]
                 assert "damaged" not in process.log() and "Traceback" not in process.log(), process.log()
                 assert {one.session for one in arrays} == {session}
