@@ -237,3 +237,31 @@ def test_each_node_has_a_folder_of_its_own(tmp_path: Path) -> None:
     assert snapshot_folder("", "/tracker") is None
     home = snapshot_folder("~/x", "/tracker")
     assert home is not None and home.path == Path.home() / "x" / "tracker"
+
+
+@pytest.mark.parametrize("final, spare", [(True, SPARE_IDS), (False, 2 * SPARE_IDS)])
+def test_an_id_is_not_given_twice_though_a_start_left_no_snapshot(
+    case: Case, final: bool, spare: int
+) -> None:
+    """The start in between gave ids, and was gone before it had written them: each such start has its own."""
+    object_id = case.add()
+    for transition in DOWN:
+        assert case.client.transition(transition)
+    saved = {name: read_snapshot(case.folder / name) for name in case.files()}
+    for transition in UP:
+        assert case.client.transition(transition), case.process.log()
+    case.client.connect()
+
+    def as_if_nothing_was_written_since() -> None:
+        for name in case.files():
+            (case.folder / name).unlink()
+        for name, one in saved.items():
+            facts = {**one.facts, "node": {**one.facts["node"], "final": final}}
+            write_snapshot(case.folder / name, Snapshot(facts, one.arrays))
+
+    case.track()
+    assert case.client.call("add_object", prompt=Prompt(**mask(block_mask()))).id == object_id + 1
+    case.restart(as_if_nothing_was_written_since)
+    case.track()
+    answer = case.client.call("add_object", prompt=Prompt(**mask(block_mask())))
+    assert answer.id == object_id + 1 + spare

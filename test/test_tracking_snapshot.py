@@ -26,7 +26,7 @@ from sam2s_ros.tracking import (
 )
 from sam2s_ros.tracking.loader import known_classes
 from sam2s_ros.tracking.snapshot import snapshot_age_s
-from sam2s_ros.tracking.snapshot_files import FILES, SnapshotFolder
+from sam2s_ros.tracking.snapshot_files import FILES, STARTS, SnapshotFolder
 
 FRAMES = moving_images(22)
 SAVED, END = 14, 22
@@ -291,7 +291,7 @@ def test_modes_keep_others_out(taken: Snapshot, tmp_path: Path) -> None:
     assert (
         stat.S_IMODE(os.stat(path.parent).st_mode) == stat.S_IMODE(os.stat(path.parents[1]).st_mode) == 0o700
     )
-    assert sorted(one.name for one in path.parent.iterdir()) == ["lock", FILES[0]], "no draft is left"
+    assert sorted(one.name for one in path.parent.iterdir()) == ["lock", FILES[0], STARTS], "no draft is left"
 
 
 def test_the_last_two_are_kept_and_a_bad_one_gives_way_to_the_older(taken: Snapshot, tmp_path: Path) -> None:
@@ -326,7 +326,7 @@ def test_a_full_disk_leaves_what_there_was(
         with pytest.raises(OSError, match="No space left"):
             folder.write(taken)
     assert [one.snapshot is not None for one in folder.read()] == [True, True]
-    assert sorted(one.name for one in folder.path.iterdir()) == ["lock", *FILES]
+    assert sorted(one.name for one in folder.path.iterdir()) == ["lock", *FILES, STARTS]
     folder.write(taken)
 
 
@@ -391,3 +391,22 @@ def test_the_age_is_not_less_than_either_clock_says(
     boot_id = saved["boot_id"] if same_boot else "another"
     monkeypatch.setattr(module, "boot_clock", lambda: (saved["boot_ns"] + int(boot_s * 1e9), boot_id))
     assert snapshot_age_s(taken) == pytest.approx(age_s)
+
+
+def test_each_opening_of_a_folder_has_its_own_number(taken: Snapshot, tmp_path: Path) -> None:
+    """Though the one before did nothing at all, or removed all there was."""
+    numbers = []
+    for use in (
+        SnapshotFolder.read,
+        SnapshotFolder.delete,
+        lambda one: one.write(taken),
+        SnapshotFolder.read,
+    ):
+        folder = SnapshotFolder(tmp_path / "tracker")
+        use(folder)
+        numbers.append(folder.start)
+        folder.close()
+    assert numbers == [1, 2, 3, 4]
+    (tmp_path / "tracker" / STARTS).write_text("x")
+    with pytest.raises(SnapshotError, match="starts is damaged"):
+        SnapshotFolder(tmp_path / "tracker").read()

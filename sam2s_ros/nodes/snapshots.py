@@ -27,12 +27,12 @@ from sam2s_ros.nodes.result_publisher import ResultPublisher
 from sam2s_ros.nodes.settings import NodeSettings
 from sam2s_ros.tracking import Snapshot, SnapshotError, StreamingTracker
 from sam2s_ros.tracking.snapshot import snapshot_age_s
-from sam2s_ros.tracking.snapshot_files import FoundFile, SnapshotFolder
+from sam2s_ros.tracking.snapshot_files import STARTS, FoundFile, SnapshotFolder
 
 DISK_TIMEOUT_S = 10.0
 FAILURE_PERIOD_S = 10.0
 SPARE_IDS = 100
-"""Ids left out after a snapshot that was not the last word: objects added after it may have had them."""
+"""Ids left out for each start of the node that may have added objects after the snapshot."""
 OFF = "snapshots are off: set the parameter snapshot_dir to a folder"
 
 
@@ -61,10 +61,13 @@ class Camera:
 
 @dataclass(frozen=True)
 class _NodeFacts:
-    """What the node knows of a snapshot. final: nothing was tracked after it. labels and given classes are by id."""
+    """What the node knows of a snapshot. start: `SnapshotFolder.start` when it was taken; final: nothing was tracked in
+    that start after it. labels and given classes are by id.
+    """
 
     camera: Camera
     session: str
+    start: int
     final: bool
     labels: dict[int, int]
     class_names: dict[int, str]
@@ -216,6 +219,7 @@ class Snapshots:
             "topic": self._camera.topic,
             "frame_id": self._camera.frame_id,
             "session": self._results.session,
+            "start": self._folder.start if self._folder is not None else 0,
             "final": final,
             "labels": {str(one): self._results.label(one) for one in snapshot.ids},
             "class_names": {str(one): self._results.class_name(one) for one in snapshot.ids},
@@ -244,8 +248,7 @@ class Snapshots:
             raise SnapshotError(
                 f"it is from another camera or image size ({known.camera}; the images here: {camera})"
             )
-        no_gap = known.final or known.session == self._results.session
-        tracker.restore_snapshot(one.snapshot, 0 if no_gap else SPARE_IDS)
+        tracker.restore_snapshot(one.snapshot, SPARE_IDS * self._unsaved_starts(one.path, known))
         self._results.go_on_as(known.session, known.labels)
         for object_id, class_name in known.class_names.items():
             self._results.set_class_name(object_id, class_name)
@@ -254,6 +257,17 @@ class Snapshots:
             f"restored {names} from {one.path.name}, {snapshot_age_s(one.snapshot):.1f} s old; not TRACKING "
             f"before {self._settings.restore_confirm_frames} good images in a row"
         )
+
+    def _unsaved_starts(self, path: Path, known: _NodeFacts) -> int:
+        """How many starts before this one may have given ids that the snapshot does not know."""
+        assert self._folder is not None
+        since = self._folder.start - known.start  # 0: this start took it, and knows its own ids
+        if since < 0:
+            raise SnapshotError(
+                f"it is from start {known.start}, and {path.with_name(STARTS)} counts {self._folder.start}: the file "
+                f"was lost or the snapshot copied; write {known.start} into it, so that no id is given twice"
+            )
+        return max(0, since - known.final)
 
     def _why_not_young(self, one: FoundFile, loading_s: float) -> str:
         if one.snapshot is None:
@@ -340,6 +354,7 @@ def _read_facts(snapshot: Snapshot) -> _NodeFacts:
         return _NodeFacts(
             Camera(facts["topic"], facts["frame_id"], snapshot.image_size),
             str(facts["session"]),
+            int(facts["start"]),
             bool(facts["final"]),
             {int(key): int(label) for key, label in facts["labels"].items()},
             {int(key): str(name) for key, name in facts["class_names"].items()},

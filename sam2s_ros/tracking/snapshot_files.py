@@ -30,6 +30,7 @@ FACTS = "sam2s_snapshot"
 FILES = ("snapshot_a.sam2s", "snapshot_b.sam2s")
 DRAFT = ".draft_"
 LOCK = "lock"
+STARTS = "starts"
 
 
 def write_snapshot(path: str | Path, snapshot: Snapshot) -> None:
@@ -37,14 +38,17 @@ def write_snapshot(path: str | Path, snapshot: Snapshot) -> None:
 
     It is on the disk when this returns. OSError where it cannot be written, and then nothing is left behind.
     """
-    path = Path(path)
     arrays = {name: np.ascontiguousarray(values) for name, values in snapshot.arrays.items()}
     content = save(arrays, metadata={FACTS: json.dumps(snapshot.facts)})
+    _write_whole(Path(path), MAGIC + hashlib.sha256(content).digest(), content)
+
+
+def _write_whole(path: Path, *parts: bytes) -> None:
+    """Write the parts, one after another, to a file of mode 0600 that has its name once it is on the disk."""
     descriptor, draft = tempfile.mkstemp(prefix=DRAFT, dir=path.parent)  # mode 0600, never through a link
     try:
         with open(descriptor, "wb") as file:
-            file.write(MAGIC + hashlib.sha256(content).digest())
-            file.write(content)
+            file.writelines(parts)
             file.flush()
             os.fsync(file.fileno())
         os.rename(draft, path)  # takes the place of a link, and does not follow it
@@ -95,12 +99,16 @@ class SnapshotFolder:
 
     The folder is made on first use and locked until `close`. OSError where it cannot be used, SnapshotError where
     another process does or it belongs to somebody else.
+
+    start: how many times it was opened, this time included; counted on the disk before anything else is done, so that
+    no two openings have the same number, however the one before ended. 0 before first use.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock: int | None = None
         self._newest: Path | None = None
+        self.start = 0
 
     def read(self) -> list[FoundFile]:
         """The files that are there, the newest first and those without a snapshot before all others."""
@@ -170,10 +178,25 @@ class SnapshotFolder:
         self._lock = lock
         for draft in self.path.glob(f"{DRAFT}*"):
             draft.unlink(missing_ok=True)
+        start = max(self.start, _read_count(self.path / STARTS)) + 1
+        _write_whole(self.path / STARTS, str(start).encode())
+        self.start = start
 
 
 def _saved_ns(found: FoundFile) -> float:
     return float("inf") if found.snapshot is None else float(found.snapshot.facts["saved"]["wall_ns"])
+
+
+def _read_count(path: Path) -> int:
+    """The number in a file; 0 where there is none."""
+    try:
+        return int(_read_plain_file(path))
+    except FileNotFoundError:
+        return 0
+    except ValueError:
+        raise SnapshotError(
+            f"{path} is damaged: write a number into it that is larger than any it had"
+        ) from None
 
 
 def _read_plain_file(path: Path) -> bytes:
