@@ -98,8 +98,8 @@ def image_message(
 def isolated_ros(profile: Path | None = None) -> Iterator[None]:
     """rclpy in a ROS domain that no other test on this machine uses; processes started inside inherit it.
 
-    Without a Fast DDS profile, whatever the caller's environment says: that is what a user forgets. With `profile`, in a
-    process that has not used ROS yet: Fast DDS reads its profile once.
+    Without a Fast DDS profile, whatever the caller's environment says: that is what a user forgets. With `profile`,
+    in a process that has not used ROS yet: Fast DDS reads its profile once.
     """
     os.environ.pop("FASTDDS_DEFAULT_PROFILES_FILE", None)
     if profile is not None:

@@ -1,8 +1,8 @@
 """A node that is killed outright goes on where it was: same ids, same masks as a tracker that nobody killed.
 
-Over DDS, with the bundled weights and a camera that does not wait for the node. In a process of its own with the shipped
-Fast DDS profile, as deployed: a node that is killed leaves buffers of its camera's shared memory taken, and the four that
-fit into Fast DDS's default are soon used up (docs/safety.md). By hand, with figures:
+Over DDS, with the bundled weights and a camera that does not wait for the node. In a process of its own with the
+shipped Fast DDS profile, as deployed: a node that is killed leaves buffers of its camera's shared memory taken, and the
+few that fit into Fast DDS's default are soon used up (docs/safety.md). By hand, with figures:
 `pytest -s -m slow test/test_node_snapshot_kill.py`.
 """
 

@@ -105,6 +105,7 @@ def test_what_needs_the_image_before_does_without(mode: str, tmp_path: Path, one
         assert len(restored.step(frame).ids) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("graph_cache")
 @pytest.mark.parametrize("source, target", [("eager", "openvino"), ("openvino", "eager")])
 def test_another_engine_goes_on_from_it(source: str, target: str, tmp_path: Path) -> None:
