@@ -45,6 +45,8 @@ SERVICES = {
     "remove_object": RemoveObject,
     "list_objects": ListObjects,
     "reset": Trigger,
+    "save_snapshot": Trigger,
+    "restore_snapshot": Trigger,
     "change_state": ChangeState,
     "set_parameters": SetParameters,
     "get_state": GetState,
@@ -93,12 +95,15 @@ def image_message(
 
 
 @contextmanager
-def isolated_ros() -> Iterator[None]:
+def isolated_ros(profile: Path | None = None) -> Iterator[None]:
     """rclpy in a ROS domain that no other test on this machine uses; processes started inside inherit it.
 
-    Without a Fast DDS profile, whatever the caller's environment says: that is what a user forgets.
+    Without a Fast DDS profile, whatever the caller's environment says: that is what a user forgets. With `profile`,
+    in a process that has not used ROS yet: Fast DDS reads its profile once.
     """
     os.environ.pop("FASTDDS_DEFAULT_PROFILES_FILE", None)
+    if profile is not None:
+        os.environ["FASTDDS_DEFAULT_PROFILES_FILE"] = str(profile)
     with own_domain():
         rclpy.init()
         try:

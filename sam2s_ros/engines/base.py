@@ -259,9 +259,17 @@ class Engine(ABC):
         """What runs."""
 
     @abstractmethod
-    def export_state(self, rows: NDArray[np.int64]) -> dict[str, np.ndarray]:
+    def export_state(
+        self,
+        rows: NDArray[np.int64],
+        memory_slots: NDArray[np.int64] | None = None,
+        pointer_slots: NDArray[np.int64] | None = None,
+    ) -> dict[str, np.ndarray]:
         """A copy of the rows' memory [N, memory_slots, h*w, Cm] and pointers [N, pointer_slots, C], to be
-        saved; with long-term memory, also of their features [N, feature_slots, C*h*w]."""
+        saved; with long-term memory, also of their features [N, feature_slots, C*h*w].
+
+        `memory_slots`, `pointer_slots` int64 [K]: of all rows only these slots, in this order.
+        """
 
     @abstractmethod
     def import_state(self, rows: NDArray[np.int64], state: dict[str, np.ndarray]) -> None:
@@ -291,3 +299,17 @@ def check_state(state: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int,
         if state[name].shape != expected or state[name].dtype != np.float32:
             found = f"{state[name].dtype} {state[name].shape}"
             raise ValueError(f"engine state: {name} is {found}, this engine needs float32 {expected}")
+
+
+def export_rows(
+    banks: Mapping[str, NDArray[np.float32]],
+    rows: NDArray[np.int64],
+    memory_slots: NDArray[np.int64] | None,
+    pointer_slots: NDArray[np.int64] | None,
+) -> dict[str, np.ndarray]:
+    """`Engine.export_state` of banks [max_objects, slots, ...] that lie in the machine's memory."""
+    chosen = {"memory": memory_slots, "pointers": pointer_slots}
+    return {
+        name: bank[rows] if (slots := chosen.get(name)) is None else bank[np.ix_(rows, slots)]
+        for name, bank in banks.items()
+    }

@@ -18,6 +18,7 @@ from sam2s_ros.engines.base import (
     PromptBatch,
     check_capacity,
     check_state,
+    export_rows,
 )
 from sam2s_ros.engines.given_masks import previous_mask_prompt
 from sam2s_ros.engines.memory_reads import repeated_read, without_empty_columns
@@ -236,8 +237,14 @@ class EagerEngine(Engine):
             reason=self._reason,
         )
 
-    def export_state(self, rows: NDArray[np.int64]) -> dict[str, np.ndarray]:
-        return {name: bank[rows].numpy().copy() for name, bank in self._banks().items()}
+    def export_state(
+        self,
+        rows: NDArray[np.int64],
+        memory_slots: NDArray[np.int64] | None = None,
+        pointer_slots: NDArray[np.int64] | None = None,
+    ) -> dict[str, np.ndarray]:
+        banks = {name: bank.numpy() for name, bank in self._banks().items()}
+        return export_rows(banks, rows, memory_slots, pointer_slots)
 
     @torch.inference_mode()
     def import_state(self, rows: NDArray[np.int64], state: dict[str, np.ndarray]) -> None:

@@ -20,6 +20,7 @@ from sam2s_ros.engines.base import (
     PromptBatch,
     check_capacity,
     check_state,
+    export_rows,
 )
 from sam2s_ros.engines.export import load_graphs
 from sam2s_ros.engines.given_masks import GivenMasks, previous_mask_prompt
@@ -295,8 +296,13 @@ class GraphEngine(Engine):
             reason=self._reason,
         )
 
-    def export_state(self, rows: NDArray[np.int64]) -> dict[str, np.ndarray]:
-        return {name: bank[rows] for name, bank in self._banks().items()}
+    def export_state(
+        self,
+        rows: NDArray[np.int64],
+        memory_slots: NDArray[np.int64] | None = None,
+        pointer_slots: NDArray[np.int64] | None = None,
+    ) -> dict[str, np.ndarray]:
+        return export_rows(self._banks(), rows, memory_slots, pointer_slots)
 
     def import_state(self, rows: NDArray[np.int64], state: dict[str, np.ndarray]) -> None:
         banks = self._banks()

@@ -327,11 +327,23 @@ class TensorRtEngine(Engine):
             reason=self._reason,
         )
 
-    def export_state(self, rows: NDArray[np.int64]) -> dict[str, np.ndarray]:
-        state = {}
+    def export_state(
+        self,
+        rows: NDArray[np.int64],
+        memory_slots: NDArray[np.int64] | None = None,
+        pointer_slots: NDArray[np.int64] | None = None,
+    ) -> dict[str, np.ndarray]:
+        state, chosen = {}, {"memory": memory_slots, "pointers": pointer_slots}
         for name, (bank, slots) in self._stored().items():
-            entries = [self._parts.lane.get_entries(bank, row * slots, slots) for row in rows]
-            state[name] = np.array(entries, dtype=np.float32).reshape(len(rows), slots, *bank.shape[1:])
+            only = chosen.get(name)
+            if only is None:
+                entries = [self._parts.lane.get_entries(bank, row * slots, slots) for row in rows]
+            else:
+                entries = [
+                    self._parts.lane.get_entries(bank, row * slots + slot, 1) for row in rows for slot in only
+                ]
+            count = slots if only is None else len(only)
+            state[name] = np.array(entries, dtype=np.float32).reshape(len(rows), count, *bank.shape[1:])
         return state
 
     def import_state(self, rows: NDArray[np.int64], state: dict[str, np.ndarray]) -> None:

@@ -13,10 +13,14 @@ LARGEST_LABEL = 254  # 255 is reserved, as "ignore" is in most label sets
 
 
 class LabelMap:
-    """Gives each object id a value 1 .. 254. A value that is freed rests before another object gets it."""
+    """Gives each object id a value 1 .. 254. A value that is freed rests before another object gets it.
 
-    def __init__(self, rest_s: float) -> None:
+    `earlier`: values that ids had before; they get them again.
+    """
+
+    def __init__(self, rest_s: float, earlier: Mapping[int, int] | None = None) -> None:
         self._rest_s = rest_s
+        self._earlier = dict(earlier or {})
         self._labels: dict[int, int] = {}
         self._free_from_s: dict[int, float] = {}
 
@@ -44,7 +48,10 @@ class LabelMap:
         return dict(self._labels)
 
     def _assign(self, object_id: int, now_s: float) -> bool:
-        used = set(self._labels.values())
+        used = {*self._labels.values(), *self._earlier.values()}
+        if (own := self._earlier.pop(object_id, BACKGROUND)) != BACKGROUND:
+            self._labels[object_id] = own
+            return True
         for label in range(1, LARGEST_LABEL + 1):
             if label not in used and self._free_from_s.get(label, now_s) <= now_s:
                 self._labels[object_id] = label

@@ -87,6 +87,9 @@ class PromptHost(Protocol):
     def image_topic(self) -> str:
         """Where images are expected, for messages."""
 
+    def forget_snapshots(self) -> str:
+        """Remove the snapshots on disk; what to tell the client of it, empty if there were none."""
+
 
 class PromptServices:
     """Creates the services on the node; `destroy` removes them.
@@ -240,7 +243,10 @@ class PromptServices:
             self._prompts_given.clear()
             response.message = f"{removed} objects removed; the next image starts afresh"
 
-        return self._answer(reset, request, response, "reset")
+        response = self._answer(reset, request, response, "reset")
+        if response.success:
+            response.message += self._host.forget_snapshots()
+        return response
 
     def _answer(
         self, job: Callable[[StreamingTracker], None], request: Any, response: Any, service: str

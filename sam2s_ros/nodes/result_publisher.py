@@ -207,6 +207,16 @@ class ResultPublisher:
         """The class that a client gave the object; empty if none."""
         return self._class_names.get(object_id, "")
 
+    @property
+    def session(self) -> str:
+        """Within which ids and labels mean the same."""
+        return self._session
+
+    def go_on_as(self, session: str, labels: Mapping[int, int]) -> None:
+        """The objects of the next result are a snapshot's: take on its session, and the label values they had in it."""
+        self._session = session
+        self._label_map = LabelMap(self._settings.label_rest_s, labels)
+
     def forget(self) -> None:
         """After a reset and before deactivation: free all label values, latch an empty table and no suggestion."""
         self._label_map.update((), time.monotonic())

@@ -173,6 +173,12 @@ class NodeSettings:
         1,
         1000,
     )
+    restore_confirm_frames: int = _parameter(
+        _TRACKER.restore_confirm_frames,
+        "Good images in a row before an object from a snapshot may be TRACKING; 0: as any other.",
+        0,
+        1000,
+    )
     jump_distance: float = _parameter(
         _TRACKER.jump_distance,
         "Centroid movement between two images at which an object is UNCERTAIN, in image diagonals; plus jump_speed.",
@@ -277,6 +283,20 @@ class NodeSettings:
     )
     service_timeout_s: float = _parameter(
         5.0, "Longest time for which a service call waits for the tracker before it is refused, s.", 0.1, 60.0
+    )
+
+    snapshot_dir: str = _parameter(
+        "",
+        "Folder for snapshots of the tracker's memory, one inside it for each node; ~ is the home; empty: none.",
+    )
+    snapshot_period_s: float = _parameter(
+        1.0, "Period at which a snapshot is written while objects are tracked, s.", 0.05, 3600.0
+    )
+    snapshot_max_age_s: float = _parameter(
+        10.0,
+        "Age up to which a snapshot is restored on configure, s; an older one only by ~/restore_snapshot.",
+        0.0,
+        86400.0,
     )
 
     def tracker_config(self) -> TrackerConfig:

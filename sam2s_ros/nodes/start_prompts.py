@@ -40,6 +40,11 @@ class StartPrompts:
                 self._note({**facts, "outcome": "INVALID_REQUEST", "message": str(error)})
         return tracker.last_result or result
 
+    def leave_out_until(self, stamp_ns: int) -> None:
+        """Leave out the prompts of frames up to this stamp, and those without one: a snapshot has given their objects,
+        which may have been removed since."""
+        self._waiting = [one for one in self._waiting if (one.stamp_ns or 0) > stamp_ns]
+
     def _note(self, facts: dict[str, Any]) -> None:
         """On a thread of its own: a disk that hangs must not hold up the tracker."""
         threading.Thread(target=self._audit.write, args=("add_object", facts), daemon=True).start()

@@ -50,6 +50,7 @@ from sam2s_ros.nodes.settings import (
     declare_parameters,
     read_settings,
 )
+from sam2s_ros.nodes.snapshots import Camera, Snapshots
 from sam2s_ros.nodes.start_prompts import StartPrompts
 from sam2s_ros.nodes.stream_counter import StreamCounter
 from sam2s_ros.nodes.stream_watch import StreamWatch
@@ -82,6 +83,7 @@ class Configured:
     results: ResultPublisher
     services: PromptServices
     audit: AuditLog
+    snapshots: Snapshots
     start_prompts: list[StartPrompt]
 
 
@@ -186,6 +188,7 @@ class TrackerNode(LifecycleNode):
                 active.watch.forget()
             elif after is not before:
                 configured.results.refresh(after)
+                configured.snapshots.save_if_due(configured.tracker)
             if active.watch.pause is not pause and (status := active.watch.status(time.monotonic())):
                 configured.results.repeat(*status)
             return answer
@@ -197,6 +200,10 @@ class TrackerNode(LifecycleNode):
         if self._active is None:
             raise WorkerStoppedError("the node was deactivated")
         return self._active.watch
+
+    def forget_snapshots(self) -> str:
+        """Remove the snapshots on disk; what to tell the client of it, empty if there were none."""
+        return self._configured.snapshots.delete() if self._configured else ""
 
     def label(self, object_id: int) -> int:
         """The object's value in the label image; 0 if it has none."""
@@ -248,6 +255,10 @@ class TrackerNode(LifecycleNode):
             return
         waited_s = time.monotonic() - prepared.ready_s
         image, header = prepared.image, prepared.received.message.header
+        camera = Camera(active.source.topic, header.frame_id, image.shape[:2])
+        restored_ns = configured.snapshots.restore_if_due(configured.tracker, camera)
+        if restored_ns is not None:  # prompts of before were added then, and may have been removed since
+            active.start_prompts.leave_out_until(restored_ns)
         result = configured.tracker.step(image, stamp_to_ns(header.stamp))
         if self._active is not active:  # deactivated meanwhile, and said so: nothing old may follow
             return
@@ -261,6 +272,7 @@ class TrackerNode(LifecycleNode):
                 stages_s["wait"] = waited_s
         self.counter.add("failed" if result.needs_reset else "tracked")
         configured.results.publish(TrackedFrame(header, image, result, stages_s, trouble))
+        configured.snapshots.save_if_due(configured.tracker)
         if trouble:
             self.get_logger().warning(trouble, throttle_duration_sec=WARNING_PERIOD_S)
 
@@ -290,7 +302,7 @@ class TrackerNode(LifecycleNode):
         configured.results.repeat(TrackedObjectArray.ENGINE_FAILED, failure)
 
     def _configure(self) -> Configured:
-        settings = read_settings(self)
+        settings, begun_s = read_settings(self), time.monotonic()
         start_prompts = load_prompts_file(settings.prompts_file) if settings.prompts_file else []
         session = uuid.uuid4().hex
         audit = AuditLog(settings.audit_log, session, self)
@@ -305,12 +317,16 @@ class TrackerNode(LifecycleNode):
         engine = tracker.engine.describe()
         results = ResultPublisher(self, settings, engine, session)
         services = PromptServices(self, self, settings.max_objects, audit)
+        snapshots = Snapshots(self, self, settings, results)
+        snapshots.find(time.monotonic() - begun_s)
         self.get_logger().info(
             f"configured: model {engine.model}, engine {engine.name} {engine.precision} ({engine.reason})"
         )
         gc.collect()
         gc.freeze()  # or a collection walks through all of torch and the stream pauses for 0.1 s
-        return Configured(settings, worker, tracker, engine, results, services, audit, start_prompts)
+        return Configured(
+            settings, worker, tracker, engine, results, services, audit, snapshots, start_prompts
+        )
 
     def _load_tracker(self, settings: NodeSettings) -> StreamingTracker:
         config = replace(settings.tracker_config(), first_id=self._first_id)
@@ -356,6 +372,7 @@ class TrackerNode(LifecycleNode):
         self.destroy_timer(active.timer)
         configured.worker.flush()
         try:
+            configured.worker.call(lambda: configured.snapshots.finish(configured.tracker), STOP_TIMEOUT_S)
             configured.worker.call(configured.tracker.reset, STOP_TIMEOUT_S)
         except WorkerTimeoutError:
             self.get_logger().error(f"the engine did not finish its frame within {STOP_TIMEOUT_S:g} s")
@@ -370,6 +387,7 @@ class TrackerNode(LifecycleNode):
         configured, self._configured = self._configured, None
         if configured is not None:
             configured.services.destroy()
+            configured.snapshots.destroy()
             configured.worker.stop(STOP_TIMEOUT_S)
             configured.results.destroy()
             configured.audit.close()

@@ -8,6 +8,7 @@ from sam2s_ros.tracking.errors import (
     ImageSizeChangedError,
     ObjectBehindError,
     PromptError,
+    SnapshotError,
     TooManyObjectsError,
     UnknownObjectError,
     UnknownStampError,
@@ -16,6 +17,8 @@ from sam2s_ros.tracking.geometry import MaskGeometry
 from sam2s_ros.tracking.image_condition import ImageCondition
 from sam2s_ros.tracking.loader import load_tracker
 from sam2s_ros.tracking.result import FrameResult, TrackedObjectInfo
+from sam2s_ros.tracking.snapshot import Snapshot
+from sam2s_ros.tracking.snapshot_files import read_snapshot, write_snapshot
 from sam2s_ros.tracking.states import TrackState
 from sam2s_ros.tracking.tracker import StreamingTracker
 
@@ -27,6 +30,8 @@ __all__ = [
     "MaskGeometry",
     "ObjectBehindError",
     "PromptError",
+    "Snapshot",
+    "SnapshotError",
     "StreamingTracker",
     "TooManyObjectsError",
     "TrackState",
@@ -35,4 +40,6 @@ __all__ = [
     "UnknownObjectError",
     "UnknownStampError",
     "load_tracker",
+    "read_snapshot",
+    "write_snapshot",
 ]

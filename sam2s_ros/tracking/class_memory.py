@@ -8,6 +8,8 @@ object that is away keeps its class. SAM2S does not say how it fuses frames; thi
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from dataclasses import dataclass
 
@@ -37,6 +39,8 @@ class ClassMemory:
         self._scale, self._min_iou = config.class_scale, config.class_min_iou
         self._kept = math.exp(-1 / config.class_memory_frames)
         self.names: tuple[str, ...] = () if classes is None else classes.names
+        self.sha256 = "" if classes is None else _checksum(classes)
+        """Checksum over the class bank; "" without one."""
         objects = config.max_objects
         self.mean_log = np.zeros((objects, len(self.names)), dtype=np.float64)
         """Forgetting mean of log-probabilities, [max_objects, K]."""
@@ -79,6 +83,11 @@ class ClassMemory:
         best = np.where(known, np.nan_to_num(probabilities).argmax(axis=1), 0)
         names = tuple(self.names[index] if sure else "" for index, sure in zip(best, known, strict=True))
         return names, probabilities[np.arange(count), best]
+
+
+def _checksum(classes: KnownClasses) -> str:
+    content = json.dumps(classes.names).encode() + np.ascontiguousarray(classes.embeddings).tobytes()
+    return hashlib.sha256(content).hexdigest()
 
 
 def log_softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:

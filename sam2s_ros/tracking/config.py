@@ -75,6 +75,8 @@ class TrackerConfig:
     """Seconds out of view after which an object is LOST instead of OCCLUDED."""
     recover_frames: int = 3
     """Good frames in a row after which an object enters a better state; a worse one is entered at once."""
+    restore_confirm_frames: int = 5
+    """Good frames in a row after which an object from a snapshot may be TRACKING; 0: as any other."""
     jump_distance: float = 0.1
     """How far a centroid may move between two frames however close in time; fraction of the image's diagonal."""
     jump_speed: float = 2.5
@@ -137,7 +139,14 @@ class TrackerConfig:
         ):
             self._require(0 <= getattr(self, name) <= 1, name, "within 0 and 1")
         for name in (
-            *("lost_after_s", "uncertain_boundary", "jump_distance", "jump_speed", "jump_area_rate"),
+            *(
+                "restore_confirm_frames",
+                "lost_after_s",
+                "uncertain_boundary",
+                "jump_distance",
+                "jump_speed",
+                "jump_area_rate",
+            ),
             "obscured_detail",
         ):
             self._require(getattr(self, name) >= 0, name, "0 or more")

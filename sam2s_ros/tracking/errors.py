@@ -30,6 +30,10 @@ class UnknownStampError(ValueError):
     """A stamp of no kept frame; the message gives the range that is kept."""
 
 
+class SnapshotError(ValueError):
+    """A snapshot that cannot be taken, written, read or restored; the message says why."""
+
+
 class ImageSizeChangedError(ValueError):
     """The stream's image size changed while objects were tracked; a reset is needed."""
 

@@ -87,6 +87,16 @@ class ImageJudge:
         self._whole: ImageMeasures | None = None
         self._tissue = float("nan")
 
+    @property
+    def usual_tissue(self) -> float:
+        """The stream's usual share of tissue, 0 .. 1; NaN while not known."""
+        return self._tissue
+
+    def resume(self, usual_tissue: float) -> None:
+        """Begin a stream that goes on from a snapshot: no image to compare with, but a usual share of tissue."""
+        self.reset()
+        self._tissue = usual_tissue
+
     def judge(
         self, image: NDArray[np.uint8], stamp_ns: int, before: NDArray[np.uint8] | None
     ) -> ImageCondition:

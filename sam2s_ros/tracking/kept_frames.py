@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 
 import numpy as np
@@ -32,6 +32,8 @@ class KeptFrame:
     flow: NDArray[np.float32] | None = None
     condition: ImageCondition = ImageCondition.UNKNOWN
     unusable_before: int = 0
+    in_engine: bool = True
+    """False for the last frame of a snapshot: what it showed is known, what the engine had of it is gone."""
 
     @property
     def clock(self) -> int:
@@ -63,6 +65,7 @@ class KeptFrames:
         self._unusable = 0
         self._frames: list[KeptFrame] = []
         self._free = deque(range(slots_for(kept)))
+        self._before: KeptFrame | None = None
 
     def take_slot(self) -> int:
         """An engine slot for a frame that is going to be encoded; `keep` it or `give_back` it."""
@@ -84,6 +87,7 @@ class KeptFrames:
         self._next_index += 1
         self._unusable += not condition.usable
         self._frames.append(frame)
+        self._let_go_of_before()
         return frame
 
     def let_go(self, lags: Sequence[Lag]) -> None:
@@ -100,6 +104,33 @@ class KeptFrames:
             self._free.extend(frame.slot for frame in self._frames if frame.index not in indices)
             self._frames = held
 
+    @property
+    def next_index(self) -> int:
+        """Number of the next frame."""
+        return self._next_index
+
+    @property
+    def unusable(self) -> int:
+        """How many frames so far were good for nothing."""
+        return self._unusable
+
+    def resume(self, next_index: int, unusable: int, before: KeptFrame | None) -> KeptFrame | None:
+        """Forget all kept frames and count on from a snapshot, whose last usable frame was `before`, if any.
+
+        Gives that frame with the slot in which its observations may lie until the next frame is kept. It is the
+        `newest_usable` one until then, and no prompt may refer to it.
+        """
+        self.clear()
+        self._next_index, self._unusable = next_index, unusable
+        if before is not None:
+            self._before = replace(before, slot=self.take_slot(), in_engine=False)
+        return self._before
+
+    def _let_go_of_before(self) -> None:
+        if self._before is not None:
+            self._free.append(self._before.slot)
+            self._before = None
+
     def drop_newest(self) -> None:
         """Forget the newest frame, which could not be tracked; its number is not used again."""
         self._free.append(self._frames.pop().slot)
@@ -108,6 +139,7 @@ class KeptFrames:
         """Forget all kept frames."""
         self._free.extend(frame.slot for frame in self._frames)
         self._frames.clear()
+        self._let_go_of_before()
 
     @property
     def newest(self) -> KeptFrame | None:
@@ -117,7 +149,7 @@ class KeptFrames:
     @property
     def newest_usable(self) -> KeptFrame | None:
         """The newest frame whose image shows something; None when no such frame is held."""
-        return None if self.newest is None else self.usable_until(self.newest)
+        return self._before if self.newest is None else self.usable_until(self.newest)
 
     def usable_until(self, frame: KeptFrame) -> KeptFrame | None:
         """The newest held frame, none after this one, whose image shows something."""

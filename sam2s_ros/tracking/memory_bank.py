@@ -50,6 +50,14 @@ class MemoryBank:
         fixed_index += [capacity.recent_slots + 1] * capacity.long_term_slots
         self._temporal_index = np.array([*fixed_index, *(self._recent_steps - 1)], dtype=np.int64)
 
+    def memory_slots_of(self, fixed: NDArray[np.int64], clocks: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Memory slots by their number, for conditioning and long-term frames, then those of recent frames."""
+        return np.concatenate((fixed, self._ring(clocks)))
+
+    def pointer_slots_of(self, fixed: NDArray[np.int64], clocks: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Pointer slots by their number, for conditioning frames, then those of recent frames."""
+        return np.concatenate((fixed, self._pointer_ring(clocks)))
+
     def clear(self, row: int) -> None:
         """Forget everything of one object."""
         self.frames[row] = EMPTY

@@ -121,6 +121,12 @@ class ObjectTable:
         """Remove all objects; ids go on."""
         self._records.clear()
 
+    def replace(self, records: Sequence[ObjectRecord], next_id: int) -> None:
+        """Have these objects, by ascending id, instead of those that there are; ids never go back."""
+        self._records = {record.id: record for record in records}
+        self.next_id = max(self.next_id, next_id)
+        self._observed[:] = NEVER
+
     def observe(
         self, rows: NDArray[np.int64], frame: KeptFrame, seen: DecodeResult, is_sight: bool = True
     ) -> None:

@@ -133,6 +133,8 @@ class Propagator:
         mode = self._config.previous_mask_prompt
         if mode == "off" or before is None or previous is None:
             return self._engine.decode(rows, frame.slot, NO_PROMPT)
+        if mode in ("mask", "flow") and not previous.in_engine:
+            return self._engine.decode(rows, frame.slot, NO_PROMPT)
         groups = automatic_prompts(mode, before, previous.slot, self._engine.image_size, frame.flow)
         seen = [self._engine.decode(rows[chosen], frame.slot, batch) for chosen, batch in groups]
         order = np.argsort(np.concatenate([chosen for chosen, _ in groups]))

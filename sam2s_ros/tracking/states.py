@@ -15,6 +15,9 @@ SMALL_AREA = 0.01
 """Share of the image that is added to areas before they are compared, so that an object that enters may grow."""
 
 
+RESTORED = "restored from a snapshot"
+
+
 class TrackState(IntEnum):
     """States of an object from best to worst; the numbers are those of `sam2s_msgs/TrackedObject`."""
 
@@ -60,6 +63,8 @@ class Sight:
 class ObjectStatus:
     """An object's state, and all that its next state depends on. Nothing in it grows with time.
 
+    unconfirmed counts the good frames in a row that an object from a snapshot still needs; 0 for any other.
+
     clear and in_view count the latest frames in a row that showed the object believably, and that showed it at all, up
     to `recover_frames`. place is that of the last mask that had not jumped.
     """
@@ -69,6 +74,7 @@ class ObjectStatus:
     clear: int
     in_view: int
     place: Place | None
+    unconfirmed: int = 0
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,31 @@ def next_status(
         config: thresholds.
         image_trouble: why the image shows nothing to learn from; the sight then says nothing either.
     """
+    status = _next_status(before, sight, config, image_trouble)
+    return status if before is None or not before.unconfirmed else _doubted(before, status, config)
+
+
+def restored_status(saved: ObjectStatus | None, config: TrackerConfig) -> ObjectStatus:
+    """Status of an object from a snapshot before its first frame: nobody knows what has become of it meanwhile."""
+    state = TrackState.UNCERTAIN if saved is None else max(saved.state, TrackState.UNCERTAIN)
+    place = None if saved is None else saved.place
+    return ObjectStatus(state, RESTORED, 0, 0, place, config.restore_confirm_frames)
+
+
+def _doubted(before: ObjectStatus, now: ObjectStatus, config: TrackerConfig) -> ObjectStatus:
+    """The status of an object from a snapshot: not TRACKING before enough good frames in a row."""
+    wanted = config.restore_confirm_frames
+    unconfirmed = before.unconfirmed - 1 if now.clear else wanted
+    if unconfirmed == 0 or now.state > TrackState.UNCERTAIN:
+        return replace(now, unconfirmed=unconfirmed)
+    reason = f"{RESTORED}, good for {wanted - unconfirmed} of {wanted} frames"
+    reason = reason if now.clear else f"{now.reason}; {reason}"
+    return replace(now, state=TrackState.UNCERTAIN, reason=reason, unconfirmed=unconfirmed)
+
+
+def _next_status(
+    before: ObjectStatus | None, sight: Sight, config: TrackerConfig, image_trouble: str
+) -> ObjectStatus:
     if image_trouble:
         return _after_nothing(before, sight, config, image_trouble)
     place = before.place if before is not None else None

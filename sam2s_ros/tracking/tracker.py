@@ -18,7 +18,12 @@ from sam2s_ros.engines.base import Engine
 from sam2s_ros.tracking.catching_up import CatchingUp
 from sam2s_ros.tracking.class_memory import ClassMemory, KnownClasses
 from sam2s_ros.tracking.config import LIVE_SETTINGS, TrackerConfig
-from sam2s_ros.tracking.errors import ImageSizeChangedError, ObjectBehindError, PromptError
+from sam2s_ros.tracking.errors import (
+    ImageSizeChangedError,
+    ObjectBehindError,
+    PromptError,
+    SnapshotError,
+)
 from sam2s_ros.tracking.frame_check import check_frame, size_change_message
 from sam2s_ros.tracking.image_condition import ImageCondition
 from sam2s_ros.tracking.image_judge import ImageJudge
@@ -32,8 +37,16 @@ from sam2s_ros.tracking.prompts import Prompt, read_prompt, require_positive
 from sam2s_ros.tracking.propagation import Propagator
 from sam2s_ros.tracking.reporting import report_frame, report_lost
 from sam2s_ros.tracking.result import FrameResult, TrackedObjectInfo
+from sam2s_ros.tracking.snapshot import (
+    Remembered,
+    Snapshot,
+    StreamFacts,
+    check_snapshot,
+    restore_snapshot,
+    take_snapshot,
+)
 from sam2s_ros.tracking.state_keeping import with_doubt
-from sam2s_ros.tracking.states import doubted
+from sam2s_ros.tracking.states import TrackState, doubted
 from sam2s_ros.tracking.stopwatch import Stopwatch
 
 
@@ -82,6 +95,9 @@ class StreamingTracker:
             self._propagator,
             lambda frame, records: self._report(frame, records, Stopwatch()),
             self.config.kept_frames,
+        )
+        self._remembered = Remembered(
+            engine, self.config, self._frames, self._table, self._bank, self._long_term, self._classes
         )
         self._newest_image = np.zeros((0, 0, 3), dtype=np.uint8)
         self._judge = ImageJudge(self.config)
@@ -326,11 +342,47 @@ class StreamingTracker:
         self._needs_reset = ""
         self.last_result = self.last_prompted = None
 
+    def take_snapshot(self) -> Snapshot:
+        """A copy of what is remembered of all objects, from which a tracker of the same model can go on.
+
+        SnapshotError without objects, and while a reset is needed.
+        """
+        if self._needs_reset:
+            raise SnapshotError(self._needs_reset)
+        size, tissue = self._upsampler.image_size, self._judge.usual_tissue
+        return take_snapshot(self._remembered, StreamFacts(size, self._last_stamp_ns, tissue))
+
+    def check_snapshot(self, snapshot: Snapshot) -> None:
+        """SnapshotError when it is from another model, or from a tracker with another or a larger memory."""
+        check_snapshot(self._remembered, snapshot)
+
+    def restore_snapshot(self, snapshot: Snapshot, spare_ids: int = 0) -> None:
+        """Track a snapshot's objects from the next frame on, instead of those that there are.
+
+        Ids, frame numbers and stamps go on from the snapshot's, after leaving out `spare_ids` ids. Objects are not
+        TRACKING until `restore_confirm_frames` frames have shown them well. No prompt may refer to an earlier frame.
+
+        Raises:
+            SnapshotError: it does not fit, and nothing was changed.
+        """
+        with self._encoding:
+            stream = restore_snapshot(self._remembered, snapshot, spare_ids)
+            self._motion.reset()
+        self._judge.resume(stream.usual_tissue)
+        self._upsampler = MaskUpsampler(self.engine.mask_size, stream.image_size)
+        self._last_stamp_ns = stream.last_stamp_ns
+        self._newest_image = np.zeros((0, 0, 3), dtype=np.uint8)
+        self._needs_reset = ""
+        self.last_result = self.last_prompted = None
+
     def objects(self) -> list[TrackedObjectInfo]:
         """All objects by ascending id, as of the newest frame."""
         result = self.last_result
+        unseen = [(TrackState.UNCERTAIN, "", float("nan"))] * len(self._table)
         seen = (
-            () if result is None else zip(result.states, result.class_names, result.class_scores, strict=True)
+            unseen
+            if result is None
+            else zip(result.states, result.class_names, result.class_scores, strict=True)
         )
         return [
             TrackedObjectInfo(
