@@ -21,6 +21,7 @@ from sam2s_ros.tracking.errors import FrameError, ImageSizeChangedError, PromptE
 from sam2s_ros.tracking.image_condition import ImageCondition
 from sam2s_ros.tracking.image_judge import ImageJudge
 from sam2s_ros.tracking.kept_frames import AHEAD, KeptFrame, KeptFrames
+from sam2s_ros.tracking.kinematics import Kinematics
 from sam2s_ros.tracking.long_term import LongTermFilter
 from sam2s_ros.tracking.masks import MaskUpsampler
 from sam2s_ros.tracking.memory_bank import MemoryBank
@@ -75,6 +76,7 @@ class StreamingTracker:
         self._newest_image = np.zeros((0, 0, 3), dtype=np.uint8)
         self._judge = ImageJudge(self.config)
         self._motion = MotionEstimator(engine.mask_size)
+        self._kinematics = Kinematics(self.config)
         self._encoding = threading.Lock()
         self._ahead: deque[EncodedFrame] = deque()
         self._upsampler = MaskUpsampler(engine.mask_size, (1, 1))
@@ -111,7 +113,7 @@ class StreamingTracker:
             except BaseException:
                 self._forget_newest()
                 raise
-        self.last_result = self._report(frame, self._table.records, watch)
+        self.last_result = self._kinematics.follow(self._report(frame, self._table.records, watch))
         return self.last_result
 
     def encode_ahead(self, frame_rgb: NDArray[np.uint8]) -> None:
@@ -282,6 +284,7 @@ class StreamingTracker:
         with self._encoding:
             self._frames.clear()
             self._motion.reset()
+        self._kinematics.reset()
         self._judge.reset()
 
     def _forget_newest(self) -> None:
@@ -354,7 +357,7 @@ class StreamingTracker:
         self._propagator.catch_up(record, frame, self._frames.following(frame), watch)
         newest = self._frames.newest
         assert newest is not None
-        self.last_result = self._report(newest, self._table.records, watch)
+        self.last_result = self._kinematics.follow(self._report(newest, self._table.records, watch))
 
     def _report(self, frame: KeptFrame, records: list[ObjectRecord], watch: Stopwatch) -> FrameResult:
         insertions = self._long_term.insertions
