@@ -94,18 +94,22 @@ def render_patch(rng: np.random.Generator, size: tuple[int, int] = (360, 640)) -
         _sample(textures[0], from_left, y),
         _sample(textures[1], x + pair.scale / behind, y),
     )
-    left, right = (
-        np.clip(one + rng.normal(0, 2, size), 0, 255).astype(np.uint8) for one in (left, right)
-    )
+    left, right = (np.clip(one + rng.normal(0, 2, size), 0, 255).astype(np.uint8) for one in (left, right))
     depth = np.where(inside, 1 / inverse, behind)
-    depth = depth * (1 + cv2.GaussianBlur(rng.normal(0, 0.005 * 2.5, size), (0, 0), 0.7) + rng.normal(0, DEPTH_BIAS))
+    depth = depth * (
+        1 + cv2.GaussianBlur(rng.normal(0, 0.005 * 2.5, size), (0, 0), 0.7) + rng.normal(0, DEPTH_BIAS)
+    )
     rim = np.abs(distance[:, :width]) < 2 * scale
     depth = np.where(rim, rng.uniform(z, behind, size), depth)
     depth[cv2.GaussianBlur(rng.standard_normal(size), (0, 0), 3 * scale) > 0.11 / scale] = np.nan
     logits = uncertain_logits(distance[:, :width], deviation=1.2 * scale, rng=rng)[None]
     masks, windows = MaskUpsampler(CELLS, size)(logits)
     geometry = with_uncertainty(
-        measure(masks, windows), find_boundary(logits, size), np.ones(1, np.float32), size, boundary_model(size)
+        measure(masks, windows),
+        find_boundary(logits, size),
+        np.ones(1, np.float32),
+        size,
+        boundary_model(size),
     )
     true = np.array([x[inside].mean(), y[inside].mean()])
     at = 1 / z + slope @ (true - centre)
@@ -141,5 +145,9 @@ def _texture(rng: np.random.Generator, size: tuple[int, int], scale: float) -> N
 
 def _sample(image: NDArray, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float32]:
     return cv2.remap(
-        image.astype(np.float32), x.astype(np.float32), y.astype(np.float32), cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT
+        image.astype(np.float32),
+        x.astype(np.float32),
+        y.astype(np.float32),
+        cv2.INTER_CUBIC,
+        borderMode=cv2.BORDER_REFLECT,
     )

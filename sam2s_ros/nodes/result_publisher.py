@@ -22,10 +22,12 @@ from sam2s_ros.nodes.detections import detections_message, vision_messages
 from sam2s_ros.nodes.image_messages import ImageWriter
 from sam2s_ros.nodes.label_map import LabelMap, paint_labels
 from sam2s_ros.nodes.messages import label_table, latency_s, objects_array, set_counts, stage_latencies
+from sam2s_ros.nodes.object_topics import ObjectTopics
 from sam2s_ros.nodes.overlay import draw_overlay
 from sam2s_ros.nodes.settings import NodeSettings
 from sam2s_ros.nodes.stream_counter import StreamCounter
 from sam2s_ros.tracking import FrameResult, TrackState
+from sam2s_ros.tracking.surface import ObjectPositions
 from sam2s_ros.tracking.uncertainty import image_uncertainty
 
 try:
@@ -52,6 +54,7 @@ class TrackedFrame:
     result: FrameResult
     stages_s: dict[str, float]
     trouble: str = ""
+    positions: ObjectPositions | None = None
 
 
 class ResultPublisher:
@@ -74,6 +77,13 @@ class ResultPublisher:
         self._detections = None
         if self._vision is not None:
             self._detections = self._publisher(self._vision.Detection2DArray, "~/detections", RELIABLE)
+        self._topics: ObjectTopics | None = None
+        if settings.object_topics:
+            self._topics = ObjectTopics(
+                lambda kind, topic: self._publisher(kind, topic, RELIABLE),
+                node.destroy_lifecycle_publisher,
+                settings.range_input,
+            )
         self._label_map = LabelMap(settings.label_rest_s)
         self._label_image, self._overlay_image = ImageWriter("mono8", 1), ImageWriter("rgb8", 3)
         self._uncertainty_image = ImageWriter("mono8", 1)
@@ -90,7 +100,7 @@ class ResultPublisher:
     def publish(self, frame: TrackedFrame) -> None:
         """Publish one tracked frame on every topic that is wanted, the objects first."""
         begun = time.perf_counter()
-        self.refresh(frame.result, frame.header)
+        self.refresh(frame.result, frame.header, frame.positions)
         filled = time.perf_counter()
         # how long publishing takes is only known afterwards, so the stage is that of the image before
         stages = {**frame.stages_s, "fill": filled - begun, "publish": self._last_publish_s}
@@ -98,14 +108,21 @@ class ResultPublisher:
             self._newest.stage_latencies = stage_latencies(stages)
             reason = frame.trouble or frame.result.condition.reason
             self._send(TrackedObjectArray.STALE if frame.trouble else TrackedObjectArray.OK, reason)
+        if self._topics is not None:
+            right = None if frame.positions is None else frame.positions.right_centroid
+            self._topics.publish(self._newest, right)
         self._publish_detections()
         self._publish_pictures(frame)
         self._last_publish_s = time.perf_counter() - filled
 
-    def refresh(self, result: FrameResult, header: Header | None = None) -> None:
+    def refresh(
+        self, result: FrameResult, header: Header | None = None, positions: ObjectPositions | None = None
+    ) -> None:
         """Take a result as the newest without publishing it, but for a change of the label table."""
         header = self._newest.header if header is None else header
         ids = set(result.ids.tolist())
+        if self._topics is not None:
+            self._topics.keep(ids)
         self._class_names = {key: name for key, name in self._class_names.items() if key in ids}
         if self._label_map.update(sorted(ids), time.monotonic()):
             names = {int(object_id): name for object_id, name in zip(result.ids, result.names, strict=True)}
@@ -113,7 +130,7 @@ class ResultPublisher:
                 label_table(header, self._session, names, self._class_names, self._label_map.labels())
             )
         labels, most = self._label_map.labels(), self._settings.published_classes
-        message = self._described(objects_array(result, header, labels, self._class_names, most))
+        message = self._described(objects_array(result, header, labels, self._class_names, most, positions))
         with self._newest_lock:
             message.stage_latencies = self._newest.stage_latencies
             self._newest = message
@@ -141,6 +158,8 @@ class ResultPublisher:
 
     def forget(self) -> None:
         """After a reset and before deactivation: free all label values, latch an empty table."""
+        if self._topics is not None:
+            self._topics.keep(())
         if self._label_map.update((), time.monotonic()):
             self._label_table.publish(label_table(self._newest.header, self._session, {}, {}, {}))
         with self._newest_lock:
@@ -148,6 +167,8 @@ class ResultPublisher:
 
     def destroy(self) -> None:
         """Undo the constructor."""
+        if self._topics is not None:
+            self._topics.keep(())
         pictures = (self._labels, self._uncertainty, self._overlay)
         for publisher in (self._objects, self._label_table, self._detections, *pictures):
             if publisher is not None:

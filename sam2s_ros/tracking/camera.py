@@ -135,7 +135,9 @@ class StereoPair:
 def stereo_of(left: Camera, right: Camera) -> StereoPair:
     """The pair of two rectified cameras. CameraError where they are none, or the baseline is not known."""
     if left.distortion or right.distortion:
-        raise CameraError("stereo needs rectified images: track the rectified left image (image_rectification)")
+        raise CameraError(
+            "stereo needs rectified images: track the rectified left image (image_rectification)"
+        )
     if not np.allclose([left.fx, left.fy, left.cy], [right.fx, right.fy, right.cy], rtol=1e-4, atol=0.05):
         raise CameraError(
             "the left and right camera_info have different focal lengths or rows: not a rectified pair"
