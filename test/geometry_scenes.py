@@ -122,7 +122,7 @@ DEPTH_BIAS = 0.001
 
 
 def errors(patches: list[Patch], found: list[ObjectPositions]) -> tuple[NDArray, NDArray]:
-    """Relative errors [K] in depths, and squared Mahalanobis distances [K], of the centroids; NaN where there is none."""
+    """Relative errors [K] in depths, and squared Mahalanobis distances [K], of the centroids; NaN for none."""
     off = np.array([one.position[0] - patch.centroid for patch, one in zip(patches, found, strict=True)])
     covariance = np.array([one.position_covariance[0] for one in found])
     depth = np.array([patch.centroid[2] for patch in patches])

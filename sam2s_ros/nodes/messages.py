@@ -61,7 +61,7 @@ def objects_array(
     """All objects of one tracked frame, without what describes node and stream.
 
     `labels` and `class_names` are by id; a class named there takes the place of the one that the tracker sees, and has
-    no score. `most_classes`: how many class probabilities are given per object. `positions`: in the order of the result.
+    no score. `most_classes`: how many class probabilities are given per object. `positions`: in the result's order.
     """
     message = TrackedObjectArray(header=header)
     message.image_height, message.image_width = result.image_size

@@ -2,7 +2,7 @@
 
 `~/objects/id_7/pixel` PointStamped: the centroid in px of the tracked image, z 0. `~/objects/id_7/centroid` and `tip`
 PoseWithCovarianceStamped in m, in the image's optical frame, where 3-D is known; the orientation is not, and has the
-variance of an angle that may be anything. `~/objects/id_7/right_pixel`: the centroid in the right image of a stereo pair.
+variance of an angle that may be anything. `~/objects/id_7/right_pixel`: the centroid in the right image of a pair.
 Published only for objects that are TRACKING, on images that may be acted on: these messages have no field for a state.
 """
 

@@ -1,8 +1,8 @@
 """What tells how far things are: a depth image, or the right image of a stereo pair, each with its camera_info.
 
-The tracked image never waits for the transport of these, unless `range_wait_s` allows it a bounded time. A set of messages
-that belongs to an image is taken by the image's stamp, once its masks are there; a set that comes later is of no use and
-is forgotten.
+The tracked image never waits for the transport of these, unless `range_wait_s` allows it a bounded time. A set of
+messages that belongs to an image is taken by the image's stamp, once its masks are there; a set that comes later is of
+no use and is forgotten.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ from sam2s_ros.tracking.surface import ObjectPositions
 QUEUE = 8
 """Messages of each topic that wait for the others of their set, and sets that wait for their image."""
 INPUT_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=2, reliability=ReliabilityPolicy.BEST_EFFORT)
-WARNING_PERIOD_S = 10.0
+MOST_WARNINGS = 32
+"""Different warnings of one stream; their texts name sizes, so that a wild publisher has many."""
 TOPICS: dict[str, tuple[tuple[str, type], ...]] = {
     "depth": (("camera_info", CameraInfo), ("depth", Image)),
     "stereo": (("camera_info", CameraInfo), ("right/image", Image), ("right/camera_info", CameraInfo)),
@@ -60,6 +61,7 @@ class RangeInput:
         self._sets: OrderedDict[int, tuple[Any, ...]] = OrderedDict()
         self._newest_ns = -1
         self._closed = False
+        self._said: set[str] = set()
         group = MutuallyExclusiveCallbackGroup()
         self._subscriptions = [
             node.create_subscription(kind, topic, self._putter(place), INPUT_QOS, callback_group=group)
@@ -80,7 +82,7 @@ class RangeInput:
     def locate(
         self, image: npt.NDArray[np.uint8], header: Header, result: FrameResult
     ) -> ObjectPositions | None:
-        """Positions of the objects of an image, uint8 [H, W, 3] RGB; None, and the reason logged, where none can be told.
+        """Positions of the objects of an image, uint8 [H, W, 3] RGB; None, and the reason logged, where none are known.
 
         To be called by the worker.
         """
@@ -95,7 +97,7 @@ class RangeInput:
             return None
         try:
             return self._positions(image, header, result, found)
-        except (CameraError, ImageMessageError) as error:
+        except (CameraError, ImageMessageError, cv2.error, np.linalg.LinAlgError) as error:
             self._warn(str(error))
             return None
 
@@ -171,7 +173,10 @@ class RangeInput:
         return locate_in_pair(grey, right, result.masks, windows, result.geometry, pair, limits)
 
     def _warn(self, text: str) -> None:
-        self._node.get_logger().warning(f"no 3-D positions: {text}", throttle_duration_sec=WARNING_PERIOD_S)
+        """Say each trouble once in a stream; what is still wrong shows in `has_position`."""
+        if text not in self._said and len(self._said) < MOST_WARNINGS:
+            self._said.add(text)
+            self._node.get_logger().warning(f"no 3-D positions: {text}")
 
 
 def same_frame(name: str, frame_id: str, expected: str, of: str = "the tracked image") -> None:

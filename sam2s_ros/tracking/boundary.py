@@ -19,8 +19,8 @@ class Boundary:
     """The K places at which the logits of N masks change sign from one cell to the next, by ascending object.
 
     `rows` [K] the mask of each; `points` [K, 2] x, y in image pixels, interpolated between the two cells; `lengths`
-    [K] px of boundary that the place stands for; `slopes` [K] of the logits there, per pixel across the boundary. A mask
-    has no boundary where it meets the image's border.
+    [K] px of boundary that the place stands for; `slopes` [K] of the logits there, per pixel across the boundary. A
+    mask has no boundary where it meets the image's border.
     """
 
     count: int
@@ -54,7 +54,7 @@ class Boundary:
 
     def total(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Sum [N] of values [K] over the places of each mask."""
-        return np.bincount(self.rows, weights=values, minlength=self.count)
+        return np.bincount(self.rows, weights=values, minlength=self.count).astype(np.float64)
 
     def moments(self, weights: NDArray[np.float64], offsets: NDArray[np.float64]) -> NDArray[np.float64]:
         """Sum [N, 2, 2] over each mask's places of weight [K] times the outer product of an offset [K, 2]."""

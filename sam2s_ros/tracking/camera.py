@@ -39,7 +39,7 @@ class Calibration:
 class Camera:
     """Pinhole of an image as it is delivered; lengths in pixels of that image.
 
-    `shift` is the fourth entry of P's first row, -fx times the baseline in m. `distortion` is empty for a rectified image.
+    `shift` is the fourth entry of P's first row, -fx times the baseline in m. `distortion` is empty if rectified.
     """
 
     fx: float
@@ -84,7 +84,11 @@ def camera_of(calibration: Calibration, image_size: tuple[int, int], rectificati
         )
     k, p = np.asarray(calibration.k, float), np.asarray(calibration.p, float)
     if not (np.isfinite(k).all() and k[0] > 0 and k[4] > 0):
-        raise CameraError("camera_info is not calibrated (K is zero): calibrate the camera")
+        raise CameraError(
+            "camera_info is not calibrated (K has no focal length above 0): calibrate the camera"
+        )
+    if not (np.isfinite(p).all() and np.isfinite(np.asarray(calibration.d, float)).all()):
+        raise CameraError("camera_info has a P or D that is not finite: calibrate the camera")
     distorted = bool(np.any(np.asarray(calibration.d, float) != 0))
     has_p = bool(p[0] > 0 and p[5] > 0)
     same = not has_p or np.allclose([p[0], p[5], p[2], p[6]], [k[0], k[4], k[2], k[5]], atol=1e-6)
@@ -101,7 +105,13 @@ def camera_of(calibration: Calibration, image_size: tuple[int, int], rectificati
     if rectification == "raw" and distorted:
         if calibration.model not in (*_PLUMB_BOB, *_FISHEYE):
             raise CameraError(
-                f"camera_info has the distortion model '{calibration.model}', which is not known here: rectify the image"
+                f"camera_info has the distortion model '{calibration.model}', unknown here: track a rectified image"
+            )
+        numbers = (4,) if calibration.model in _FISHEYE else (4, 5, 8, 12, 14)
+        if len(calibration.d) not in numbers:
+            raise CameraError(
+                f"camera_info has {len(calibration.d)} distortion coefficients for '{calibration.model}', which has "
+                f"{' or '.join(map(str, numbers))}: calibrate the camera"
             )
         distortion = tuple(float(one) for one in calibration.d)
     return Camera(
@@ -145,7 +155,7 @@ def stereo_of(left: Camera, right: Camera) -> StereoPair:
     baseline = (left.shift - right.shift) / right.fx
     if not baseline > 0:
         raise CameraError(
-            f"the right camera_info gives a baseline of {baseline:g} m; P[3] must be -fx * baseline, below 0 (are left and "
-            "right swapped?)"
+            f"the right camera_info gives a baseline of {baseline:g} m; P[3] must be -fx * baseline, below 0 (are left "
+            "and right swapped?)"
         )
     return StereoPair(left, float(baseline), float(left.cx - right.cx))

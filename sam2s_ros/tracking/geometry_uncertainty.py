@@ -4,8 +4,8 @@ Two errors are propagated, independent of each other.
 
 Boundary: each place of the boundary lies off by a deviation of its own, across it, that of the logistic distribution
 whose scale the slope of the logits gives (`Boundary.deviations`). Neighbouring places err together,
-`boundary_correlation` of the image's diagonal long. An offset e(s) moves a moment by the integral of its integrand times
-e along the boundary: the centroid c of a mask of area A by (1 / A) * integral of (r - c) e ds, the axis by
+`boundary_correlation` of the image's diagonal long. An offset e(s) moves a moment by the integral of its integrand
+times e along the boundary: the centroid c of a mask of area A by (1 / A) * integral of (r - c) e ds, the axis by
 1 / (A (l1 - l2)) * integral of u v e ds, u and v being along and across the axis, l1 and l2 the variances of the mask's
 pixels along them. A box's side and the tip are off by what the boundary is where they lie.
 

@@ -18,7 +18,7 @@ anew: 4e-6 of the chi-squared distribution of 2 degrees of freedom."""
 
 @dataclass(frozen=True)
 class PointStates:
-    """N points: `state` [N, 4] x, y px and their rates px/s; `covariance` [N, 4, 4]; `updates` [N] measurements so far."""
+    """N points: `state` [N, 4] x, y px and their rates px/s; `covariance` [N, 4, 4]; `updates` [N] measurements."""
 
     state: NDArray[np.float64]
     covariance: NDArray[np.float64]

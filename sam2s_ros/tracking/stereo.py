@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sam2s_ros.tracking.camera import StereoPair
+from sam2s_ros.tracking.camera import CameraError, StereoPair
 from sam2s_ros.tracking.geometry import MaskGeometry
 from sam2s_ros.tracking.masks import Window
 from sam2s_ros.tracking.surface import ObjectPositions, Samples, inner_pixels, locate
@@ -73,16 +73,22 @@ def _match(
 ) -> tuple[NDArray[np.float64], float]:
     """Disparities [K] of pixels [K, 2] of the left image, NaN where there is no good match; and by how much the images
     were made smaller for it."""
-    lowest = int(np.floor(pair.scale / limits_m[1] + pair.offset)) - 1
-    highest = int(np.ceil(pair.scale / limits_m[0] + pair.offset)) + 1
+    width = left.shape[1]
+    lowest = int(np.floor(max(pair.scale / limits_m[1] + pair.offset, -width))) - 1
+    highest = int(np.ceil(min(pair.scale / limits_m[0] + pair.offset, width))) + 1
+    if lowest >= highest or highest < -width:
+        raise CameraError(
+            f"a baseline of {pair.baseline:g} m moves whatever lies within {limits_m[0]:g} to {limits_m[1]:g} m out of "
+            "the right image: see camera_info's P, depth_min_m and depth_max_m"
+        )
     factor = 1.0
     y0, y1 = max(window[0] - BLOCK, 0), min(window[1] + BLOCK, left.shape[0])
     # OpenCV matches a pixel only where the whole search band lies in the crop; the band's length is a multiple of 16
     reach = max(highest, 0) + 16
     x0, x1 = window[2] - BLOCK - reach, window[3] + BLOCK + max(-lowest, 0)
-    crops = [_cut(one, y0, y1, x0, x1) for one in (left, right)]
+    crops: list[NDArray[np.uint8]] = [_cut(one, y0, y1, x0, x1) for one in (left, right)]
     while crops[0].size * (highest - lowest) / factor > MAX_WORK and min(crops[0].shape) >= 8 * BLOCK:
-        crops = [cv2.resize(one, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA) for one in crops]
+        crops = [_halved(one) for one in crops]
         factor *= 2
     first = int(np.floor(lowest / factor))
     number = max(16, 16 * ((int(np.ceil(highest / factor)) - first + 15) // 16))
@@ -106,5 +112,9 @@ def _cut(image: NDArray[np.uint8], y0: int, y1: int, x0: int, x1: int) -> NDArra
     before, after = max(-x0, 0), max(x1 - image.shape[1], 0)
     crop = image[y0:y1, max(x0, 0) : min(x1, image.shape[1])]
     if before or after:
-        crop = cv2.copyMakeBorder(crop, 0, 0, before, after, cv2.BORDER_REPLICATE)
+        crop = np.asarray(cv2.copyMakeBorder(crop, 0, 0, before, after, cv2.BORDER_REPLICATE), np.uint8)
     return np.ascontiguousarray(crop)
+
+
+def _halved(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.asarray(cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), np.uint8)
