@@ -33,8 +33,8 @@ class Kinematics:
     The filter gives velocities. Centroid and tip stay those of the mask unless `config.smooth_geometry` is set. A
     filter begins anew, and the velocity is NaN for one frame, where an object comes into view or was corrected by a
     prompt, where its centroid jumps (`kalman.GATE`), after a gap of more than `velocity_gap_s`, and where stamps go
-    back or stand still. On an image that shows nothing to learn from no velocity is known: a frozen one would say that all
-    stands still.
+    back or stand still. On an image that shows nothing to learn from no velocity is known: a frozen one would say that
+    all stands still.
     """
 
     def __init__(self, config: TrackerConfig) -> None:

@@ -23,7 +23,9 @@ RIM_PX = 3.0
 """Pixels of a mask nearer to its boundary than this are not sampled, unless it is too thin."""
 LEAST_SAMPLES = 16
 LEAST_AGREEING = 0.5
-"""Share of the samples that must lie on the plane."""
+"""Share of the samples that must lie on the plane, within AGREEMENT of their depth: false matches are spread over all
+depths, and a fit to them says nothing."""
+AGREEMENT = 0.1
 TIP_REACH = 1.0
 """Samples within this many roots of the mask's area of the tip tell its depth."""
 ITERATIONS = 8
@@ -152,7 +154,8 @@ def _fit(
         inverse = np.linalg.inv(normal + ridge + 1e-12 * np.eye(3))
         plane = np.einsum("nij,nkj,nk->ni", inverse, design, robust * values / total[:, :, 0])
         residual = values - np.einsum("nki,ni->nk", design, plane)
-    agreeing = (robust > 0).astype(np.float64) * weights
+    close = np.abs(residual) <= AGREEMENT * np.abs(values)
+    agreeing = ((robust > 0) & close).astype(np.float64) * weights
     share = agreeing.sum(axis=1) / np.maximum(weights.sum(axis=1), 1e-9)
     left = np.maximum(robust.sum(axis=1), 1e-9)
     noise = (robust * residual**2).sum(axis=1) / left * 1.3  # the biweight leaves out the tails
