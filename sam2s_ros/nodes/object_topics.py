@@ -9,12 +9,14 @@ Published only for objects that are TRACKING, on images that may be acted on: th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from geometry_msgs.msg import PointStamped, PoseWithCovarianceStamped
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
 from std_msgs.msg import Header
 
 from sam2s_msgs.msg import TrackedObject, TrackedObjectArray
@@ -30,12 +32,14 @@ KINDS: dict[str, type] = {
 
 
 class ObjectTopics:
-    """Creates the publishers of an object with it and destroys them after it, so there are as many as objects."""
+    """Creates the publishers of an object with it and destroys them after it, so there are as many as objects.
 
-    def __init__(
-        self, create: Callable[[type, str], Any], destroy: Callable[[Any], Any], range_input: str
-    ) -> None:
-        self._create, self._destroy = create, destroy
+    They are no lifecycle publishers: one that is created while the node is active would stay silent until the next
+    activation. Objects exist only while the node is active.
+    """
+
+    def __init__(self, node: Node, range_input: str, qos: QoSProfile) -> None:
+        self._node, self._qos = node, qos
         wanted = {"off": 1, "depth": 4, "stereo": 4}[range_input]
         names = ("pixel", "centroid", "tip", "right_pixel")[:wanted]
         self._names = tuple(name for name in names if name != "right_pixel" or range_input == "stereo")
@@ -45,10 +49,11 @@ class ObjectTopics:
         """Have publishers for these objects and for no others."""
         for gone in self._publishers.keys() - set(ids):
             for one in self._publishers.pop(gone).values():
-                self._destroy(one)
+                self._node.destroy_publisher(one)
         for new in set(ids) - self._publishers.keys():
             self._publishers[new] = {
-                name: self._create(KINDS[name], f"~/objects/id_{new}/{name}") for name in self._names
+                name: self._node.create_publisher(KINDS[name], f"~/objects/id_{new}/{name}", self._qos)
+                for name in self._names
             }
 
     def publish(self, message: TrackedObjectArray, right: npt.NDArray[np.float64] | None = None) -> None:

@@ -79,11 +79,7 @@ class ResultPublisher:
             self._detections = self._publisher(self._vision.Detection2DArray, "~/detections", RELIABLE)
         self._topics: ObjectTopics | None = None
         if settings.object_topics:
-            self._topics = ObjectTopics(
-                lambda kind, topic: self._publisher(kind, topic, RELIABLE),
-                node.destroy_lifecycle_publisher,
-                settings.range_input,
-            )
+            self._topics = ObjectTopics(node, settings.range_input, RELIABLE)
         self._label_map = LabelMap(settings.label_rest_s)
         self._label_image, self._overlay_image = ImageWriter("mono8", 1), ImageWriter("rgb8", 3)
         self._uncertainty_image = ImageWriter("mono8", 1)
