@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -62,6 +62,11 @@ class Patch:
     pair: StereoPair
     centroid: NDArray[np.float64]
     """True position of the surface at the true mask's centroid, m."""
+
+    def without_images(self) -> Patch:
+        """Without what takes memory."""
+        nothing = np.zeros((0, 0))
+        return replace(self, left=nothing, right=nothing, depth=nothing, masks=nothing)
 
 
 def render_patch(rng: np.random.Generator, size: tuple[int, int] = (360, 640)) -> Patch:

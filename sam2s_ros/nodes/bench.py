@@ -20,6 +20,7 @@ BENCHMARKS = {
     "engines": "tracker steps of all engines in turn with 1, 3, 4 and 8 objects",
     "image_transport": "images per second that reach a subscriber, with and without the Fast DDS profile",
     "flatness": "memory and step time over 10,000 frames",
+    "geometry_coverage": "how often published uncertainties cover the true error, in pixels and metres",
 }
 FOLDER = Path(__file__).resolve().parents[2] / "test" / "benchmarks"
 

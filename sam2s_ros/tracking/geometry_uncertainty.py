@@ -13,7 +13,7 @@ Part: a mask of predicted IoU q lacks, or has too much, a part of the share (1 -
 anywhere in the object, so it moves the centroid by that share times a distance drawn from the mask's own spread. Ends
 are off by a multiple of the same, the axis by the angle that this makes across the mask's length.
 
-The factors are calibrated on rendered scenes: docs/geometry.md.
+The factors are calibrated on rendered scenes, test/benchmarks/geometry_coverage.py: docs/geometry.md.
 """
 
 from __future__ import annotations
