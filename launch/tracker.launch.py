@@ -45,6 +45,14 @@ ARGUMENTS = {
     "model": ("", "Preset with bundled weights (nano), or path of a weights file; empty: as in params_file."),
     "engine": ("", "Engine that runs the model, or auto; empty: as in params_file."),
     "prompts_file": ("", "YAML file of objects to track from the start; empty: as in params_file."),
+    "range_input": ("", "Source of 3-D positions: off, depth or stereo; empty: as in params_file."),
+    "camera_info": ("camera_info", "Topic of the tracked image's CameraInfo, for 3-D."),
+    "depth": ("depth", "Topic of the depth image registered with the tracked one, for range_input:=depth."),
+    "right_image": ("right/image", "Topic of the rectified right image, for range_input:=stereo."),
+    "right_camera_info": (
+        "right/camera_info",
+        "Topic of the right image's CameraInfo, for range_input:=stereo.",
+    ),
     "params_file": (str(CONFIG / "tracker.yaml"), "YAML file of the node's parameters."),
     "namespace": ("", "Namespace of the node, or of all cameras."),
     "cameras": (
@@ -70,7 +78,15 @@ ARGUMENTS = {
 }
 """Name -> (default, description)."""
 
-OVERRIDES = ("image_transport", "model", "engine", "prompts_file")
+RANGE_TOPICS = {
+    "camera_info": "camera_info",
+    "depth": "depth",
+    "right/image": "right_image",
+    "right/camera_info": "right_camera_info",
+}
+"""Topic of the node -> argument that names what it is remapped to."""
+
+OVERRIDES = ("image_transport", "model", "engine", "prompts_file", "range_input")
 """Arguments that, unless empty, take precedence over the parameter of the same name in params_file."""
 
 
@@ -164,8 +180,12 @@ def parameters(values: dict[str, str]) -> list[Any]:
 
 
 def remappings(values: dict[str, str]) -> list[tuple[str, str]]:
-    """Both transports of the images."""
-    return [("image", values["image"]), ("image/compressed", f"{values['image']}/compressed")]
+    """Both transports of the images, and what 3-D needs."""
+    return [
+        ("image", values["image"]),
+        ("image/compressed", f"{values['image']}/compressed"),
+        *((name, values[argument]) for name, argument in RANGE_TOPICS.items()),
+    ]
 
 
 def log_level(values: dict[str, str], namespaces: list[str]) -> list[str]:

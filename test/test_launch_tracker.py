@@ -60,14 +60,16 @@ def test_the_node_is_ours_with_the_shipped_parameters(launch_file: ModuleType) -
 
 def test_arguments_reach_the_node(launch_file: ModuleType) -> None:
     """Model, engine, prompts and time source as parameters; image as a remapping of both transports."""
+    topics = {"camera_info": "/left/camera_info", "right_image": "/right/image"}
     values = {
+        "range_input": "stereo",
         "model": "/m.safetensors",
         "engine": "eager",
         "prompts_file": "/p.yaml",
         "params_file": "/q.yaml",
     }
     actions = started(
-        launch_file, image="/left/image", namespace="left/scope", use_sim_time="true", **values
+        launch_file, image="/left/image", namespace="left/scope", use_sim_time="true", **topics, **values
     )[1]
     node = only(actions, "LifecycleNode")
     assert node.fields["parameters"][0] == values.pop("params_file")
@@ -75,6 +77,10 @@ def test_arguments_reach_the_node(launch_file: ModuleType) -> None:
     assert node.fields["remappings"] == [
         ("image", "/left/image"),
         ("image/compressed", "/left/image/compressed"),
+        ("camera_info", "/left/camera_info"),
+        ("depth", "depth"),
+        ("right/image", "/right/image"),
+        ("right/camera_info", "right/camera_info"),
     ]
     assert node.fields["namespace"] == "left/scope"
     assert node.fields["ros_arguments"] == ["--log-level", "left.scope.tracker:=info"]

@@ -7,12 +7,8 @@ import pytest
 from tracking_cases import moving_images, small_tracker
 
 from sam2s_ros.nodes.result_publisher import paint_uncertainty
-from sam2s_ros.tracking.uncertainty import (
-    boundary_width,
-    image_uncertainty,
-    mask_uncertainty,
-    pixel_uncertainty,
-)
+from sam2s_ros.tracking.boundary import find_boundary
+from sam2s_ros.tracking.uncertainty import image_uncertainty, mask_uncertainty, pixel_uncertainty
 
 
 def disc(slope: float, cells: int = 64, radius: float = 20.0) -> np.ndarray:
@@ -31,7 +27,7 @@ def test_a_pixel_is_undecided_at_probability_a_half_and_sure_at_both_ends() -> N
 def test_the_boundary_is_as_wide_as_the_logits_are_flat(slope: float, scale: tuple[float, float]) -> None:
     """From probability 0.1 to 0.9, in pixels of the image, whose sides may be stretched differently."""
     size = (round(64 * scale[0]), round(64 * scale[1]))
-    (width,) = boundary_width(disc(slope), size)
+    (width,) = find_boundary(disc(slope), size).median_width()
     exact = 2 * np.log(9.0) / slope
     assert exact * min(scale) * 0.95 <= width <= exact * max(scale) * 1.05
 
@@ -39,7 +35,7 @@ def test_the_boundary_is_as_wide_as_the_logits_are_flat(slope: float, scale: tup
 def test_what_has_no_boundary_has_no_width() -> None:
     nothing = np.full((2, 64, 64), -1024.0, np.float32)
     nothing[1] = 5.0
-    assert np.isnan(boundary_width(nothing, (64, 64))).all()
+    assert np.isnan(find_boundary(nothing, (64, 64)).median_width()).all()
     assert np.isnan(mask_uncertainty(nothing)[0]) and mask_uncertainty(nothing)[1] < 0.02
 
 

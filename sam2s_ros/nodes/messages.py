@@ -28,6 +28,7 @@ from sam2s_msgs.msg import (
 )
 from sam2s_ros.nodes.stream_counter import StreamCounts
 from sam2s_ros.tracking import FrameResult, rle
+from sam2s_ros.tracking.surface import ObjectPositions
 
 NAN = math.nan
 ERROR_NAMES: dict[int, str] = {
@@ -62,11 +63,12 @@ def objects_array(
     labels: Mapping[int, int],
     class_names: Mapping[int, str],
     most_classes: int = 0,
+    positions: ObjectPositions | None = None,
 ) -> TrackedObjectArray:
     """All objects of one tracked frame, without what describes node and stream.
 
     `labels` and `class_names` are by id; a class named there takes the place of the one that the tracker sees, and has
-    no score. `most_classes`: how many class probabilities are given per object.
+    no score. `most_classes`: how many class probabilities are given per object. `positions`: in the result's order.
     """
     message = TrackedObjectArray(header=header)
     message.image_height, message.image_width = result.image_size
@@ -78,6 +80,9 @@ def objects_array(
             one.class_name, one.class_score = class_names[one.id], NAN
     for one, probabilities in zip(message.objects, result.class_probabilities, strict=True):
         one.class_probabilities = class_scores(result.classes, probabilities, most_classes)
+    if positions is not None:
+        for row, one in enumerate(message.objects):
+            _set_position(one, positions, row)
     return message
 
 
@@ -123,8 +128,15 @@ def _tracked_object(result: FrameResult, row: int) -> TrackedObject:
     message.centroid = point_message(geometry.centroid[row])
     message.tip = point_message(geometry.tip[row])
     message.axis = _vector(geometry.axis[row])
+    message.axis_angle_variance = float(geometry.axis_angle_variance[row])
+    message.axis_length = float(geometry.axis_length[row])
     message.bounding_box = box_message(geometry.box[row])
     message.area = _area(result, row)
+    message.velocity = _vector(result.velocity[row])
+    message.centroid_covariance = geometry.centroid_covariance[row].ravel().astype(np.float64)
+    message.tip_covariance = geometry.tip_covariance[row].ravel().astype(np.float64)
+    message.bounding_box_variance = geometry.box_variance[row].astype(np.float64)
+    message.velocity_covariance = result.velocity_covariance[row].ravel().astype(np.float64)
     message.long_term_insertions = int(result.long_term_insertions[row])
     message.mask = rle_message(result.masks[row])
     return message
@@ -139,16 +151,22 @@ def _area(result: FrameResult, row: int) -> float:
 
 
 def _set_unknown(message: TrackedObject) -> None:
-    """Mark as not known what this tracker does not estimate, so that no default 0 is taken for a value."""
-    message.axis_angle_variance = NAN
-    message.axis_length = NAN
-    message.velocity = Vector2D(x=NAN, y=NAN)
-    for name in ("centroid_covariance", "tip_covariance", "bounding_box_variance", "velocity_covariance"):
-        setattr(message, name, np.full(4, NAN))
+    """Mark as not known what needs another camera or a depth image, so that no default 0 is taken for a value."""
     for name in ("position", "tip_position"):
         point = getattr(message, name)
         point.x = point.y = point.z = NAN
         setattr(message, f"{name}_covariance", np.full(9, NAN))
+
+
+def _set_position(message: TrackedObject, positions: ObjectPositions, row: int) -> None:
+    """Fill in the 3-D fields as far as they are known."""
+    message.has_position = bool(np.isfinite(positions.position[row]).all())
+    if not message.has_position:
+        return
+    for name in ("position", "tip_position"):
+        point, values = getattr(message, name), getattr(positions, name)[row]
+        point.x, point.y, point.z = (float(one) for one in values)
+        setattr(message, f"{name}_covariance", getattr(positions, f"{name}_covariance")[row].ravel())
 
 
 def rle_message(mask: npt.NDArray[np.bool_]) -> RleMask:

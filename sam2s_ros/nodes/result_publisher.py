@@ -23,12 +23,14 @@ from sam2s_ros.nodes.detections import detections_message, vision_messages
 from sam2s_ros.nodes.image_messages import ImageWriter
 from sam2s_ros.nodes.label_map import LabelMap, paint_labels
 from sam2s_ros.nodes.messages import label_table, latency_s, objects_array, set_counts, stage_latencies
+from sam2s_ros.nodes.object_topics import ObjectTopics
 from sam2s_ros.nodes.overlay import draw_overlay
 from sam2s_ros.nodes.settings import NodeSettings
 from sam2s_ros.nodes.stage_percentiles import StagePercentiles
 from sam2s_ros.nodes.stream_counter import StreamCounter
 from sam2s_ros.nodes.suggestions import SuggestionPublisher
 from sam2s_ros.tracking import FrameResult, TrackState
+from sam2s_ros.tracking.surface import ObjectPositions
 from sam2s_ros.tracking.uncertainty import image_uncertainty
 
 try:
@@ -55,6 +57,7 @@ class TrackedFrame:
     result: FrameResult
     stages_s: dict[str, float]
     trouble: str = ""
+    positions: ObjectPositions | None = None
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,7 @@ class Unfilled:
     header: Header
     labels: Mapping[int, int]
     class_names: Mapping[int, str]
+    positions: ObjectPositions | None
 
 
 class ResultPublisher:
@@ -98,6 +102,9 @@ class ResultPublisher:
         self._detections = None
         if self._vision is not None:
             self._detections = self._publisher(self._vision.Detection2DArray, "~/detections", RELIABLE)
+        self._topics: ObjectTopics | None = None
+        if settings.object_topics:
+            self._topics = ObjectTopics(node, settings.range_input, RELIABLE)
         self._label_map = LabelMap(settings.label_rest_s)
         self._label_image, self._overlay_image = ImageWriter("mono8", 1), ImageWriter("rgb8", 3)
         self._uncertainty_image = ImageWriter("mono8", 1)
@@ -133,7 +140,7 @@ class ResultPublisher:
     def publish(self, frame: TrackedFrame) -> None:
         """Publish one tracked frame on every topic that is wanted, the objects first."""
         begun = time.perf_counter()
-        self._take(frame.result, frame.header)
+        self._take(frame.result, frame.header, frame.positions)
         with self._newest_lock:
             self._fill()
         filled = time.perf_counter()
@@ -144,6 +151,9 @@ class ResultPublisher:
             reason = frame.trouble or frame.result.condition.reason
             self._send(TrackedObjectArray.STALE if frame.trouble else TrackedObjectArray.OK, reason)
             self.stages.add({**stages, "total": self._newest.latency})
+        if self._topics is not None:
+            right = None if frame.positions is None else frame.positions.right_centroid
+            self._topics.publish(self._newest, right)
         self._suggestions.update(frame.result, frame.header, time.monotonic())
         self._publish_detections()
         self._publish_pictures(frame)
@@ -152,18 +162,20 @@ class ResultPublisher:
     def refresh(self, result: FrameResult) -> None:
         """Take a result as the newest, of the same image. Only a change of the label table or of what is suggested is
         published."""
-        self._take(result, self._header)
+        self._take(result, self._header, None)
         self._suggestions.update(result, self._header, time.monotonic())
 
-    def _take(self, result: FrameResult, header: Header) -> None:
+    def _take(self, result: FrameResult, header: Header, positions: ObjectPositions | None) -> None:
         self._header = header
         ids = result.ids.tolist()
+        if self._topics is not None:
+            self._topics.keep(set(ids))
         self._class_names = {key: name for key, name in self._class_names.items() if key in ids}
         self._label_map.update(sorted(ids), time.monotonic())
         labels, class_names = self._label_map.labels(), dict(self._class_names)
         self._tell_labels(LabelMeaning(dict(zip(ids, result.names, strict=True)), class_names, labels))
         with self._newest_lock:
-            self._unfilled = Unfilled(result, header, labels, class_names)
+            self._unfilled = Unfilled(result, header, labels, class_names, positions)
 
     def _tell_labels(self, meaning: LabelMeaning) -> None:
         if meaning != self._meaning:
@@ -181,7 +193,7 @@ class ResultPublisher:
             return
         new, self._unfilled = self._unfilled, None
         most = self._settings.published_classes
-        message = objects_array(new.result, new.header, new.labels, new.class_names, most)
+        message = objects_array(new.result, new.header, new.labels, new.class_names, most, new.positions)
         stages = self._newest.stage_latencies
         self._newest = self._described(message)
         self._newest.stage_latencies = stages
@@ -219,6 +231,8 @@ class ResultPublisher:
 
     def forget(self) -> None:
         """After a reset and before deactivation: free all label values, latch an empty table and no suggestion."""
+        if self._topics is not None:
+            self._topics.keep(())
         self._label_map.update((), time.monotonic())
         self._tell_labels(LabelMeaning({}, {}, {}))
         self._suggestions.forget()
@@ -229,6 +243,8 @@ class ResultPublisher:
 
     def destroy(self) -> None:
         """Undo the constructor."""
+        if self._topics is not None:
+            self._topics.keep(())
         pictures = (self._labels, self._uncertainty, self._overlay)
         latched = (self._label_table, self._suggested)
         for publisher in (self._objects, *latched, self._detections, *pictures):

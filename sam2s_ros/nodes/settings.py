@@ -12,6 +12,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from sam2s_ros.engines import PRECISIONS
+from sam2s_ros.tracking.camera import RECTIFICATIONS
 from sam2s_ros.tracking.config import (
     LIVE_SETTINGS,
     MAX_KEPT_FRAMES,
@@ -240,6 +241,38 @@ class NodeSettings:
         0.0,
         1.0,
     )
+    smooth_geometry: bool = _parameter(
+        _TRACKER.smooth_geometry,
+        "Publish centroids and tips filtered over time; false: those of the image's own mask.",
+    )
+    velocity_gap_s: float = _parameter(
+        _TRACKER.velocity_gap_s,
+        "Time between two sights of an object after which its velocity is not known, s.",
+        0.0,
+        60.0,
+    )
+    range_input: str = _parameter(
+        "off",
+        "Source of 3-D positions: off; depth: 'depth' and 'camera_info'; stereo: 'right/image' and both camera_info.",
+        choices=("off", "depth", "stereo"),
+    )
+    image_rectification: str = _parameter(
+        "auto",
+        "Whether the tracked image is rectified (P applies) or raw (K and D apply); auto: only where it is the same.",
+        choices=RECTIFICATIONS,
+    )
+    sync_slop_s: float = _parameter(
+        0.0, "Time by which stamps of one set of 3-D input may differ, s; 0: equal stamps.", 0.0, 1.0
+    )
+    range_wait_s: float = _parameter(
+        0.0, "Longest time for which a tracked image waits for its 3-D input, s; 0: never.", 0.0, 1.0
+    )
+    depth_min_m: float = _parameter(0.03, "Nearest depth that is believed and searched for, m.", 0.001, 100.0)
+    depth_max_m: float = _parameter(0.4, "Farthest depth that is believed and searched for, m.", 0.001, 100.0)
+    object_topics: bool = _parameter(
+        False,
+        "Publish geometry_msgs on topics of their own for each object, ~/objects/id_7/centroid and so on.",
+    )
     image_transport: str = _parameter(
         "raw",
         "raw: sensor_msgs/Image on 'image'; compressed: sensor_msgs/CompressedImage on 'image/compressed'.",
@@ -330,6 +363,11 @@ def read_settings(node: Node) -> NodeSettings:
         raise SettingsError(
             f"parameter liveliness_lease_s is {lease_s:g} s: use at least twice heartbeat_period_s, {least_s:g} s, "
             "or 0 for none"
+        )
+    if values["depth_min_m"] >= values["depth_max_m"]:
+        raise SettingsError(
+            f"parameter depth_min_m is {values['depth_min_m']:g} m: it must be below depth_max_m, "
+            f"{values['depth_max_m']:g} m"
         )
     return NodeSettings(**values)
 

@@ -40,6 +40,7 @@ from sam2s_ros.nodes.image_source import WARNING_PERIOD_S, ImageSource, Received
 from sam2s_ros.nodes.messages import latency_s, stamp_to_ns
 from sam2s_ros.nodes.prompt_services import PromptServices
 from sam2s_ros.nodes.prompts import StartPrompt, load_prompts_file
+from sam2s_ros.nodes.range_input import RangeInput
 from sam2s_ros.nodes.result_publisher import ResultPublisher, TrackedFrame
 from sam2s_ros.nodes.settings import (
     LIVE_PARAMETERS,
@@ -95,6 +96,7 @@ class Active:
     watch: StreamWatch
     timer: Timer
     start_prompts: StartPrompts
+    range_input: RangeInput | None
 
 
 class TrackerNode(LifecycleNode):
@@ -224,6 +226,8 @@ class TrackerNode(LifecycleNode):
 
     def _on_image(self, image: ReceivedImage) -> None:
         configured, active = self._configured, self._active
+        if active is not None and active.range_input is not None:
+            active.range_input.image_received(image.message.header)
         if configured is None or active is None or active.watch.pause or configured.worker.offer(image):
             self.counter.add("skipped")
 
@@ -271,7 +275,12 @@ class TrackerNode(LifecycleNode):
             if stage == "encode":
                 stages_s["wait"] = waited_s
         self.counter.add("failed" if result.needs_reset else "tracked")
-        configured.results.publish(TrackedFrame(header, image, result, stages_s, trouble))
+        positions = None
+        if active.range_input is not None:
+            begun = time.monotonic()
+            positions = active.range_input.locate(image, header, result)
+            stages_s["range"] = time.monotonic() - begun
+        configured.results.publish(TrackedFrame(header, image, result, stages_s, trouble, positions))
         configured.snapshots.save_if_due(configured.tracker)
         if trouble:
             self.get_logger().warning(trouble, throttle_duration_sec=WARNING_PERIOD_S)
@@ -361,14 +370,18 @@ class TrackerNode(LifecycleNode):
             callback_group=MutuallyExclusiveCallbackGroup(),
             clock=Clock(clock_type=ClockType.STEADY_TIME),
         )
+        ranged = configured.settings.range_input != "off"
+        range_input = RangeInput(self, configured.settings) if ranged else None
         start_prompts = StartPrompts(configured.start_prompts, self.get_logger(), configured.audit)
-        return Active(source, watch, timer, start_prompts)
+        return Active(source, watch, timer, start_prompts, range_input)
 
     def _stop_stream(self) -> bool:
         configured, active, self._active = self._configured, self._active, None
         if configured is None or active is None:
             return True
         active.source.destroy()
+        if active.range_input is not None:
+            active.range_input.destroy()
         self.destroy_timer(active.timer)
         configured.worker.flush()
         try:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sam2s_ros.engines.base import EngineCapacity
+from sam2s_ros.tracking.geometry_uncertainty import GeometryModel
 from sam2s_ros.tracking.kept_frames import slots_for
 
 PREVIOUS_MASK_PROMPTS = ("off", "mask", "flow", "box", "centre")
@@ -101,6 +102,14 @@ class TrackerConfig:
     """Repeats in a row from which on an image is FROZEN; 2 for a source that repeats images to fill up its rate."""
     out_of_body_share: float = 0.01
     """Share of reddish pixels under which an image of a stream that has shown tissue is OUT_OF_BODY; 0: none is."""
+    geometry: GeometryModel = field(default_factory=GeometryModel)
+    """How far the measures of a mask may be off, as calibrated for the bundled weights."""
+    acceleration: float = 2.0
+    """Standard deviation of an object's acceleration that the velocity's filter expects; image diagonals per s^2."""
+    velocity_gap_s: float = 0.5
+    """Seconds between two frames with an object in view after which its velocity is not known."""
+    smooth_geometry: bool = False
+    """Centroids and tips are those of the filter, not of the mask of the frame."""
     frame_interval_s: float = 0.04
     """Assumed time between frames that come without a stamp."""
     first_id: int = 1
@@ -139,20 +148,14 @@ class TrackerConfig:
         ):
             self._require(0 <= getattr(self, name) <= 1, name, "within 0 and 1")
         for name in (
-            *(
-                "restore_confirm_frames",
-                "lost_after_s",
-                "uncertain_boundary",
-                "jump_distance",
-                "jump_speed",
-                "jump_area_rate",
-            ),
-            "obscured_detail",
+            *("restore_confirm_frames", "lost_after_s", "uncertain_boundary", "jump_distance"),
+            *("jump_speed", "jump_area_rate", "obscured_detail", "velocity_gap_s"),
         ):
             self._require(getattr(self, name) >= 0, name, "0 or more")
         self._require(self.jump_area >= 1, "jump_area", "a factor, at least 1")
         for name in ("black_level", "torn_jump"):
             self._require(0 <= getattr(self, name) <= 255, name, "a grey level, 0 to 255")
+        self._require(self.acceleration > 0, "acceleration", "image diagonals per s^2, more than 0")
         self._require(self.frame_interval_s > 0, "frame_interval_s", "more than 0")
         choices = ", ".join(PREVIOUS_MASK_PROMPTS)
         self._require(

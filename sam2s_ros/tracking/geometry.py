@@ -24,26 +24,35 @@ MIN_ELONGATION = 1.05
 class MaskGeometry:
     """Measures of N masks, float32, all NaN for an empty mask.
 
-    centroid [N, 2] x, y; box [N, 4] x0, y0, x1, y1, centres of the outermost pixels; area [N] in px; axis
-    [N, 2] unit vector along the mask, towards the tip (NaN for a mask about as wide as long); tip [N, 2] x,
-    y, the end of the mask along its axis that lies away from where it enters the image.
+    centroid [N, 2] x, y; box [N, 4] x0, y0, x1, y1, where the outermost pixels of a mask of those edges would have
+    their centres; area [N] in px; axis [N, 2] unit vector along the mask, towards the tip (NaN for a mask about as wide
+    as long); axis_length [N] px between the outermost pixel centres along it; tip [N, 2] x, y, the end of the mask
+    along its axis that lies away from where it enters the image; spread [N, 2, 2] px^2, covariance of its pixels.
+
+    How far the true values may be off (`geometry_uncertainty`): centroid_covariance and tip_covariance [N, 2, 2] px^2,
+    box_variance [N, 4] px^2, axis_angle_variance [N] rad^2.
     """
 
     centroid: NDArray[np.float32]
     tip: NDArray[np.float32]
     axis: NDArray[np.float32]
+    axis_length: NDArray[np.float32]
     box: NDArray[np.float32]
     area: NDArray[np.float32]
+    spread: NDArray[np.float32]
+    centroid_covariance: NDArray[np.float32]
+    tip_covariance: NDArray[np.float32]
+    box_variance: NDArray[np.float32]
+    axis_angle_variance: NDArray[np.float32]
 
     @classmethod
     def unknown(cls, count: int) -> MaskGeometry:
         """All NaN."""
-        shapes = {
-            "centroid": (count, 2),
-            "tip": (count, 2),
-            "axis": (count, 2),
-            "box": (count, 4),
-            "area": (count,),
+        shapes: dict[str, tuple[int, ...]] = {
+            **dict.fromkeys(("centroid", "tip", "axis"), (count, 2)),
+            **dict.fromkeys(("spread", "centroid_covariance", "tip_covariance"), (count, 2, 2)),
+            **dict.fromkeys(("box", "box_variance"), (count, 4)),
+            **dict.fromkeys(("area", "axis_length", "axis_angle_variance"), (count,)),
         }
         return cls(
             **{field.name: np.full(shapes[field.name], np.nan, dtype=np.float32) for field in fields(cls)}
@@ -51,7 +60,7 @@ class MaskGeometry:
 
 
 def measure(masks: NDArray[np.bool_], windows: Sequence[Window]) -> MaskGeometry:
-    """Geometry of masks bool [N, H, W], each empty outside of its window."""
+    """Geometry of masks bool [N, H, W], each empty outside of its window; how sure it is stays unknown."""
     geometry = MaskGeometry.unknown(len(masks))
     for index, (mask, (y0, y1, x0, x1)) in enumerate(zip(masks, windows, strict=True)):
         crop = np.ascontiguousarray(mask[y0:y1, x0:x1]).view(np.uint8)
@@ -74,13 +83,16 @@ def _measure_one(
     geometry.area[index] = area
     geometry.centroid[index] = centroid
     geometry.box[index] = [*(origin + (x, y)), *(origin + (x + width - 1, y + height - 1))]
-    axis = principal_axis(moments["mu20"] / area, moments["mu11"] / area, moments["mu02"] / area)
+    xx, xy, yy = (moments[name] / area for name in ("mu20", "mu11", "mu02"))
+    geometry.spread[index] = [[xx, xy], [xy, yy]]
+    axis = principal_axis(xx, xy, yy)
     if axis is None:
         return
     outline = _outline(crop) + origin
     axis = point_away_from_entry(outline, centroid, axis, image_size)
     reach = outline @ axis
     geometry.axis[index] = axis
+    geometry.axis_length[index] = reach.max() - reach.min()
     geometry.tip[index] = outline[reach >= reach.max() - TIP_DEPTH_PX].mean(axis=0)
 
 

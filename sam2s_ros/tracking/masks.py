@@ -8,9 +8,13 @@ it would give on the whole image, bit for bit.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from sam2s_ros.tracking.geometry import MaskGeometry
 
 Window = tuple[int, int, int, int]
 """y0, y1, x0, x1 of a part of the image, ends excluded."""
@@ -78,3 +82,19 @@ class MaskUpsampler:
         lower *= weight
         upper += lower
         return np.asarray(upper)
+
+
+def mask_windows(geometry: MaskGeometry, image_size: tuple[int, int]) -> list[Window]:
+    """The window of each mask that was measured, from its box; an empty one where there is none."""
+    height, width = image_size
+    return [
+        (0, 0, 0, 0)
+        if np.isnan(box).any()
+        else (
+            max(int(np.floor(box[1])), 0),
+            min(int(np.ceil(box[3])) + 1, height),
+            max(int(np.floor(box[0])), 0),
+            min(int(np.ceil(box[2])) + 1, width),
+        )
+        for box in geometry.box
+    ]

@@ -6,9 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam2s_ros.engines.base import ABSENT_LOGIT, DecodeResult
+from sam2s_ros.tracking.boundary import Boundary, find_boundary
 from sam2s_ros.tracking.class_memory import ClassMemory
 from sam2s_ros.tracking.config import TrackerConfig
 from sam2s_ros.tracking.geometry import MaskGeometry, measure
+from sam2s_ros.tracking.geometry_uncertainty import with_subpixel_box, with_uncertainty
 from sam2s_ros.tracking.kept_frames import KeptFrame
 from sam2s_ros.tracking.masks import MaskUpsampler, Window
 from sam2s_ros.tracking.object_table import NEVER, ObjectRecord, ObjectTable, rows_of
@@ -16,7 +18,7 @@ from sam2s_ros.tracking.result import FrameResult
 from sam2s_ros.tracking.state_keeping import with_states
 from sam2s_ros.tracking.states import TrackState
 from sam2s_ros.tracking.stopwatch import Stopwatch
-from sam2s_ros.tracking.uncertainty import boundary_width, mask_uncertainty
+from sam2s_ros.tracking.uncertainty import mask_uncertainty
 
 
 def report_frame(
@@ -37,9 +39,12 @@ def report_frame(
     seen = without_those_behind(table.observation(rows_of(records), frame), behind)
     with watch.stage("masks"):
         masks, windows = upsampler(seen.logits)
-        put_given_masks(masks, windows, records, frame)
+        given = put_given_masks(masks, windows, records, frame)
     with watch.stage("geometry"):
-        geometry = measure(masks, windows)
+        size = upsampler.image_size
+        boundary = find_boundary(seen.logits, size)
+        geometry = with_subpixel_box(measure(masks, windows), boundary, size, given)
+        geometry = with_uncertainty(geometry, boundary, seen.iou, size, config.geometry)
     unjudged = (TrackState.UNCERTAIN,) * len(records)
     result = _result(
         frame.index,
@@ -49,6 +54,7 @@ def report_frame(
         masks,
         unjudged,
         geometry,
+        boundary,
         insertions,
         classes,
         behind,
@@ -72,6 +78,7 @@ def report_lost(
     states, geometry = (TrackState.LOST,) * count, MaskGeometry.unknown(count)
     seen = table.nothing()
     records, behind = table.records, np.zeros(count, dtype=np.int64)
+    boundary = find_boundary(seen.logits, image_size)
     return _result(
         NEVER,
         stamp_ns,
@@ -80,6 +87,7 @@ def report_lost(
         masks,
         states,
         geometry,
+        boundary,
         insertions,
         classes,
         behind,
@@ -96,6 +104,7 @@ def _result(
     masks: NDArray[np.bool_],
     states: tuple[TrackState, ...],
     geometry: MaskGeometry,
+    boundary: Boundary,
     insertions: NDArray[np.int64],
     classes: ClassMemory,
     behind: NDArray[np.int64],
@@ -117,9 +126,11 @@ def _result(
         presence=np.asarray(1 / (1 + np.exp(-np.clip(seen.object_score, -80, 80))), dtype=np.float32),
         iou=seen.iou,
         mask_uncertainty=mask_uncertainty(seen.logits),
-        boundary_width=boundary_width(seen.logits, (masks.shape[1], masks.shape[2])),
+        boundary_width=boundary.median_width(),
         states=states,
         geometry=geometry,
+        velocity=np.full((len(records), 2), np.nan, dtype=np.float32),
+        velocity_covariance=np.full((len(records), 2, 2), np.nan, dtype=np.float32),
         last_seen_ns=last_seen,
         age_s=ages_s(last_seen, stamp_ns),
         long_term_insertions=insertions[rows],
@@ -148,13 +159,17 @@ def without_those_behind(seen: DecodeResult, behind: NDArray[np.int64]) -> Decod
 
 def put_given_masks(
     masks: NDArray[np.bool_], windows: list[Window], records: list[ObjectRecord], frame: KeptFrame
-) -> None:
-    """Replace the mask of every object that a mask prompted on this very frame by that mask, exactly."""
+) -> NDArray[np.bool_]:
+    """Replace the mask of every object that a mask prompted on this very frame by that mask, exactly; which [N] these
+    are."""
+    given = np.zeros(len(records), dtype=np.bool_)
     for index, record in enumerate(records):
         if record.prompt_frame != frame.index or record.prompt is None or record.prompt.mask is None:
             continue
         masks[index] = record.prompt.mask
         windows[index] = (0, masks.shape[1], 0, masks.shape[2])
+        given[index] = True
+    return given
 
 
 def last_seen_ns(records: list[ObjectRecord]) -> NDArray[np.int64]:

@@ -47,6 +47,10 @@ class FrameResult:
     """[N] width in pixels of the band in which the boundary may lie (probability 0.1 to 0.9); NaN without one."""
     states: tuple[TrackState, ...]
     geometry: MaskGeometry
+    velocity: NDArray[np.float32]
+    """[N, 2] px/s of the centroid; NaN until two good frames in a row, after a gap, and where there is no centroid."""
+    velocity_covariance: NDArray[np.float32]
+    """[N, 2, 2] px^2/s^2."""
     last_seen_ns: NDArray[np.int64]
     """[N] stamp of the last frame that showed the object; -1 when none did."""
     age_s: NDArray[np.float64]

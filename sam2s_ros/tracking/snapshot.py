@@ -22,7 +22,7 @@ from sam2s_ros.tracking.errors import SnapshotError
 from sam2s_ros.tracking.kept_frames import KeptFrame, KeptFrames
 from sam2s_ros.tracking.long_term import LongTermFilter
 from sam2s_ros.tracking.memory_bank import EMPTY, MemoryBank
-from sam2s_ros.tracking.object_table import ObjectRecord, ObjectTable
+from sam2s_ros.tracking.object_table import ObjectRecord, ObjectTable, rows_of
 from sam2s_ros.tracking.prompts import Prompt
 from sam2s_ros.tracking.states import Judgement, ObjectStatus, Place, TrackState, restored_status
 
@@ -79,7 +79,8 @@ class StreamFacts:
 
 def take_snapshot(parts: Remembered, stream: StreamFacts) -> Snapshot:
     """A copy of all that is remembered, between two frames. SnapshotError when there is no object."""
-    records, rows = parts.table.records, parts.table.rows
+    records = parts.table.records
+    rows = rows_of(records)
     if not records:
         raise SnapshotError("no object is tracked, so there is nothing to save")
     capacity, bank = parts.engine.capacity, parts.bank

@@ -28,6 +28,7 @@ from sam2s_ros.tracking.frame_check import check_frame, size_change_message
 from sam2s_ros.tracking.image_condition import ImageCondition
 from sam2s_ros.tracking.image_judge import ImageJudge
 from sam2s_ros.tracking.kept_frames import AHEAD, KeptFrame, KeptFrames
+from sam2s_ros.tracking.kinematics import Kinematics
 from sam2s_ros.tracking.long_term import LongTermFilter
 from sam2s_ros.tracking.masks import MaskUpsampler
 from sam2s_ros.tracking.memory_bank import MemoryBank
@@ -102,6 +103,7 @@ class StreamingTracker:
         self._newest_image = np.zeros((0, 0, 3), dtype=np.uint8)
         self._judge = ImageJudge(self.config)
         self._motion = MotionEstimator(engine.mask_size)
+        self._kinematics = Kinematics(self.config)
         self._encoding = threading.Lock()
         self._ahead: deque[EncodedFrame] = deque()
         self._upsampler = MaskUpsampler(engine.mask_size, (1, 1))
@@ -160,7 +162,7 @@ class StreamingTracker:
             except BaseException:
                 self._forget_newest()
                 raise
-        self.last_result = self._report(frame, self._table.records, watch)
+        self.last_result = self._kinematics.follow(self._report(frame, self._table.records, watch))
         return self.last_result
 
     def encode_ahead(self, frame_rgb: NDArray[np.uint8]) -> None:
@@ -456,6 +458,7 @@ class StreamingTracker:
         with self._encoding:
             self._frames.clear()
             self._motion.reset()
+        self._kinematics.reset()
         self._judge.reset()
 
     def _forget_newest(self) -> None:
@@ -545,7 +548,7 @@ class StreamingTracker:
         """All objects on the newest frame."""
         newest = self._frames.newest
         assert newest is not None
-        self.last_result = self._report(newest, self._table.records, watch)
+        self.last_result = self._kinematics.follow(self._report(newest, self._table.records, watch))
 
     def _report(self, frame: KeptFrame, records: list[ObjectRecord], watch: Stopwatch) -> FrameResult:
         behind = np.array([self._catching_up.behind(record, frame) for record in records], dtype=np.int64)
