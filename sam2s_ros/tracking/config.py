@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from sam2s_ros.engines.base import EngineCapacity
 from sam2s_ros.tracking.geometry_uncertainty import GeometryModel
@@ -161,6 +161,18 @@ class TrackerConfig:
         self._require(
             self.previous_mask_prompt in PREVIOUS_MASK_PROMPTS, "previous_mask_prompt", f"one of {choices}"
         )
+
+    def require_live_change(self, before: TrackerConfig) -> None:
+        """ValueError when it differs from `before` in a field that is not among `LIVE_SETTINGS`."""
+        fixed = [
+            item.name
+            for item in fields(self)
+            if item.name not in LIVE_SETTINGS and getattr(self, item.name) != getattr(before, item.name)
+        ]
+        if fixed:
+            raise ValueError(
+                f"tracker config: {', '.join(fixed)} cannot be changed while tracking; load the tracker anew"
+            )
 
     def _require(self, fits: bool, name: str, what: str) -> None:
         if not fits:

@@ -7,9 +7,7 @@ of frames.
 
 from __future__ import annotations
 
-import threading
-from collections import deque
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from sam2s_ros.engines.base import Engine
 from sam2s_ros.tracking.catching_up import CatchingUp
 from sam2s_ros.tracking.class_memory import ClassMemory, KnownClasses
-from sam2s_ros.tracking.config import LIVE_SETTINGS, TrackerConfig
+from sam2s_ros.tracking.config import TrackerConfig
 from sam2s_ros.tracking.errors import (
     ImageSizeChangedError,
     ObjectBehindError,
@@ -25,14 +23,13 @@ from sam2s_ros.tracking.errors import (
     SnapshotError,
 )
 from sam2s_ros.tracking.frame_check import check_frame, size_change_message
-from sam2s_ros.tracking.image_condition import ImageCondition
 from sam2s_ros.tracking.image_judge import ImageJudge
-from sam2s_ros.tracking.kept_frames import AHEAD, KeptFrame, KeptFrames
+from sam2s_ros.tracking.intake import FrameIntake
+from sam2s_ros.tracking.kept_frames import KeptFrame, KeptFrames
 from sam2s_ros.tracking.kinematics import Kinematics
 from sam2s_ros.tracking.long_term import LongTermFilter
 from sam2s_ros.tracking.masks import MaskUpsampler
 from sam2s_ros.tracking.memory_bank import MemoryBank
-from sam2s_ros.tracking.motion import MotionEstimator
 from sam2s_ros.tracking.object_table import ObjectRecord, ObjectTable
 from sam2s_ros.tracking.prompts import Prompt, read_prompt, require_positive
 from sam2s_ros.tracking.propagation import Propagator
@@ -49,16 +46,6 @@ from sam2s_ros.tracking.snapshot import (
 from sam2s_ros.tracking.state_keeping import with_doubt
 from sam2s_ros.tracking.states import TrackState, doubted
 from sam2s_ros.tracking.stopwatch import Stopwatch
-
-
-@dataclass(frozen=True, eq=False)
-class EncodedFrame:
-    """An image, the engine slot of its features, how it moved since the one before, and what that took."""
-
-    image: NDArray[np.uint8]
-    slot: int
-    flow: NDArray[np.float32] | None
-    watch: Stopwatch
 
 
 class StreamingTracker:
@@ -100,12 +87,9 @@ class StreamingTracker:
         self._remembered = Remembered(
             engine, self.config, self._frames, self._table, self._bank, self._long_term, self._classes
         )
-        self._newest_image = np.zeros((0, 0, 3), dtype=np.uint8)
         self._judge = ImageJudge(self.config)
-        self._motion = MotionEstimator(engine.mask_size)
+        self._intake = FrameIntake(engine, self._frames, self.config.previous_mask_prompt == "flow")
         self._kinematics = Kinematics(self.config)
-        self._encoding = threading.Lock()
-        self._ahead: deque[EncodedFrame] = deque()
         self._upsampler = MaskUpsampler(engine.mask_size, (1, 1))
         self._needs_reset = ""
         self._last_stamp_ns: int | None = None
@@ -116,16 +100,7 @@ class StreamingTracker:
         Raises:
             ValueError: it differs in a field that is not among `LIVE_SETTINGS`; nothing is changed then.
         """
-        fixed = [
-            item.name
-            for item in fields(TrackerConfig)
-            if item.name not in LIVE_SETTINGS
-            and getattr(config, item.name) != getattr(self.config, item.name)
-        ]
-        if fixed:
-            raise ValueError(
-                f"tracker config: {', '.join(fixed)} cannot be changed while tracking; load the tracker anew"
-            )
+        config.require_live_change(self.config)
         self.config = config
         self._propagator.reconfigure(config)
         self._judge.reconfigure(config)
@@ -153,8 +128,10 @@ class StreamingTracker:
         self._catching_up.make_room()
         previous = self._frames.newest_usable
         with watch.stage("judge"):
-            condition = self._judge.judge(frame_rgb, stamp_ns, self._newest_image)
-        frame = self._keep(frame_rgb, stamp_ns, condition, watch)
+            condition = self._judge.judge(frame_rgb, stamp_ns, self._intake.newest_image)
+        frame = self._intake.keep(frame_rgb, stamp_ns, condition, watch)
+        with self._intake.alone():
+            self._frames.let_go(self._table.lags)
         rows = self._table.live_rows
         if len(rows):
             try:
@@ -175,10 +152,7 @@ class StreamingTracker:
             FrameError: not an image, see `step`.
         """
         check_frame(frame_rgb)
-        with self._encoding:
-            if len(self._ahead) == AHEAD:
-                self._frames.give_back(self._ahead.popleft().slot)
-            self._ahead.append(self._encode(frame_rgb))
+        self._intake.encode_ahead(frame_rgb)
 
     def add_object(
         self,
@@ -316,6 +290,7 @@ class StreamingTracker:
         record, newest = self._table.get(object_id), self._frames.newest
         self._prompted_size(None)
         assert newest is not None  # _prompted_size saw to it
+        self._bring_to(record, newest)
         self._bank.forget_since_first(record.row)
         self._long_term.conditioned(record.row, record.first, first=False)
         self._classes.clear(record.row)
@@ -340,7 +315,6 @@ class StreamingTracker:
             self._forget_row(record.row)
         self._table.clear()
         self._forget_frames()
-        self._newest_image = np.zeros((0, 0, 3), dtype=np.uint8)
         self._needs_reset = ""
         self.last_result = self.last_prompted = None
 
@@ -367,13 +341,13 @@ class StreamingTracker:
         Raises:
             SnapshotError: it does not fit, and nothing was changed.
         """
-        with self._encoding:
+        with self._intake.alone():
             stream = restore_snapshot(self._remembered, snapshot, spare_ids)
-            self._motion.reset()
+            self._intake.begin_anew()
+        self._kinematics.reset()
         self._judge.resume(stream.usual_tissue)
         self._upsampler = MaskUpsampler(self.engine.mask_size, stream.image_size)
         self._last_stamp_ns = stream.last_stamp_ns
-        self._newest_image = np.zeros((0, 0, 3), dtype=np.uint8)
         self._needs_reset = ""
         self.last_result = self.last_prompted = None
 
@@ -417,47 +391,15 @@ class StreamingTracker:
         """Stamps of the frames that a prompt may refer to, oldest first."""
         return self._frames.stamps_ns()
 
-    def _encode(self, frame_rgb: NDArray[np.uint8]) -> EncodedFrame:
-        """Put a frame's features into a slot of its own."""
-        watch = Stopwatch()
-        flow = None
-        if self.config.previous_mask_prompt == "flow":
-            with watch.stage("motion"):
-                flow = self._motion.advance(frame_rgb)
-        slot = self._frames.take_slot()
-        try:
-            with watch.stage("encode"):
-                self.engine.encode(frame_rgb, slot)
-        except BaseException:
-            self._frames.give_back(slot)
-            raise
-        return EncodedFrame(frame_rgb, slot, flow, watch)
-
-    def _keep(
-        self, frame_rgb: NDArray[np.uint8], stamp_ns: int, condition: ImageCondition, watch: Stopwatch
-    ) -> KeptFrame:
-        """Make a frame the newest; it is encoded now unless it was ahead."""
-        with self._encoding:
-            while self._ahead and self._ahead[0].image is not frame_rgb:
-                self._frames.give_back(self._ahead.popleft().slot)
-            encoded = self._ahead.popleft() if self._ahead else self._encode(frame_rgb)
-            frame = self._frames.keep(encoded.slot, stamp_ns, encoded.flow, condition)
-            self._frames.let_go(self._table.lags)
-        watch.include(encoded.watch)
-        if self._newest_image.shape != frame_rgb.shape:
-            self._newest_image = np.empty_like(frame_rgb, order="C")
-        np.copyto(self._newest_image, frame_rgb)
-        return frame
-
     def _forget_row(self, row: int) -> None:
         self._bank.clear(row)
         self._long_term.clear(row)
         self._classes.clear(row)
 
     def _forget_frames(self) -> None:
-        with self._encoding:
+        with self._intake.alone():
             self._frames.clear()
-            self._motion.reset()
+            self._intake.begin_anew()
         self._kinematics.reset()
         self._judge.reset()
 
@@ -465,7 +407,7 @@ class StreamingTracker:
         """A frame on which the engine failed shows nothing: no prompt may refer to it or pass through it."""
         self._frames.drop_newest()
         self._catching_up.newest_dropped()
-        self._newest_image = np.zeros((0, 0, 3), dtype=np.uint8)
+        self._intake.forget_newest()
 
     def _next_stamp(self) -> int:
         last = self._last_stamp_ns
@@ -519,7 +461,7 @@ class StreamingTracker:
             return True
         if stamp_ns is not None and stamp_ns != newest.stamp_ns:
             return stamp_ns not in self._frames.stamps_ns()
-        return not np.array_equal(frame_rgb, self._newest_image)
+        return not np.array_equal(frame_rgb, self._intake.newest_image)
 
     def _prompt(self, record: ObjectRecord, frame: KeptFrame, prompt: Prompt) -> None:
         """Prompt one object on a kept frame, on which it stays unless that is the newest."""

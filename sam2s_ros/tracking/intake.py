@@ -1,0 +1,102 @@
+"""The way of an image into the engine: encoded, perhaps ahead of its turn, then kept as the newest frame."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sam2s_ros.engines.base import Engine
+from sam2s_ros.tracking.image_condition import ImageCondition
+from sam2s_ros.tracking.kept_frames import AHEAD, KeptFrame, KeptFrames
+from sam2s_ros.tracking.motion import MotionEstimator
+from sam2s_ros.tracking.stopwatch import Stopwatch
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedFrame:
+    """An image, the engine slot of its features, how it moved since the one before, and what that took."""
+
+    image: NDArray[np.uint8]
+    slot: int
+    flow: NDArray[np.float32] | None
+    watch: Stopwatch
+
+
+class FrameIntake:
+    """Encodes images into slots of `frames`. `encode_ahead` may run on one other thread beside everything else.
+
+    Args:
+        wants_flow: whether to estimate how each image moved since the one before.
+    """
+
+    def __init__(self, engine: Engine, frames: KeptFrames, wants_flow: bool) -> None:
+        self._engine, self._frames, self._wants_flow = engine, frames, wants_flow
+        self._motion = MotionEstimator(engine.mask_size)
+        self._encoding = threading.Lock()
+        self._ahead: deque[EncodedFrame] = deque()
+        self.newest_image = no_image()
+        """A copy of the newest image uint8 [H, W, 3]; [0, 0, 3] where there is none to compare with."""
+
+    def encode_ahead(self, image: NDArray[np.uint8]) -> None:
+        """Encode an image before its turn; the oldest of those is forgotten when there are more than `AHEAD`."""
+        with self._encoding:
+            if len(self._ahead) == AHEAD:
+                self._frames.give_back(self._ahead.popleft().slot)
+            self._ahead.append(self._encode(image))
+
+    def keep(
+        self, image: NDArray[np.uint8], stamp_ns: int, condition: ImageCondition, watch: Stopwatch
+    ) -> KeptFrame:
+        """Make an image the newest frame; it is encoded now unless this very array was ahead. To be followed by
+        `KeptFrames.let_go`, inside `alone`."""
+        with self._encoding:
+            while self._ahead and self._ahead[0].image is not image:
+                self._frames.give_back(self._ahead.popleft().slot)
+            encoded = self._ahead.popleft() if self._ahead else self._encode(image)
+            frame = self._frames.keep(encoded.slot, stamp_ns, encoded.flow, condition)
+        watch.include(encoded.watch)
+        if self.newest_image.shape != image.shape:
+            self.newest_image = np.empty_like(image, order="C")
+        np.copyto(self.newest_image, image)
+        return frame
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Nothing is encoded meanwhile, so slots may be given back."""
+        with self._encoding:
+            yield
+
+    def begin_anew(self) -> None:
+        """Forget the newest image and how images moved; to be called inside `alone`."""
+        self._motion.reset()
+        self.newest_image = no_image()
+
+    def forget_newest(self) -> None:
+        """The newest image is not one to compare with."""
+        self.newest_image = no_image()
+
+    def _encode(self, image: NDArray[np.uint8]) -> EncodedFrame:
+        """Put an image's features into a slot of its own."""
+        watch, flow = Stopwatch(), None
+        if self._wants_flow:
+            with watch.stage("motion"):
+                flow = self._motion.advance(image)
+        slot = self._frames.take_slot()
+        try:
+            with watch.stage("encode"):
+                self._engine.encode(image, slot)
+        except BaseException:
+            self._frames.give_back(slot)
+            raise
+        return EncodedFrame(image, slot, flow, watch)
+
+
+def no_image() -> NDArray[np.uint8]:
+    """What stands for no image, uint8 [0, 0, 3]."""
+    return np.zeros((0, 0, 3), dtype=np.uint8)
