@@ -36,7 +36,7 @@ from sam2s_ros.nodes.image_source import ReceivedImage  # noqa: E402
 from sam2s_ros.nodes.messages import ns_to_stamp, rle_message  # noqa: E402
 from sam2s_ros.nodes.tracker_node import TrackerNode  # noqa: E402
 
-NAMES = [name for name in SERVICES if name not in ("change_state", "get_state")]
+NAMES = [name for name in SERVICES if name != "get_state"]
 HANDLERS = {"add_object": "_on_add", "list_objects": "_on_list", "refine_object": "_on_refine"} | {
     "remove_object": "_on_remove",
     "rename_object": "_on_rename",

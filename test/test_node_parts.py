@@ -24,7 +24,13 @@ from tracking_cases import disc, moving_images, small_tracker
 
 from sam2s_msgs.msg import TrackedObject, TrackedObjectArray
 from sam2s_ros.nodes.detections import detections_message
-from sam2s_ros.nodes.frame_worker import CALLS_IN_A_ROW, FrameWorker, WorkerStoppedError, WorkerTimeoutError
+from sam2s_ros.nodes.frame_worker import (
+    CALLS_IN_A_ROW,
+    QUICK_CALLS_IN_A_ROW,
+    FrameWorker,
+    WorkerStoppedError,
+    WorkerTimeoutError,
+)
 from sam2s_ros.nodes.image_messages import ImageMessageError, ImageWriter, compressed_to_rgb, image_to_rgb
 from sam2s_ros.nodes.label_map import LabelMap, paint_labels
 from sam2s_ros.nodes.messages import mask_summary, objects_array
@@ -268,6 +274,23 @@ def test_the_next_frame_is_prepared_while_one_is_processed(
     for _ in range(CALLS_IN_A_ROW + 1):  # the last call lets a waiting frame go first
         worker.call(lambda: None, 10)
     assert recorder.frames == [1]
+
+
+def test_a_frame_waits_for_quick_calls_and_only_for_a_few_others(
+    worker: FrameWorker[int, int], recorder: Recorder
+) -> None:
+    """Quick calls overtake the others and all run before the frame, up to a number; of the others, a few do."""
+    fill(worker, recorder)
+    order: list[str] = []
+    answers = [
+        worker.post(lambda kind=kind: order.append(f"{kind} {recorder.frames[-1]}"), quick=kind == "quick")
+        for kind in ["slow"] * (CALLS_IN_A_ROW + 1) + ["quick"] * (QUICK_CALLS_IN_A_ROW + 1)
+    ]
+    recorder.go_on.set()
+    for answer in answers:
+        answer.result(10)
+    before = ["quick 1"] * QUICK_CALLS_IN_A_ROW + ["slow 1"] * CALLS_IN_A_ROW
+    assert order == [*before, "quick 2", "slow 2"]
 
 
 def test_a_frame_that_cannot_be_prepared_is_reported_and_the_next_one_goes_on() -> None:

@@ -14,8 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 import rclpy
-from lifecycle_msgs.msg import Transition
-from lifecycle_msgs.srv import ChangeState, GetState
+from lifecycle_msgs.srv import GetState
 from rclpy.callback_groups import CallbackGroup, ReentrantCallbackGroup
 from rclpy.client import Client
 from rclpy.context import Context
@@ -59,6 +58,7 @@ from sam2s_ros.nodes.client_results import (
     suggestion_list,
 )
 from sam2s_ros.nodes.messages import ns_to_stamp, rle_message
+from sam2s_ros.nodes.service_limits import SERVICE_QOS
 
 Result = TypeVar("Result")
 SERVICES: dict[str, Any] = {
@@ -71,7 +71,6 @@ SERVICES: dict[str, Any] = {
     "pause": PauseTracking,
     "resume": ResumeTracking,
     "reset": Trigger,
-    "change_state": ChangeState,
     "get_state": GetState,
 }
 """Service of the node -> its type. get_state is the last: a node that answers it has discovered the other clients."""
@@ -104,7 +103,9 @@ class Sam2sClient:
             node = self._own.node
         self._node, self._group = node, ReentrantCallbackGroup()
         self._clients: dict[str, Client] = {
-            name: node.create_client(kind, f"{tracker}/{name}", callback_group=self._group)
+            name: node.create_client(
+                kind, f"{tracker}/{name}", qos_profile=SERVICE_QOS, callback_group=self._group
+            )
             for name, kind in SERVICES.items()
         }
         self._met = False
@@ -225,21 +226,6 @@ class Sam2sClient:
     def state(self) -> str:
         """The node's lifecycle state, for example "active"."""
         return str(self.request("get_state").current_state.label)
-
-    def configure_and_activate(self, timeout_s: float) -> None:
-        """Bring the node to active, `timeout_s` for each step; TrackerError if it does not get there."""
-        for name, transition in (
-            ("configure", Transition.TRANSITION_CONFIGURE),
-            ("activate", Transition.TRANSITION_ACTIVATE),
-        ):
-            if not self.change_state(transition, timeout_s):
-                raise TrackerError(f"the node {self.tracker} could not {name}")
-        if not self._clients["add_object"].wait_for_service(timeout_sec=timeout_s):
-            raise TrackerUnavailable(f"the node {self.tracker} offers no service add_object")
-
-    def change_state(self, transition: int, timeout_s: float | None = None) -> bool:
-        """Ask for a lifecycle transition, a constant of lifecycle_msgs/Transition; whether it succeeded."""
-        return bool(self.request("change_state", timeout_s, transition=Transition(id=transition)).success)
 
     def wait_until_up(self, timeout_s: float, check: Callable[[], object] = lambda: None) -> None:
         """Block until the node answers; `check()` is called all the time and may raise.

@@ -9,7 +9,6 @@ from typing import Any, Protocol, TypeVar
 
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, ReliabilityPolicy
 from std_srvs.srv import Trigger
 
 from sam2s_msgs.msg import ErrorCode, ObjectSummary
@@ -27,7 +26,7 @@ from sam2s_ros.nodes.audit_log import AuditLog, audit_facts
 from sam2s_ros.nodes.frame_worker import WorkerStoppedError, WorkerTimeoutError
 from sam2s_ros.nodes.messages import mask_summary, ns_to_stamp, stamp_to_ns, unknown_summary
 from sam2s_ros.nodes.prompts import PromptArrays, PromptInputError, prompt_from_message
-from sam2s_ros.nodes.service_limits import RequestError, check_request, shown
+from sam2s_ros.nodes.service_limits import SERVICE_QOS, RequestError, check_request, shown
 from sam2s_ros.nodes.stream_watch import Pause, StreamWatch
 from sam2s_ros.tracking import FrameResult, StreamingTracker
 from sam2s_ros.tracking.errors import (
@@ -39,8 +38,6 @@ from sam2s_ros.tracking.errors import (
 )
 
 Answer = TypeVar("Answer")
-REQUESTS = QoSProfile(depth=256, reliability=ReliabilityPolicy.RELIABLE)
-"""ROS's default keeps 10 requests of all clients, and drops those that come while these wait, without an answer."""
 QUICK = ("list_objects", "rename_object", "remove_object", "pause", "resume")
 """Services that compute nothing."""
 OLD_IMAGE_S = 1.0
@@ -113,7 +110,7 @@ class PromptServices:
             "reset": (Trigger, self._on_reset),
         }
         self._services = [
-            node.create_service(kind, f"~/{name}", callback, qos_profile=REQUESTS, callback_group=group)
+            node.create_service(kind, f"~/{name}", callback, qos_profile=SERVICE_QOS, callback_group=group)
             for name, (kind, callback) in callbacks.items()
         ]
         self._prompts_given: dict[int, int] = {}

@@ -10,11 +10,15 @@ import math
 from typing import Any
 
 from builtin_interfaces.msg import Time
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 
 from sam2s_msgs.msg import Prompt
 from sam2s_msgs.srv import ResetObject
 from sam2s_ros.tracking.config import MAX_PROMPT_POINTS
 
+SERVICE_QOS = QoSProfile(depth=256, reliability=ReliabilityPolicy.RELIABLE)
+"""For servers and clients: ROS's default keeps 10 requests of all clients, and 10 responses to one, and drops without a
+word what comes while these wait."""
 MAX_TEXT = 128
 """Characters of a client's, an object's or a class's name."""
 MAX_REASON = 256

@@ -43,7 +43,9 @@ def main() -> None:
     from sam2s_ros.nodes.synthetic_camera import render_scene
 
     seconds = 5.0 if args.quick else args.seconds
-    frames = round(args.rate * (3 * seconds + UP_TIMEOUT_S))
+    frames = round(
+        args.rate * (3 * seconds + UP_TIMEOUT_S + ANSWER_TIMEOUT_S)
+    )  # a camera that never ends first
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         scene = render_scene(folder / "scene", 2025, 60, OBJECTS, *SIZE, fps=args.rate)
