@@ -96,8 +96,8 @@ def test_what_is_not_known_is_nan(client: Client) -> None:
     """A controller can tell "not estimated" from 0."""
     add(client)
     one = client.track().objects[0]
-    assert math.isnan(one.velocity.x) and math.isnan(one.class_score) and math.isnan(one.position.z)
-    assert np.isnan(one.centroid_covariance).all() and not one.has_position
+    assert math.isnan(one.class_score) and math.isnan(one.position.z) and not one.has_position
+    assert np.isnan(one.position_covariance).all() and np.isfinite(one.centroid_covariance).all()
 
 
 def test_labels_agree_with_the_run_lengths(client: Client) -> None:
