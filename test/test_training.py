@@ -18,7 +18,7 @@ from sam2s_ros.training.clicks import corrective_click, first_click, noisy_box
 from sam2s_ros.training.config import LossConfig, StageConfig, TrainConfig, read_train_config
 from sam2s_ros.training.drift import Drift
 from sam2s_ros.training.initialise import align_memory_attention, align_prompt_attention
-from sam2s_ros.training.loop import Trainer, learning_rate, normalise
+from sam2s_ros.training.loop import Trainer, learning_rate, normalise, trained_parameters
 from sam2s_ros.training.losses import (
     balanced_bce,
     dice_loss,
@@ -235,6 +235,18 @@ def test_the_shipped_configuration_reads_and_a_typo_is_named(tmp_path: Path) -> 
         read_train_config(wrong)
     with pytest.raises(ValueError, match="mask_loss"):
         replace(config, loss=LossConfig(mask_loss="magic"))
+
+
+def test_what_is_not_to_be_trained_stays_as_it_was(tmp_path: Path) -> None:
+    """Only the object score changes; a name that the network does not have is refused."""
+    score = "sam_mask_decoder.pred_obj_score_head"
+    trainer = Trainer(small_config(train_only=(score,)), Squares(), tmp_path)
+    before = {name: value.clone() for name, value in trainer.network.state_dict().items()}
+    trainer.train_step()
+    changed = {n for n, v in trainer.network.state_dict().items() if not torch.equal(v, before[n])}
+    assert changed and all(name.startswith(score) for name in changed)
+    with pytest.raises(ValueError, match="train_only.*'no_such'.*sam_mask_decoder"):
+        trained_parameters(trainer.network, ("no_such",))
 
 
 def test_drift_is_wrong_in_the_same_way_for_a_whole_clip() -> None:

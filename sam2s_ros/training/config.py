@@ -89,6 +89,9 @@ class TrainConfig:
     """Give the network the long-term memory's own temporal embedding, which begins as the conditioning frames' one."""
     class_bank: str = ""
     """Class embeddings (`sam2s embed-classes`): gives the network a class token and this bank. Empty: as `init` is."""
+    train_only: tuple[str, ...] = ()
+    """Beginnings of the names of the parameters to train, the others stay as they are; empty: all are trained. The
+    object score alone (`sam_mask_decoder.pred_obj_score_head`) learns absences without a change of any mask."""
     seed: int = 1
     processes: int = 2
     threads: int = 1
@@ -155,6 +158,7 @@ def read_train_config(path: str | Path) -> TrainConfig:
     built: dict[str, Any] = {
         name: _build(kind, values.pop(name, {}), f"{path}: {name}") for name, kind in nested.items()
     }
+    values["train_only"] = tuple(values.get("train_only", ()))
     built["stages"] = tuple(
         _build(StageConfig, stage, f"{path}: stages[{i}]") for i, stage in enumerate(stages)
     )

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -170,6 +171,24 @@ def learning_rate(config: TrainConfig, step: int) -> float:
     return low + (high - low) * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
 
 
+def trained_parameters(network: torch.nn.Module, beginnings: Sequence[str]) -> list[torch.nn.Parameter]:
+    """The parameters whose names begin with any of these, or all; the others get no gradient any more.
+
+    Raises:
+        ValueError: a beginning that no parameter has.
+    """
+    named = dict(network.named_parameters())
+    for beginning in beginnings:
+        if not any(name.startswith(beginning) for name in named):
+            parts = sorted({".".join(name.split(".")[:2]) for name in named})
+            raise ValueError(
+                f"train_only: no parameter of the network begins with '{beginning}'; there are {', '.join(parts)}"
+            )
+    for name, parameter in named.items():
+        parameter.requires_grad_(not beginnings or name.startswith(tuple(beginnings)))
+    return [parameter for parameter in named.values() if parameter.requires_grad]
+
+
 class Trainer:
     """State of a run: network, moving average, optimiser, step. Saved whole, so that a killed run goes on exactly."""
 
@@ -184,8 +203,9 @@ class Trainer:
             align_prompt_attention(self.network)
             align_memory_attention(self.network)
         self.average = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
-        decay = [p for p in self.network.parameters() if p.ndim > 1]
-        plain = [p for p in self.network.parameters() if p.ndim <= 1]
+        self.trained = trained_parameters(self.network, config.train_only)
+        decay = [p for p in self.trained if p.ndim > 1]
+        plain = [p for p in self.trained if p.ndim <= 1]
         self.optimiser = torch.optim.AdamW(
             [{"params": decay, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}],
             lr=config.learning_rate,
@@ -236,7 +256,7 @@ class Trainer:
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self._share_gradients()
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.clip_norm)
+        torch.nn.utils.clip_grad_norm_(self.trained, config.clip_norm)
         rate = learning_rate(config, self.step)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
@@ -249,14 +269,13 @@ class Trainer:
         """Average gradients over processes; parameters that no clip touched count as zero."""
         if self.ranks == 1:
             return
-        parameters = list(self.network.parameters())
         flat = torch.cat(
-            [(p.grad if p.grad is not None else torch.zeros_like(p)).flatten() for p in parameters]
+            [(p.grad if p.grad is not None else torch.zeros_like(p)).flatten() for p in self.trained]
         )
         dist.all_reduce(flat)
         flat /= self.ranks
         offset = 0
-        for p in parameters:
+        for p in self.trained:
             p.grad = flat[offset : offset + p.numel()].view_as(p)
             offset += p.numel()
 
