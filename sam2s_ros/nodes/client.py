@@ -45,7 +45,6 @@ from sam2s_ros.nodes.client_results import (
     ResetResult,
     ResumeResult,
     SuggestionList,
-    TrackerError,
     TrackerTimeout,
     TrackerUnavailable,
     object_list,
