@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import stat
@@ -19,6 +20,7 @@ from node_harness import SIZE, Client, NodeProcess, block_mask, isolated_ros, ma
 
 from sam2s_msgs.msg import ErrorCode, Prompt, TrackedObject, TrackedObjectArray
 from sam2s_ros.cli import main
+from sam2s_ros.nodes import client as client_module
 from sam2s_ros.nodes.client import Sam2sClient, prompt_message
 from sam2s_ros.nodes.client_results import CallRefused, TrackerUnavailable
 from sam2s_ros.nodes.messages import stamp_to_ns
@@ -273,8 +275,13 @@ def test_a_tracker_that_is_not_there_is_said_so(stage: Stage) -> None:
         client.list_objects()
 
 
-def test_the_command_line_does_what_a_console_does(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
-    """Every action, once; a refusal is exit status 1 and the node's words on standard error."""
+def test_the_command_line_does_what_a_console_does(
+    stage: Stage, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every action, once; a refusal is exit status 1 and the node's words on standard error.
+
+    After the first, all calls go through one console: a node for each call would take a second.
+    """
 
     def prompt(*arguments: str) -> Any:
         assert main(["prompt", *arguments, "--json", "--timeout", "60"]) == 0
@@ -283,12 +290,14 @@ def test_the_command_line_does_what_a_console_does(stage: Stage, capsys: pytest.
     added = prompt("add", "--click", "45,35", "--not-on", "100,80", "--name", "hook")
     object_id = str(added["id"])
     assert added["mask"]["state"] in TrackState.__members__
+    assert stage.audit()[-1]["client"] == "sam2s prompt"
+    monkeypatch.setattr(client_module, "Sam2sClient", lambda **_: contextlib.nullcontext(stage.console))
     stamp = f"{added['stamp_ns'] // 10**9}.{added['stamp_ns'] % 10**9:09d}"
     assert prompt("refine", object_id, "--click", "50,40", "--stamp", stamp)["stamp_ns"] == added["stamp_ns"]
     assert prompt("rename", object_id, "--name", "dissector")["name"] == "dissector"
     assert prompt("reset-object", object_id)["objects"] == 1
-    assert prompt("pause", "--reason", "test")["paused_by"] == "sam2s prompt"
-    assert prompt("resume")["paused_by"] == "sam2s prompt"
+    assert prompt("pause", "--reason", "test")["paused_by"] == "console left"
+    assert prompt("resume")["paused_by"] == "console left"
     assert [one["name"] for one in prompt("list")["objects"]] == ["dissector"]
     assert "suggestions" in prompt("suggestions")
     assert main(["prompt", "list", "--timeout", "60"]) == 0
