@@ -375,7 +375,9 @@ def test_a_prompts_file_that_does_not_exist_is_refused_by_name(tmp_path: Path) -
 
 def test_help_names_every_parameter_with_its_default(capsys: pytest.CaptureFixture[str]) -> None:
     """`tracker --help` starts no node."""
-    assert tracker_main(["--help"]) == 0
+    with pytest.raises(SystemExit) as ended:
+        tracker_main(["--help"])
+    assert ended.value.code == 0
     text = capsys.readouterr().out
     assert all(f"  {item.name} [{item.default!r}]" in text for item in dataclasses.fields(NodeSettings))
 
