@@ -34,7 +34,9 @@ from std_srvs.srv import Trigger  # noqa: E402
 
 from sam2s_msgs.msg import BoundingBox2D, LabelTable, Point2D, RleMask, TrackedObjectArray  # noqa: E402
 from sam2s_msgs.srv import AddObject, ListObjects, RefineObject, RemoveObject  # noqa: E402
+from sam2s_ros.nodes.executor import TrackerExecutor  # noqa: E402
 from sam2s_ros.nodes.ros_domain import own_domain  # noqa: E402
+from sam2s_ros.nodes.tracker_node import TrackerNode  # noqa: E402
 
 TIMEOUT_S = 120.0  # generous: a busy machine can take most of a minute to import torch
 ASK_AGAIN_S = 5.0  # a node drops its answer to a client that it has not discovered yet
@@ -280,6 +282,29 @@ class Client:
     def state(self) -> str:
         """Label of the node's lifecycle state."""
         return str(self.call("get_state").current_state.label)
+
+
+@contextmanager
+def node_in_this_process(settings: dict[str, Any]) -> Iterator[tuple[TrackerNode, Client]]:
+    """An active node with random weights on a thread of this process, and a client that is connected to it."""
+    with isolated_ros():
+        values = {"model": str(random_weights()), **settings}
+        node = TrackerNode(
+            parameter_overrides=[Parameter(name, value=value) for name, value in values.items()]
+        )
+        executor = TrackerExecutor(4)
+        executor.add_node(node)
+        spinner = threading.Thread(target=executor.spin)
+        spinner.start()
+        node.start()
+        client = Client()
+        client.connect()
+        yield node, client
+        client.close()
+        node.close()
+        executor.shutdown()
+        spinner.join()
+        node.destroy_node()
 
 
 def clicks(*points: tuple[float, float], labels: list[int] | None = None) -> dict[str, Any]:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from node_harness import Client, block_mask, isolated_ros, mask, random_weights
-from rclpy.parameter import Parameter
+from node_harness import Client, block_mask, mask, node_in_this_process
 
 from sam2s_msgs.msg import Prompt, TrackedObject, TrackedObjectArray
 from sam2s_ros.engines.base import EngineDescription
@@ -22,10 +20,8 @@ from sam2s_ros.nodes.diagnostics import (
     objects_status,
     stream_status,
 )
-from sam2s_ros.nodes.executor import TrackerExecutor
 from sam2s_ros.nodes.stage_percentiles import StagePercentiles
 from sam2s_ros.nodes.stream_counter import StreamCounts
-from sam2s_ros.nodes.tracker_node import TrackerNode
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 ENGINE = EngineDescription("eager", "nano", "fp32", "cpu", "2.0", 1, 256, "abc", "asked for")
@@ -118,29 +114,9 @@ def test_objects_that_are_not_tracking_are_a_warning() -> None:
 @pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
     """A client of an active node that reports ten times a second."""
-    with isolated_ros():
-        settings = {
-            "model": str(random_weights()),
-            "engine": "eager",
-            "threads": 1,
-            "diagnostics_period_s": 0.1,
-            "stale_after_s": 1.0,
-        }
-        overrides = [Parameter(name, value=value) for name, value in settings.items()]
-        node = TrackerNode(parameter_overrides=overrides)
-        executor = TrackerExecutor(4)
-        executor.add_node(node)
-        spinner = threading.Thread(target=executor.spin)
-        spinner.start()
-        node.start()
-        client = Client()
-        client.connect()
+    settings = {"engine": "eager", "threads": 1, "diagnostics_period_s": 0.1, "stale_after_s": 1.0}
+    with node_in_this_process(settings) as (_, client):
         yield client
-        client.close()
-        node.close()
-        executor.shutdown()
-        spinner.join()
-        node.destroy_node()
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from node_harness import SIZE, Client, block_mask, isolated_ros, mask, random_weights
-from rclpy.parameter import Parameter
+from node_harness import SIZE, Client, block_mask, mask, node_in_this_process
 
 from sam2s_msgs.msg import ErrorCode, Prompt, TrackedObjectArray
 from sam2s_ros.nodes import result_publisher, tracker_node
-from sam2s_ros.nodes.executor import TrackerExecutor
 from sam2s_ros.nodes.tracker_node import TrackerNode
 from sam2s_ros.tracking import FrameResult, StreamingTracker
 
@@ -65,26 +63,10 @@ def trouble() -> Iterator[Trouble]:
 @pytest.fixture(scope="module")
 def client(trouble: Trouble) -> Iterator[Client]:
     """A client of an active node whose engine's trouble the test decides."""
-    with isolated_ros():
-        settings = {"model": str(random_weights()), **SETTINGS}
-        node = TrackerNode(
-            parameter_overrides=[Parameter(name, value=value) for name, value in settings.items()]
-        )
+    with node_in_this_process(SETTINGS) as (node, client):
         trouble.node = node
-        executor = TrackerExecutor(4)
-        executor.add_node(node)
-        spinner = threading.Thread(target=executor.spin)
-        spinner.start()
-        node.start()
-        client = Client()
-        client.connect()
         yield client
         trouble.may_go_on.set()
-        client.close()
-        node.close()
-        executor.shutdown()
-        spinner.join()
-        node.destroy_node()
 
 
 def test_an_engine_that_raises_is_reported_and_does_not_end_the_node(

@@ -121,9 +121,7 @@ class ResultPublisher:
     @property
     def newest(self) -> TrackedObjectArray:
         """The array published last, or about to be; not to be changed."""
-        with self._newest_lock:
-            self._fill()
-            return self._newest
+        return self._newest
 
     def reconfigure(self, settings: NodeSettings) -> None:
         """Go on by settings that differ in `LIVE_PARAMETERS` only."""

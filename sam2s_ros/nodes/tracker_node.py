@@ -429,8 +429,9 @@ class TrackerNode(LifecycleNode):
         try:
             if configured is not None:
                 self._reconfigure(configured, changed_settings(configured.settings, parameters))
-            for parameter in parameters:
-                check_choice(parameter.name, parameter.value)
+            else:
+                for parameter in parameters:
+                    check_choice(parameter.name, parameter.value)
         except SettingsError as error:
             return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)

@@ -13,11 +13,10 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import rclpy
 from rclpy.exceptions import InvalidNamespaceException, ParameterException
-from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 from rclpy.validate_namespace import validate_namespace
@@ -25,26 +24,18 @@ from rclpy.validate_namespace import validate_namespace
 from sam2s_ros.nodes.executor import TrackerExecutor, spin_until
 from sam2s_ros.nodes.settings import parameters_help
 
+if TYPE_CHECKING:
+    from sam2s_ros.nodes.tracker_node import TrackerNode
+
 SERVICE_THREADS = 10  # of each node: up to 8 waiting prompts beside lifecycle and parameters
 SIGNAL_PERIOD_S = 0.2  # Python sees a signal that another thread has got only when the main thread runs
 
 
-class StartableNode(Protocol):
-    """What a node of this process must offer beside being an rclpy node."""
-
-    def start(self) -> None:
-        """Go to active without a lifecycle manager."""
-
-    def close(self) -> None:
-        """Undo all of that, whatever the state."""
-
-
-def run_process(make_node: Callable[[str, int], Node], args: Sequence[str] | None) -> int:
+def run_process(make_node: Callable[[str, int], TrackerNode], args: Sequence[str] | None) -> int:
     """Run the nodes until SIGINT, SIGTERM or the context's end; exit status 0, or 2 for wrong arguments.
 
     Args:
-        make_node: makes a node, a `StartableNode`, from its namespace (empty: none) and the number of nodes in this
-            process.
+        make_node: makes a node from its namespace (empty: none) and the number of nodes in this process.
         args: the command line without the program's name; None: `sys.argv`.
     """
     arguments = sys.argv[1:] if args is None else list(args)
@@ -66,7 +57,7 @@ def run_process(make_node: Callable[[str, int], Node], args: Sequence[str] | Non
     spinner.start()
     for node in nodes:
         if node.get_parameter("autostart").value:
-            node.start()  # type: ignore[attr-defined]
+            node.start()
         else:
             node.get_logger().info(
                 "unconfigured: waits for a lifecycle manager; -p autostart:=true does without"
@@ -74,7 +65,7 @@ def run_process(make_node: Callable[[str, int], Node], args: Sequence[str] | Non
     while not stop.wait(SIGNAL_PERIOD_S):
         pass
     for node in nodes:
-        node.close()  # type: ignore[attr-defined]
+        node.close()
     executor.shutdown()
     spinner.join()
     for node in nodes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sam2s_ros.engines.base import Engine
 from sam2s_ros.tracking.image_condition import ImageCondition
-from sam2s_ros.tracking.kept_frames import AHEAD, KeptFrame, KeptFrames
+from sam2s_ros.tracking.kept_frames import AHEAD, KeptFrame, KeptFrames, Lag
 from sam2s_ros.tracking.motion import MotionEstimator
 from sam2s_ros.tracking.stopwatch import Stopwatch
 
@@ -51,15 +51,21 @@ class FrameIntake:
             self._ahead.append(self._encode(image))
 
     def keep(
-        self, image: NDArray[np.uint8], stamp_ns: int, condition: ImageCondition, watch: Stopwatch
+        self,
+        image: NDArray[np.uint8],
+        stamp_ns: int,
+        condition: ImageCondition,
+        lags: Sequence[Lag],
+        watch: Stopwatch,
     ) -> KeptFrame:
-        """Make an image the newest frame; it is encoded now unless this very array was ahead. To be followed by
-        `KeptFrames.let_go`, inside `alone`."""
+        """Make an image the newest frame, encoded now unless this very array was ahead, and let go of the frames that
+        neither a prompt nor an object that `lags` needs any more: before another is encoded, which needs a slot."""
         with self._encoding:
             while self._ahead and self._ahead[0].image is not image:
                 self._frames.give_back(self._ahead.popleft().slot)
             encoded = self._ahead.popleft() if self._ahead else self._encode(image)
             frame = self._frames.keep(encoded.slot, stamp_ns, encoded.flow, condition)
+            self._frames.let_go(lags)
         watch.include(encoded.watch)
         if self.newest_image.shape != image.shape:
             self.newest_image = np.empty_like(image, order="C")

@@ -129,9 +129,7 @@ class StreamingTracker:
         previous = self._frames.newest_usable
         with watch.stage("judge"):
             condition = self._judge.judge(frame_rgb, stamp_ns, self._intake.newest_image)
-        frame = self._intake.keep(frame_rgb, stamp_ns, condition, watch)
-        with self._intake.alone():
-            self._frames.let_go(self._table.lags)
+        frame = self._intake.keep(frame_rgb, stamp_ns, condition, self._table.lags, watch)
         rows = self._table.live_rows
         if len(rows):
             try:
