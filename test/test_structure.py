@@ -126,6 +126,48 @@ def test_at_most_one_file_imports_tensorrt() -> None:
     assert len(files) <= 1, files
 
 
+UNPICKLERS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+
+
+def unpickled(source: str, module: str) -> list[str]:
+    """Everything in `source` that runs code found in a file: what it says, with its line."""
+    found = [name for name in imported_modules(source, module) if name.split(".")[0] in UNPICKLERS]
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Call):
+            continue
+        said = {one.arg: ast.unparse(one.value) for one in node.keywords}
+        called = ast.unparse(node.func)
+        if (
+            (called == "torch.load" and said.get("weights_only") != "True")
+            or (called == "yaml.load" and "Safe" not in said.get("Loader", ""))
+            or said.get("allow_pickle", "False") != "False"
+        ):
+            found.append(f"line {node.lineno}: {ast.unparse(node)}")
+    return found
+
+
+def test_nothing_is_unpickled() -> None:
+    """A file from a stranger is data: docs/security.md."""
+    assert {
+        module: bad for path, module, _ in sources() if (bad := unpickled(path.read_text(), module))
+    } == {}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import pickle",
+        "from joblib import load",
+        "torch.load(path)",
+        "torch.load(path, weights_only=False)",
+        "np.load(path, allow_pickle=True)",
+        "yaml.load(text, Loader=yaml.Loader)",
+    ],
+)
+def test_the_check_sees_what_unpickles(line: str) -> None:
+    assert unpickled(line, "sam2s_ros.x")
+
+
 def test_files_are_short_and_named_for_what_they_do() -> None:
     """No file is too long to read in one go, and none is a drawer for everything."""
     paths = [path for path, _, _ in sources()]
