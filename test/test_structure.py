@@ -30,7 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 
 ROS = re.compile(r"(rclpy|cv_bridge|message_filters|std_srvs|launch|launch_ros|.+_msgs|.+_interfaces)(\.|$)")
 TENSORRT = re.compile(r"tensorrt(_rtx)?(\.|$)")
-MAX_LINES = 510
+MAX_LINES = 470
 
 
 def imported_modules(source: str, module: str) -> set[str]:
