@@ -38,7 +38,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "evaluate": (
         "sam2s_ros.evaluation.command",
-        "score a tracker and the baselines on a bag or an image folder",
+        "score a tracker and the baselines on bags, videos or image folders",
     ),
     "export": ("sam2s_ros.tracking.export_command", "write a model's graphs for a GPU as ONNX files"),
     "make-bag": ("sam2s_ros.evaluation.make_bag", "make an MCAP bag with ground truth from an image folder"),

@@ -11,7 +11,8 @@ from PIL import Image
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
-from sam2s_ros.evaluation.bags import LABEL_TOPIC, BagSequence, image_to_rgb, is_bag
+from sam2s_ros.evaluation.bag_messages import is_bag
+from sam2s_ros.evaluation.bags import LABEL_TOPIC, BagSequence, image_to_rgb
 from sam2s_ros.evaluation.make_bag import write_bag
 from sam2s_ros.evaluation.rendered import find_rendered_sequences
 from sam2s_ros.evaluation.sequences import ImageFolderSequence, find_folder_sequences, read_labels
@@ -94,7 +95,7 @@ def test_two_files_with_one_number_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_ground_truth_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="--labels"):
+    with pytest.raises(FileNotFoundError, match="--ground-truth"):
         find_folder_sequences(tmp_path)
 
 
