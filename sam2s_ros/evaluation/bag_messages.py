@@ -100,24 +100,47 @@ def messages_of(bag: AnyReader, path: Path, connections: Collection[Connection])
     Raises:
         ValueError: a part of the file is damaged, or holds fewer messages than its index says.
     """
+    for number, (connection, _, data) in enumerate(raw_messages_of(bag, path, connections), start=1):
+        yield message_of(bag, path, connection, data, number)
+
+
+def message_of(bag: AnyReader, path: Path, connection: Connection, data: bytes, number: int) -> Any:
+    """The message with these bytes; ValueError names its number where it is damaged."""
+    try:
+        return bag.deserialize(data, connection.msgtype)
+    except Exception as error:  # as in open_bag
+        raise ValueError(
+            f"{path} is damaged at message {number} of {connection.topic}: {_words(error)}"
+        ) from error
+
+
+def raw_messages_of(
+    bag: AnyReader, path: Path, connections: Collection[Connection]
+) -> Iterator[tuple[Connection, int, bytes]]:
+    """The messages of these connections as bytes, each with its connection and the time of its recording in ns.
+
+    Raises:
+        ValueError: as `messages_of`.
+    """
     recorded = bag.messages(list(connections))
     promised = sum(connection.msgcount for connection in connections)
-    topic = next(iter(connections)).topic
+    topics = ", ".join(sorted({connection.topic for connection in connections}))
     count = 0
     while True:
         try:
-            connection, _, data = next(recorded)
-            message = bag.deserialize(data, connection.msgtype)
+            found = next(recorded)
         except StopIteration:
             break
         except Exception as error:  # as in open_bag
             raise ValueError(
-                f"{path} is damaged at message {count + 1} of {topic}: {_words(error)}"
+                f"{path} is damaged at message {count + 1} of {topics}: {_words(error)}"
             ) from error
         count += 1
-        yield message
+        yield found
     if count != promised:
-        raise ValueError(f"{path} is damaged: its index has {promised} messages of {topic}, the file {count}")
+        raise ValueError(
+            f"{path} is damaged: its index has {promised} messages of {topics}, the file {count}"
+        )
 
 
 def _words(error: Exception) -> str:

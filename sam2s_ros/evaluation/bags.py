@@ -80,11 +80,6 @@ class BagSequence:
                     ) from None
         return {}
 
-    def images(self) -> int:
-        """How many images there are, by the bag's index."""
-        with open_bag(self.path) as bag:
-            return sum(connection.msgcount for connection in self.image_connections(bag))
-
     def frames(self) -> Iterator[LabelledFrame]:
         """Each image in recorded order, with its labels: those of the same stamp, or as `FolderTruth` says.
 
@@ -103,7 +98,7 @@ class BagSequence:
                 truth = _TopicTruth(bag, self.path, self.label_topic)
             for message in messages_of(bag, self.path, connections):
                 stamp_ns = header_stamp_ns(message)
-                image = self._decoded(message, connections[0].topic, stamp_ns)
+                image = decode_image(message, self.path, connections[0].topic)
                 yield LabelledFrame(stamp_ns, image, truth.labels(stamp_ns, image.shape[:2]))
             truth.require_all_matched()
 
@@ -115,7 +110,8 @@ class BagSequence:
         """
         topic = self.image_topic
         if topic is None:
-            topics = {one.topic for one in bag.connections if one.msgtype in IMAGE_TYPES} - {self.label_topic}
+            topics = {one.topic for one in bag.connections if one.msgtype in IMAGE_TYPES}
+            topics -= {self.label_topic, LABEL_TOPIC}
             if len(topics) != 1:
                 known = ", ".join(sorted(topics)) or "none"
                 raise ValueError(
@@ -126,12 +122,6 @@ class BagSequence:
         if not sum(connection.msgcount for connection in found):
             raise ValueError(f"{self.path}: {topic} is empty: no image was recorded")
         return found
-
-    def _decoded(self, message: Any, topic: str, stamp_ns: int) -> NDArray[np.uint8]:
-        try:
-            return image_to_rgb(message)
-        except (ValueError, ImageError) as error:
-            raise ValueError(f"{self.path}: {topic}, image stamped {stamp_ns} ns: {error}") from error
 
 
 class _TopicTruth:
@@ -177,6 +167,14 @@ class _TopicTruth:
     def _pass(self) -> None:
         self._orphans += 1
         self._waiting = next(self._messages, None)
+
+
+def decode_image(message: Any, path: Path, topic: str) -> NDArray[np.uint8]:
+    """`image_to_rgb`; ValueError also names the bag, the topic and the stamp."""
+    try:
+        return image_to_rgb(message)
+    except (ValueError, ImageError) as error:
+        raise ValueError(f"{path}: {topic}, image stamped {header_stamp_ns(message)} ns: {error}") from error
 
 
 def image_to_rgb(message: Any) -> NDArray[np.uint8]:

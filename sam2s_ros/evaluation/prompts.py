@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from sam2s_ros.evaluation.distances import distance_to_zero
 from sam2s_ros.evaluation.interface import MaskTracker, mask_of
 from sam2s_ros.evaluation.sequences import LabelledFrame
 
@@ -214,6 +214,6 @@ def correction_click(
 def _centre(region: NDArray[np.bool_]) -> tuple[tuple[int, int], float]:
     """(x, y) of the pixel of a region that is farthest from its edge, and how far (px)."""
     padded = np.pad(region.astype(np.uint8), 1)
-    depth = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
+    depth = distance_to_zero(padded)[1:-1, 1:-1]
     row, column = np.unravel_index(int(depth.argmax()), depth.shape)
     return (int(column), int(row)), float(depth[row, column])

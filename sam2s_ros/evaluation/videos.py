@@ -23,12 +23,16 @@ def is_video(path: Path) -> bool:
 
 @dataclass(frozen=True)
 class VideoSequence:
-    """The frames of a video, stamped frame number / frame rate of the file, with label images as `FolderTruth` says."""
+    """The frames of a video, stamped frame number / rate, with label images as `FolderTruth` says.
+
+    rate_hz: None for that of the file.
+    """
 
     path: Path
     label_folder: Path | None = None
     label_names: Mapping[int, str] = field(default_factory=dict)
     title: str = ""
+    rate_hz: float | None = None
 
     @property
     def name(self) -> str:
@@ -43,10 +47,12 @@ class VideoSequence:
             ValueError: it is no video, ends before its index does, or ground truth does not fit.
         """
         with _opened(self.path) as video:
-            rate_hz, count = video.get(cv2.CAP_PROP_FPS), int(video.get(cv2.CAP_PROP_FRAME_COUNT))
+            rate_hz, count = self.rate_hz, int(video.get(cv2.CAP_PROP_FRAME_COUNT))
+            if rate_hz is None:
+                rate_hz = video.get(cv2.CAP_PROP_FPS)
             if not rate_hz > 0:
                 raise ValueError(
-                    f"{self.path} does not say its frame rate; make a bag of it: sam2s bag from-video"
+                    f"{self.path}: no frame rate above 0 is known; make a bag of it: sam2s bag from-video --rate HZ"
                 )
             truth = FolderTruth(self.label_folder, count, self.path) if self.label_folder else None
             index = 0
