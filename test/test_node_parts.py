@@ -35,11 +35,11 @@ from sam2s_ros.nodes.image_messages import ImageMessageError, ImageWriter, compr
 from sam2s_ros.nodes.label_map import LabelMap, paint_labels
 from sam2s_ros.nodes.messages import mask_summary, objects_array
 from sam2s_ros.nodes.overlay import PALETTE_RGB, draw_overlay
-from sam2s_ros.nodes.prompts import PromptInputError, load_prompts_file
 from sam2s_ros.nodes.settings import NodeSettings
 from sam2s_ros.nodes.stream_counter import StampGapCounter, StreamCounter
 from sam2s_ros.nodes.tracker_node import main as tracker_main
 from sam2s_ros.tracking import TrackerConfig
+from sam2s_ros.tracking.prompts_file import PromptInputError, load_prompts_file
 
 ROOT = Path(__file__).resolve().parents[1]
 COLOURS = np.array([[[10, 20, 30], [40, 50, 60]], [[70, 80, 90], [100, 110, 120]]], np.uint8)

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from sam2s_ros.cli import main
-from sam2s_ros.evaluation.command import parse_settings
+from sam2s_ros.evaluation.model_arguments import parse_settings
 from sam2s_ros.training import ablate
 from sam2s_ros.training.ablation import Ablation, Measurement, Variant, merged, read_ablation
 from sam2s_ros.training.config import read_train_config

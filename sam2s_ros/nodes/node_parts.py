@@ -13,7 +13,6 @@ from sam2s_ros.nodes.audit_log import AuditLog
 from sam2s_ros.nodes.frame_worker import FrameWorker
 from sam2s_ros.nodes.image_source import ImageSource, ReceivedImage
 from sam2s_ros.nodes.prompt_services import PromptServices
-from sam2s_ros.nodes.prompts import StartPrompt
 from sam2s_ros.nodes.range_input import RangeInput
 from sam2s_ros.nodes.result_publisher import ResultPublisher
 from sam2s_ros.nodes.settings import NodeSettings
@@ -21,6 +20,7 @@ from sam2s_ros.nodes.snapshots import Snapshots
 from sam2s_ros.nodes.start_prompts import StartPrompts
 from sam2s_ros.nodes.stream_watch import StreamWatch
 from sam2s_ros.tracking import StreamingTracker
+from sam2s_ros.tracking.prompts_file import StartPrompt
 
 
 @dataclass(frozen=True)

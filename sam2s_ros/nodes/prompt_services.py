@@ -25,7 +25,7 @@ from sam2s_msgs.srv import (
 from sam2s_ros.nodes.audit_log import AuditLog, audit_facts
 from sam2s_ros.nodes.frame_worker import WorkerStoppedError, WorkerTimeoutError
 from sam2s_ros.nodes.messages import mask_summary, ns_to_stamp, stamp_to_ns, unknown_summary
-from sam2s_ros.nodes.prompts import PromptArrays, PromptInputError, prompt_from_message
+from sam2s_ros.nodes.prompts import prompt_from_message
 from sam2s_ros.nodes.service_limits import SERVICE_QOS, RequestError, check_request, shown
 from sam2s_ros.nodes.stream_watch import Pause, StreamWatch
 from sam2s_ros.tracking import FrameResult, StreamingTracker
@@ -36,6 +36,7 @@ from sam2s_ros.tracking.errors import (
     UnknownObjectError,
     UnknownStampError,
 )
+from sam2s_ros.tracking.prompts_file import PromptArrays, PromptInputError
 
 Answer = TypeVar("Answer")
 QUICK = ("list_objects", "rename_object", "remove_object", "pause", "resume")

@@ -38,7 +38,6 @@ from sam2s_ros.nodes.image_source import WARNING_PERIOD_S, ImageSource, Received
 from sam2s_ros.nodes.messages import latency_s, stamp_to_ns
 from sam2s_ros.nodes.node_parts import Active, Configured, PreparedImage
 from sam2s_ros.nodes.prompt_services import PromptServices
-from sam2s_ros.nodes.prompts import load_prompts_file
 from sam2s_ros.nodes.range_input import RangeInput
 from sam2s_ros.nodes.result_publisher import ResultPublisher, TrackedFrame
 from sam2s_ros.nodes.settings import (
@@ -56,6 +55,7 @@ from sam2s_ros.nodes.stream_counter import StreamCounter
 from sam2s_ros.nodes.stream_watch import StreamWatch
 from sam2s_ros.nodes.tracker_process import run_process
 from sam2s_ros.tracking import StreamingTracker, load_tracker
+from sam2s_ros.tracking.prompts_file import load_prompts_file
 
 Answer = TypeVar("Answer")
 STOP_TIMEOUT_S = 30.0

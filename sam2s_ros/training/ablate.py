@@ -140,7 +140,7 @@ def evaluate_command(
         source,
         *("--data", str(args.data)),
         *("--model", str(weights_of(ablation, variant, seed, args.out))),
-        *("--prompt", measurement.prompt),
+        *("--prompts", measurement.prompts),
         *settings,
         "--no-baselines",
         "--no-overlay",
