@@ -53,7 +53,7 @@ class Squares:
         for k in range(objects):
             x, y = rng.integers(0, size // 2, 2)
             for t in range(1 if k else length):
-                masks[t, k, y : y + size // 5, x + 4 * t : x + 4 * t + size // 5] = True
+                masks[t, k, y : y + size // 5, x + size // 64 * t : x + size // 64 * t + size // 5] = True
                 frames[t][masks[t, k]] = (250, 60 + 120 * k, 90)
         return SquareClip(frames, masks)
 

@@ -32,9 +32,10 @@ class LabelledClip:
         self.frames = rng.integers(20, 60, (length, size, size, 3), dtype=np.uint8)
         self.masks = np.zeros((length, 2, size, size), bool)
         self.class_names = class_names
+        unit = size // 64
         for t in range(length):
-            self.masks[t, 0, 40:110, 30 + 4 * t : 100 + 4 * t] = True
-        self.masks[0, 1, 150:220, 120:190] = True
+            self.masks[t, 0, 10 * unit : 27 * unit, (8 + t) * unit : (25 + t) * unit] = True
+        self.masks[0, 1, 37 * unit : 55 * unit, 30 * unit : 47 * unit] = True
         self.frames[self.masks[:, 0]] = (250, 60, 90)
         self.frames[self.masks[:, 1]] = (60, 250, 90)
 
@@ -56,6 +57,7 @@ def make_bank(names: tuple[str, ...] = NAMES, encoder: str = "hand", dim: int = 
 def semantic_config(folder: Path, **changes: object) -> TrainConfig:
     write_class_bank(folder / "bank.safetensors", make_bank())
     settings: dict[str, object] = {
+        "image_size": 128,
         "stages": (StageConfig(20, 3, 1, 2),),
         "batches": 1,
         "workers": 0,
@@ -118,7 +120,7 @@ def test_an_unlabelled_clip_leaves_the_loss_of_the_masks_and_no_gradient_to_the_
 ) -> None:
     config = semantic_config(tmp_path)
     trainer = Trainer(config, LabelledSquares("", ""), tmp_path)
-    clip = LabelledSquares("", "").sample(np.random.default_rng(0), 3, 2, 256)
+    clip = LabelledSquares("", "").sample(np.random.default_rng(0), 3, 2, config.side)
     frames, masks = torch.from_numpy(clip.frames[None]), torch.from_numpy(clip.masks[None])
     values = {}
     for kind, rows in (("unlabelled", [[-1, -1]]), ("labelled", [[0, -1]]), ("no rows", None)):
@@ -144,7 +146,7 @@ def test_a_trained_network_knows_what_it_was_told(tmp_path: Path) -> None:
     token = trainer.network.sam2s.class_token.detach().clone()
     logs = [trainer.train_step() for _ in range(5)]
     trainer.save()
-    logs += [trainer.train_step() for _ in range(5)]
+    logs += [trainer.train_step() for _ in range(8)]
     assert not torch.equal(trainer.network.sam2s.class_token, token)
     assert torch.equal(trainer.average[CLASS_EMBEDDINGS], make_bank().embeddings)
     assert np.mean([log.class_accuracy for log in logs[-4:]]) > 0.6 > 1 / len(NAMES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -49,6 +50,8 @@ def make_fabric(
             f"{devices * nodes} processes cannot share the {config.batches} batches of a step evenly; "
             "use a number that divides it, or set batches"
         )
+    # The name that it asks for instead does not exist before torch 2.13, and has buffers sent, which are equal anyway.
+    warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
     ddp = DDPStrategy(
         timeout=timedelta(seconds=timeout_s), find_unused_parameters=True, broadcast_buffers=False
     )
