@@ -54,14 +54,14 @@ def test_two_processes_train_what_one_does_and_outlive_a_killed_worker(config: P
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
     """SIGKILL at a random moment: the next 20 losses are those of the run that was not interrupted, bit for bit."""
     stages = [{"steps": 29, "length": 2, "clips": 1, "objects": 1, "images": 0.6}]
-    config = write_config(tmp_path / "tiny.yaml", batches=1, save_every_steps=2, workers=1, stages=stages)
+    config = write_config(tmp_path / "tiny.yaml", batches=1, save_every_steps=4, workers=1, stages=stages)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert main(arguments(config, whole)) == 0
     last = random.SystemRandom().randint(3, 8)
     run = start("sam2s_ros.cli", *arguments(config, killed))
     wait_until(lambda: steps_logged(killed) >= last, run)
     run.kill()
-    run.communicate()
+    run.wait()
     taken = steps_logged(killed)
     assert last <= taken < 29
     assert main(arguments(config, killed)) == 0
@@ -94,7 +94,7 @@ def test_nano_goes_on_exactly_after_a_kill(tmp_path: Path) -> None:
     last = random.SystemRandom().randint(3, 6)
     wait_until(lambda: steps_logged(killed) >= last, run)
     run.kill()
-    run.communicate()
+    run.wait()
     assert start("sam2s_ros.cli", *arguments(config, killed, "--devices", "2")).wait(timeout=280) == 0
     assert losses(killed) == losses(whole) and len(losses(killed)) == 26
 

@@ -1,4 +1,4 @@
-"""A training small enough for tests, as a user would run it: nano at 64 px on rendered surgery, seconds in all."""
+"""A training small enough for tests, as a user would run it: nano at 64 px on videos of a square, seconds in all."""
 
 from __future__ import annotations
 
@@ -11,14 +11,39 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
+from PIL import Image
+
+from sam2s_ros.data.video_folder import Masklet, VideoFacts, write_index, write_video_facts
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def write_video(folder: Path, split: str) -> None:
+    """Eight frames of a bright square that moves over noise, in the layout of docs/data.md."""
+    rng = np.random.default_rng(len(split))
+    for name in ("frames", "masks"):
+        (folder / name).mkdir(parents=True)
+    for t in range(8):
+        frame = rng.integers(20, 70, (64, 64, 3), dtype=np.uint8)
+        ids = np.zeros((64, 64), np.uint8)
+        ids[20:44, 8 + 3 * t : 32 + 3 * t] = 1
+        frame[ids == 1] = (240, 200, 90)
+        Image.fromarray(frame).save(folder / "frames" / f"{t:06}.png")
+        write_index(folder / "masks" / f"{t:06}.png", ids)
+    masklets = (Masklet(1, "", "square", "other"),)
+    write_video_facts(
+        folder, VideoFacts("squares", split, "", 25.0, (64, 64), 8, "CC0-1.0", "source", masklets)
+    )
+
+
 def write_config(path: Path, **changes: Any) -> Path:
-    """A configuration of two batches a step, images and clips in turn."""
+    """A configuration of two batches a step, images and clips in turn, beside the videos that it trains on."""
+    for split in ("train", "val"):
+        if not (path.parent / "videos" / split).exists():
+            write_video(path.parent / "videos" / split, split)
     settings = {
         "preset": "nano",
         "image_size": 64,
@@ -27,8 +52,8 @@ def write_config(path: Path, **changes: Any) -> Path:
         "warmup_steps": 2,
         "save_every_steps": 5,
         "validate_every_steps": 1000,
-        "validation_clips": 1,
-        "sources": {"procedural": 1.0},
+        "validation": "videos:videos",
+        "sources": {"videos:videos": 1.0},
         "prompts": {"mask": 0.7, "max_clicks": 1},
         "loss": {"size": 16},
         "stages": [{"steps": 10, "length": 2, "clips": 1, "objects": 1, "images": 0.4}],

@@ -68,14 +68,12 @@ def training_facts(config: TrainConfig, step: int, scores: dict[str, float]) -> 
 
 def draw_curves(out: Path) -> None:
     """Loss, IoU and validation over steps as a picture."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib.figure import Figure
 
     rows, checks = read_lines(out / LOG), read_lines(out / VALIDATION)
     width = max(1, len(rows) // 300)
-    figure, axes = pyplot.subplots(1, 2, figsize=(11, 4))
+    figure = Figure(figsize=(11, 4))
+    axes = figure.subplots(1, 2)
     for axis, key in ((axes[0], "loss"), (axes[1], "iou")):
         values = [row[key] for row in rows]
         means = [
@@ -92,4 +90,3 @@ def draw_curves(out: Path) -> None:
         axis.grid(True, alpha=0.3)
     figure.tight_layout()
     figure.savefig(out / CURVES, dpi=100)
-    pyplot.close(figure)
