@@ -22,7 +22,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "data": set(),
     "engines": {"network"},
     "tracking": {"network", "engines"},
-    "training": {"network", "data"},
+    "training": {"network", "data", "evaluation"},
     "evaluation": {"network", "engines", "tracking", "data"},
     "nodes": {"network", "engines", "tracking", "evaluation", "data"},
 }
