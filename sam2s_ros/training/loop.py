@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import os
-import pickle
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -142,7 +142,7 @@ class Trainer:
         try:
             state = torch.load(path, weights_only=True, map_location="cpu")
             settings = state["settings"]
-        except (RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
+        except (RuntimeError, EOFError, KeyError, TypeError, UnpicklingError) as error:
             raise ValueError(
                 f"{path} is no checkpoint of this program ({error}); remove it to begin anew"
             ) from error
