@@ -31,6 +31,7 @@ AFTER_S = 4.0
 """Filmed after the late click."""
 KEPT_BESIDES = 5
 """Images kept for late prompts besides those that the click is late; 15 at 15 Hz is the node's default of 1 s."""
+SLOWER = "try again, with a lower --rate or a smaller --image-size"
 GOALS = {"join_s": 1.0, "iou": 0.9, "other_iou": 0.999}
 
 
@@ -135,7 +136,11 @@ def film(
         wait(lambda: client.state() == "active", "the node")
         with camera_process(logs, folder / "scene", args.rate, frames) as camera:
             if back is not None:
-                wait(lambda: PROMPTED_STEP + back in run.by_step, "the image")
+                wait(lambda: max(run.by_step, default=0) >= PROMPTED_STEP + back, "the image")
+                if PROMPTED_STEP not in run.by_step:
+                    raise RuntimeError(
+                        f"image {PROMPTED_STEP} was skipped, so none can click on it: {SLOWER}"
+                    )
                 mask = scene.mask(there_and_back(PROMPTED_STEP, scene.size.frames), 1)
                 run.asked_s = time.monotonic()
                 stamp_ns = run.stamps_ns[PROMPTED_STEP]
@@ -145,7 +150,7 @@ def film(
             camera.wait(frames / args.rate + UP_TIMEOUT_S)
         time.sleep(2 / args.rate)
     if not run.stamps_ns or run.stamps_ns[0] not in run.arrays:
-        raise RuntimeError("the first image was not tracked: the runs cannot be compared; try again")
+        raise RuntimeError(f"the first image was not tracked, so the runs cannot be compared: {SLOWER}")
     return run
 
 

@@ -2,6 +2,7 @@
 runs, and the same stream without calls before and after.
 
     python test/benchmarks/service_load.py [--json FILE] [--quick] [--seconds 60] [--calls 160] [--rate 15]
+        [--image-size 0]
 
 90 % of the calls list or rename, 10 % refine, at times set beforehand: a late answer delays no other call. Refinements
 are of the newest image. A response is mixed up if it is not of the object or the name that its call was about, or of an
@@ -11,12 +12,11 @@ image before the one that the client had seen.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import math
+import os
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from node_and_camera import UP_TIMEOUT_S, camera_process, console_node, tracker_process
 
 CLIENTS = 8
 KINDS = ("refine", "list", "rename", "list", "rename", "list", "rename", "list", "rename", "list")
@@ -31,49 +32,33 @@ OBJECTS = 2
 SIZE = (360, 640)
 WAITING_CALLS = 256
 ANSWER_TIMEOUT_S = 60.0
-UP_TIMEOUT_S = 120.0
 
 
 def main() -> None:
     """Measure, print a table, write JSON."""
     args = parse_arguments()
-    from sam2s_ros.nodes.demo_processes import ChildProcess
-    from sam2s_ros.nodes.demo_stage import isolated_domain
-    from sam2s_ros.nodes.image_transport import image_transport_environment
     from sam2s_ros.nodes.synthetic_camera import render_scene
 
     seconds = 5.0 if args.quick else args.seconds
-    frames = round(
-        args.rate * (3 * seconds + UP_TIMEOUT_S + ANSWER_TIMEOUT_S)
-    )  # a camera that never ends first
+    lasts_s = 3 * seconds + UP_TIMEOUT_S + ANSWER_TIMEOUT_S  # a camera that never ends first
+    parameters = {
+        "model": args.model,
+        "image_size": args.image_size,
+        "service_timeout_s": ANSWER_TIMEOUT_S,
+    }
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         scene = render_scene(folder / "scene", 2025, 60, OBJECTS, *SIZE, fps=args.rate)
-        environment = image_transport_environment(folder)
-        parameters = {"autostart": "true", "model": args.model, "service_timeout_s": str(ANSWER_TIMEOUT_S)}
-        tracker_arguments = [part for key, value in parameters.items() for part in ("-p", f"{key}:={value}")]
-        camera_arguments = [str(folder / "scene"), "--rate", str(args.rate), "--frames", str(frames)]
-        camera_arguments += ["--wait-for", "image=1"]
-        programs = {
-            "tracker_node": ["--ros-args", *tracker_arguments],
-            "synthetic_camera": camera_arguments,
-        }
         with (
-            isolated_domain(folder / "logs"),
-            contextlib.ExitStack() as stack,
-        ):  # whose domain the children inherit
-            tracker, _ = (
-                stack.enter_context(
-                    ChildProcess(name, f"sam2s_ros.nodes.{name}", arguments, environment, folder)
-                )
-                for name, arguments in programs.items()
-            )
-            results = measure(tracker.check, scene, seconds, args.calls)
-    report(results, args.rate, args.calls)
+            console_node(folder / "logs") as node,
+            tracker_process(folder, parameters) as tracker,
+            camera_process(folder, folder / "scene", args.rate, round(args.rate * lasts_s)),
+        ):
+            results = measure(node, tracker.check, scene, seconds, args.calls)
+    results |= {"rate_hz": args.rate, "calls_per_s": args.calls, "image_size": args.image_size}
+    report(results)
     if args.json:
-        args.json.write_text(
-            json.dumps({"rate_hz": args.rate, "calls_per_s": args.calls, **results}, indent=2) + "\n"
-        )
+        args.json.write_text(json.dumps(results, indent=2) + "\n")
 
 
 class Stream:
@@ -116,26 +101,12 @@ class Stream:
         return (x, y), stamp_to_ns(array.header.stamp)
 
 
-def measure(check: Any, scene: Any, seconds: float, calls_per_s: float) -> dict[str, Any]:
+def measure(node: Any, check: Any, scene: Any, seconds: float, calls_per_s: float) -> dict[str, Any]:
     """Frame rates without calls, with them and without again, and what became of the calls."""
-    import rclpy
-    from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-
     from sam2s_ros.nodes.client import Sam2sClient
 
-    rclpy.init()
-    node = rclpy.create_node("consoles")
     stream = Stream(node)
     clients = [Sam2sClient(node, client=f"console {n}", timeout_s=ANSWER_TIMEOUT_S) for n in range(CLIENTS)]
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-
-    def spin() -> None:
-        with contextlib.suppress(ExternalShutdownException):
-            executor.spin()
-
-    spinner = threading.Thread(target=spin, daemon=True)
-    spinner.start()
     for client in clients:
         client.wait_until_up(UP_TIMEOUT_S, check)
     stream.wait_for_frames(check, 10)
@@ -145,16 +116,13 @@ def measure(check: Any, scene: Any, seconds: float, calls_per_s: float) -> dict[
     before_hz, _ = stream.rate_of(lambda: time.sleep(seconds))
     with_calls_hz, calls = stream.rate_of(lambda: call_all(clients, stream, ids, seconds, calls_per_s))
     after_hz, _ = stream.rate_of(lambda: time.sleep(seconds))
-    executor.shutdown()
-    spinner.join()
-    node.destroy_node()
-    rclpy.shutdown()
     without_hz = (before_hz + after_hz) / 2
     return {
         "without_calls_hz": [round(before_hz, 2), round(after_hz, 2)],
         "with_calls_hz": round(with_calls_hz, 2),
         "share_of_rate": round(with_calls_hz / without_hz, 3),
         "step_ms": round(1000 / without_hz, 1),
+        "load_average": round(os.getloadavg()[0], 1),
         **calls,
     }
 
@@ -224,11 +192,13 @@ def percentiles(answers: list[tuple[str, float, str]], kind: str) -> dict[str, f
     return {f"p{share}": round(float(np.percentile(times_ms, share)), 1) for share in (50, 99, 100)}
 
 
-def report(results: dict[str, Any], rate_hz: float, calls_per_s: float) -> None:
+def report(results: dict[str, Any]) -> None:
     """Print what was measured."""
     before_hz, after_hz = results["without_calls_hz"]
+    size = f"{results['image_size']} px" if results["image_size"] else "the model's own input"
     print(
-        f"{rate_hz:g} Hz camera, {SIZE[1]}x{SIZE[0]}, {OBJECTS} objects; {calls_per_s:g} calls/s over {CLIENTS} clients"
+        f"{results['rate_hz']:g} Hz camera, {SIZE[1]}x{SIZE[0]}, {OBJECTS} objects, network at {size}; "
+        f"{results['calls_per_s']:g} calls/s over {CLIENTS} clients; load average {results['load_average']}"
     )
     print(
         f"images tracked: {before_hz} Hz without, {results['with_calls_hz']} Hz with calls, {after_hz} Hz without"
@@ -254,6 +224,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--model", default="nano", help="preset or weights file (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=60.0, help="of each part (default: %(default)g)")
     parser.add_argument("--calls", type=float, default=160.0, help="calls a second (default: %(default)g)")
+    parser.add_argument("--image-size", type=int, default=0, help="side of the network's input; 0: its own")
     parser.add_argument("--rate", type=float, default=15.0, help="images a second (default: %(default)g)")
     return parser.parse_args()
 
