@@ -19,7 +19,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ CLIENTS = 8
 KINDS = ("refine", "list", "rename", "list", "rename", "list", "rename", "list", "rename", "list")
 OBJECTS = 2
 SIZE = (360, 640)
-WAITING_CALLS = 256
+SERVICE_OF = {"refine": "refine_object", "rename": "rename_object", "list": "list_objects"}
 ANSWER_TIMEOUT_S = 60.0
 
 
@@ -106,15 +105,18 @@ def measure(node: Any, check: Any, scene: Any, seconds: float, calls_per_s: floa
     from sam2s_ros.nodes.client import Sam2sClient
 
     stream = Stream(node)
-    clients = [Sam2sClient(node, client=f"console {n}", timeout_s=ANSWER_TIMEOUT_S) for n in range(CLIENTS)]
-    for client in clients:
-        client.wait_until_up(UP_TIMEOUT_S, check)
+    operator = Sam2sClient(client="operator", timeout_s=ANSWER_TIMEOUT_S)
+    operator.wait_until_up(UP_TIMEOUT_S, check)
     stream.wait_for_frames(check, 10)
     masks = [scene.mask(0, index) for index in range(OBJECTS)]
-    ids = [clients[0].add_object(mask=mask if mask.any() else block()).id for mask in masks]
+    ids = [operator.add_object(mask=mask if mask.any() else block()).id for mask in masks]
+    operator.close()
+    consoles = [Console(node, f"console {number}") for number in range(CLIENTS)]
+    for console in consoles:
+        console.meet(check)
     stream.wait_for_frames(check, stream.newest.frames_tracked + 10)
     before_hz, _ = stream.rate_of(lambda: time.sleep(seconds))
-    with_calls_hz, calls = stream.rate_of(lambda: call_all(clients, stream, ids, seconds, calls_per_s))
+    with_calls_hz, calls = stream.rate_of(lambda: call_all(consoles, stream, ids, seconds, calls_per_s))
     after_hz, _ = stream.rate_of(lambda: time.sleep(seconds))
     without_hz = (before_hz + after_hz) / 2
     return {
@@ -134,54 +136,93 @@ def block() -> np.ndarray:
     return mask
 
 
+class Console:
+    """Plain ROS clients of the three services: the typed client's thread for each call that waits, and its clients of
+    all other services, would take more of the machine than the node that is measured."""
+
+    def __init__(self, node: Any, name: str) -> None:
+        from sam2s_ros.nodes.client import SERVICES
+        from sam2s_ros.nodes.service_limits import SERVICE_QOS
+
+        self.name = name
+        self.types = {kind: SERVICES[service] for kind, service in SERVICE_OF.items()}
+        self.clients = {
+            kind: node.create_client(self.types[kind], f"/tracker/{service}", qos_profile=SERVICE_QOS)
+            for kind, service in SERVICE_OF.items()
+        }
+
+    def meet(self, check: Any) -> None:
+        """List until the node answers: a node drops its answer to a client that it has not discovered yet."""
+        deadline = time.monotonic() + UP_TIMEOUT_S
+        while True:
+            check()
+            answer = self.clients["list"].call_async(self.types["list"].Request())
+            asked_s = time.monotonic()
+            while time.monotonic() < asked_s + 2.0 and not answer.done():
+                time.sleep(0.01)
+            if answer.done():
+                return
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"no answer to {self.name} within {UP_TIMEOUT_S:g} s")
+
+    def ask(self, kind: str, object_id: int, stream: Stream, ids: list[int], call: str) -> tuple[Any, Any]:
+        """Send one call: the future of its response, and what says whether a response is right."""
+        request = self.types[kind].Request(client=self.name)
+        if kind == "list":
+            return self.clients[kind].call_async(
+                request
+            ), lambda one: [item.id for item in one.objects] == ids
+        request.id = object_id
+        if kind == "rename":
+            request.name = name = f"{self.name} call {call}"
+            right = lambda one: (one.id, one.name) == (object_id, name)  # noqa: E731
+        else:
+            from sam2s_ros.nodes.client import prompt_message
+            from sam2s_ros.nodes.messages import stamp_to_ns
+
+            point, stamp_ns = stream.click_on(object_id)
+            request.prompt = prompt_message([point])
+            right = lambda one: one.id == object_id and stamp_to_ns(one.stamp) >= stamp_ns  # noqa: E731
+        return self.clients[kind].call_async(request), right
+
+
 def call_all(
-    clients: list[Any], stream: Stream, ids: list[int], seconds: float, calls_per_s: float
+    consoles: list[Console], stream: Stream, ids: list[int], seconds: float, calls_per_s: float
 ) -> dict[str, Any]:
-    """Make the calls at their times, each on a thread that waits for its answer."""
+    """Make the calls at their times, whether or not those before them are answered."""
     answers: list[tuple[str, float, str]] = []
     number = round(seconds * calls_per_s)
     begin_s = time.monotonic() + 0.1
 
-    def call(index: int) -> None:
+    def send(index: int) -> None:
         due_s = begin_s + index / calls_per_s
-        kind = KINDS[index // CLIENTS % len(KINDS)]
-        try:
-            fault = ask(kind, clients[index % CLIENTS], stream, ids[index % len(ids)], ids, index)
-        except Exception as error:  # counted as lost, with what it says
-            fault = f"lost: {type(error).__name__}: {error}"
-        answers.append((kind, time.monotonic() - due_s, fault))
+        kind, object_id = KINDS[index // CLIENTS % len(KINDS)], ids[index % len(ids)]
+        answer, right = consoles[index % CLIENTS].ask(kind, object_id, stream, ids, str(index))
 
-    with ThreadPoolExecutor(WAITING_CALLS) as pool:
-        for index in range(number):
-            time.sleep(max(0.0, begin_s + index / calls_per_s - time.monotonic()))
-            pool.submit(call, index)
-        sent_s = time.monotonic() - begin_s
+        def take(done: Any) -> None:
+            response = done.result()
+            good = response.success and right(response)
+            fault = "" if good else f"{kind} {index} of object {object_id}: {response}"
+            answers.append((kind, time.monotonic() - due_s, fault))
+
+        answer.add_done_callback(take)
+
+    for index in range(number):
+        time.sleep(max(0.0, begin_s + index / calls_per_s - time.monotonic()))
+        send(index)
+    sent_s = time.monotonic() - begin_s
+    deadline = time.monotonic() + ANSWER_TIMEOUT_S
+    while len(answers) < number and time.monotonic() < deadline:
+        time.sleep(0.01)
     faults = [fault for _, _, fault in answers if fault]
-    lost = sum(fault.startswith("lost") for fault in faults)
     return {
         "calls": number,
         "sent_per_s": round(number / sent_s, 1),
-        "lost": number - len(answers) + lost,
-        "mixed_up": len(faults) - lost,
+        "lost": number - len(answers),
+        "mixed_up": len(faults),
         "faults": faults[:5],
         "latency_ms": {kind: percentiles(answers, kind) for kind in ("all", *sorted(set(KINDS)))},
     }
-
-
-def ask(kind: str, client: Any, stream: Stream, object_id: int, ids: list[int], index: int) -> str:
-    """One call; what is wrong with the response, empty if nothing."""
-    if kind == "refine":
-        point, stamp_ns = stream.click_on(object_id)
-        answer = client.refine_object(object_id, points=[point])
-        right = answer.id == object_id and answer.stamp_ns >= stamp_ns
-    elif kind == "rename":
-        name = f"{client.client} call {index}"
-        answer = client.rename_object(object_id, name)
-        right = (answer.id, answer.name) == (object_id, name)
-    else:
-        answer = client.list_objects()
-        right = [one.id for one in answer.objects] == ids
-    return "" if right else f"{kind} {index} of object {object_id}: {answer}"
 
 
 def percentiles(answers: list[tuple[str, float, str]], kind: str) -> dict[str, float]:
