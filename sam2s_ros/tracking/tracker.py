@@ -430,8 +430,9 @@ class StreamingTracker:
         record.judgement = None
         self._judge.accept()
         self._catching_up.begin(record, frame)
-        self.last_prompted = self._report(frame, [record], Stopwatch())
-        self._show_newest(watch)
+        newest = self._show_newest(watch)
+        shown = newest if record.lag is None else self._report(frame, [record], Stopwatch())
+        self.last_prompted = shown.only(record.id)
 
     def _bring_to(self, record: ObjectRecord, frame: KeptFrame | None) -> None:
         """Track one object, without the others, through all frames up to this one."""
@@ -445,11 +446,12 @@ class StreamingTracker:
         if failure is not None:
             raise failure
 
-    def _show_newest(self, watch: Stopwatch) -> None:
+    def _show_newest(self, watch: Stopwatch) -> FrameResult:
         """All objects on the newest frame."""
         newest = self._frames.newest
         assert newest is not None
         self.last_result = self._kinematics.follow(self._report(newest, self._table.records, watch))
+        return self.last_result
 
     def _report(self, frame: KeptFrame, records: list[ObjectRecord], watch: Stopwatch) -> FrameResult:
         behind = np.array([self._catching_up.behind(record, frame) for record in records], dtype=np.int64)

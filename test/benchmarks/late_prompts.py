@@ -31,6 +31,8 @@ AFTER_S = 4.0
 """Filmed after the late click."""
 KEPT_BESIDES = 5
 """Images kept for late prompts besides those that the click is late; 15 at 15 Hz is the node's default of 1 s."""
+QUICK_RATE_HZ = 2.0
+SLOWER = "try again, with a lower --rate or a smaller --image-size"
 GOALS = {"join_s": 1.0, "iou": 0.9, "other_iou": 0.999}
 
 
@@ -57,8 +59,10 @@ class Run:
 
     def joined_step(self) -> int:
         """The first image on which the object clicked on is there."""
-        there = (step for step, array in self.by_step.items() if mask_of(array, self.answer.id) is not None)
-        return next(there)
+        for step, array in sorted(self.by_step.items()):
+            if mask_of(array, self.answer.id) is not None:
+                return step
+        raise RuntimeError(f"the object had not joined when the stream ended: {SLOWER}")
 
 
 def main() -> None:
@@ -66,13 +70,15 @@ def main() -> None:
     args = parse_arguments()
     from sam2s_ros.nodes.synthetic_camera import render_scene
 
+    if args.quick:
+        args.rate, args.rounds = min(args.rate, QUICK_RATE_HZ), 1
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         frames = PROMPTED_STEP + args.back + round(AFTER_S * args.rate)
         scene = render_scene(folder / "scene", args.seed, min(frames, 90), 2, *SIZE, fps=args.rate)
         (folder / "prompts.yaml").write_text(first_prompt(folder, scene.mask(0, 0)))
         results = {"images": frames, "rounds": []}
-        for number in range(1 if args.quick else args.rounds):
+        for number in range(args.rounds):
             runs = {
                 name: film(folder / f"{number}_{name}", folder, args, frames, scene, back)
                 for name, back in (("without", None), ("in_time", 0), ("late", args.back))
@@ -135,7 +141,11 @@ def film(
         wait(lambda: client.state() == "active", "the node")
         with camera_process(logs, folder / "scene", args.rate, frames) as camera:
             if back is not None:
-                wait(lambda: PROMPTED_STEP + back in run.by_step, "the image")
+                wait(lambda: max(run.by_step, default=0) >= PROMPTED_STEP + back, "the image")
+                if PROMPTED_STEP not in run.by_step:
+                    raise RuntimeError(
+                        f"image {PROMPTED_STEP} was skipped, so none can click on it: {SLOWER}"
+                    )
                 mask = scene.mask(there_and_back(PROMPTED_STEP, scene.size.frames), 1)
                 run.asked_s = time.monotonic()
                 stamp_ns = run.stamps_ns[PROMPTED_STEP]
@@ -145,7 +155,7 @@ def film(
             camera.wait(frames / args.rate + UP_TIMEOUT_S)
         time.sleep(2 / args.rate)
     if not run.stamps_ns or run.stamps_ns[0] not in run.arrays:
-        raise RuntimeError("the first image was not tracked: the runs cannot be compared; try again")
+        raise RuntimeError(f"the first image was not tracked, so the runs cannot be compared: {SLOWER}")
     return run
 
 
@@ -235,7 +245,9 @@ def parse_arguments() -> argparse.Namespace:
     """Arguments of this command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, help="file for the numbers")
-    parser.add_argument("--quick", action="store_true", help="one round: a check, no measurement")
+    parser.add_argument(
+        "--quick", action="store_true", help="one round at a low rate: a check, no measurement"
+    )
     parser.add_argument("--model", default="nano", help="preset or weights file (default: %(default)s)")
     parser.add_argument("--image-size", type=int, default=0, help="side of the network's input; 0: its own")
     parser.add_argument("--rate", type=float, default=15.0, help="images a second (default: %(default)g)")
