@@ -21,6 +21,7 @@ BENCHMARKS = {
     "image_transport": "images per second that reach a subscriber, with and without the Fast DDS profile",
     "service_load": "what 160 service calls a second over 8 clients cost a 15 Hz stream",
     "flatness": "memory and step time over 10,000 frames",
+    "replay_timing": "how late the bag player publishes",
     "geometry_coverage": "how often published uncertainties cover the true error, in pixels and metres",
 }
 FOLDER = Path(__file__).resolve().parents[2] / "test" / "benchmarks"

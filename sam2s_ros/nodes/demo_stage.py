@@ -19,6 +19,7 @@ from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPo
 from rclpy.signals import SignalHandlerOptions
 
 from sam2s_msgs.msg import LabelTable, TrackedObjectArray
+from sam2s_ros.nodes.bag_file import read_stamp
 from sam2s_ros.nodes.demo_processes import ChildFailed, ChildProcess
 from sam2s_ros.nodes.demo_prompting import (
     FirstAppearance,
@@ -28,7 +29,7 @@ from sam2s_ros.nodes.demo_prompting import (
     prompt_waiting,
 )
 from sam2s_ros.nodes.demo_recorder import BagRecorder, RecordedTopic
-from sam2s_ros.nodes.replay import LATCHED, read_stamp
+from sam2s_ros.nodes.replay import LATCHED
 from sam2s_ros.nodes.ros_domain import own_domain
 
 TRACKER = "tracker"
