@@ -34,7 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "paired differences between two evaluations of the same videos",
     ),
     "convert": ("sam2s_ros.network.convert", "turn a SAM 2 checkpoint into safetensors"),
-    "data": ("sam2s_ros.data.command", "convert, check, count and look at data sets; render surgeries"),
+    "data": ("sam2s_ros.cli_data", "convert, check, count, label and look at data sets; render surgeries"),
     "demo": ("sam2s_ros.nodes.demo", "replay the bundled bag through the tracker node and score it"),
     "embed-classes": (
         "sam2s_ros.training.embed_classes",

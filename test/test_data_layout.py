@@ -141,7 +141,7 @@ def test_a_killed_conversion_leaves_no_half_video_and_goes_on(tmp_path: Path) ->
                     labels = np.zeros((300, 400), np.uint8)
                     labels[100:200, 100:200] = 1
                     write_index(path, labels)
-    command = ["data", "convert", "davis", str(source), str(out), "--jobs", "1"]
+    command = ["data", "convert", "davis", str(source), str(out), "--jobs", "1", "--split", "train"]
     process = subprocess.Popen(
         [sys.executable, "-m", "sam2s_ros.cli", *command], stderr=subprocess.DEVNULL, env=dict(os.environ)
     )
@@ -180,7 +180,7 @@ def test_broken_files_are_named_left_out_and_said_again(
     for _ in range(2):
         assert cli.main(command) == 1
         said = capsys.readouterr().out
-        assert all(f"{name}." in said for name in ("b", "c", "d", "e")) and "4 frames left out" in said
+        assert all(f"{name}." in said for name in ("b", "c", "d", "e")) and "4 files left out" in said
     (video,) = find_videos(tmp_path / "out")
     assert list(read_video(video).frames()) == [0, 5]
     assert [problem.kind for problem in check_video(video, bank_kinds())] == ["skipped-source"] * 4

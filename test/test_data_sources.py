@@ -26,7 +26,7 @@ LEFT, RIGHT = (slice(10, 30), slice(4, 20)), (slice(10, 30), slice(40, 60))
 
 def save(path: Path, pixels: np.ndarray, **options: object) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path, **options)
+    Image.fromarray(pixels).save(path, **({"compress_level": 1} if path.suffix == ".png" else {}), **options)
 
 
 def photo(path: Path, seed: int = 0, size: tuple[int, int] = (H, W)) -> None:
@@ -361,6 +361,58 @@ def check_davis(videos: dict[str, VideoFolder]) -> None:
     assert len(videos["val/bear"].facts.masklets) == 1
 
 
+def synth(root: Path) -> None:
+    command = [
+        "data",
+        "synth",
+        "--out",
+        str(root),
+        "--seeds",
+        "3",
+        "--frames",
+        "3",
+        "--size",
+        "96x64",
+        "--split",
+    ]
+    assert cli.main([*command, "training"]) == 0
+
+
+def check_synth(videos: dict[str, VideoFolder]) -> None:
+    (video,) = videos.values()
+    assert list(videos) == ["train/long_0003"] and list(video.frames()) == [0, 1, 2]
+    facts = video.facts
+    assert (facts.dataset, facts.licence, facts.frame_rate) == ("synth", "Apache-2.0", 12.5)
+    assert facts.prompt_area == 0.01 and all(one.class_name for one in facts.masklets)
+
+
+def artnet(root: Path) -> None:
+    for split, number in (("Train", 1), ("Train", 662), ("Test", 154)):
+        folder, name = root / split, f"{split}_Pos_sample_{number:04d}"
+        photo(folder / f"{split}_Positive/{name}.png", number)
+        save(folder / f"{split}_Positive_Tool_Mask/{name}_Tool_Mask.png", labels({255: LEFT, 90: RIGHT}))
+        save(folder / f"{split}_Positive_TipPoint/{name}_TipPoint.png", labels({255: RIGHT}))
+        photo(folder / f"{split}_Negative/{split}_Neg_sample_{number:04d}.png")
+
+
+def check_artnet(videos: dict[str, VideoFolder]) -> None:
+    video = videos["train/stills_000"]
+    assert len(video.frames()) == 3 and set(videos) == {"train/stills_000"}
+    assert [(one.source_class, one.kind) for one in video.facts.masklets] == [("instrument", "instrument")]
+
+
+def robotool(root: Path) -> None:
+    for name in ("dv10_00001", "dv2_00197"):
+        photo(root / f"robo_tool/{name}.png")
+        save(root / f"robo_tool/{name}_seg.png", grey3(labels({1: LEFT}) + labels({1: RIGHT})))
+
+
+def check_robotool(videos: dict[str, VideoFolder]) -> None:
+    video = videos["train/stills_000"]
+    assert len(video.frames()) == 2 and len(video.facts.masklets) == 2
+    assert np.unique(read_index(video.masks()[1])).tolist() == [0, 1, 2]
+
+
 def ytvis(root: Path) -> None:
     names = [f"v1/{number:05d}.jpg" for number in range(2)]
     for name in names:
@@ -421,7 +473,10 @@ CASES: dict[str, tuple[Callable[[Path], None], Callable[[dict[str, VideoFolder]]
     "kvasir-seg": (kvasir, check_kvasir),
     "clinicdb": (clinicdb, check_clinicdb),
     "bkai-igh": (bkai, check_bkai),
+    "art-net": (artnet, check_artnet),
+    "robotool": (robotool, check_robotool),
     "davis": (davis, check_davis),
+    "synth": (synth, check_synth),
     "ytvis": (ytvis, check_ytvis),
     "vocalfolds": (vocalfolds, check_vocalfolds),
     "pairs": (pairs, check_pairs),
@@ -456,3 +511,118 @@ def test_an_empty_folder_is_an_error_that_says_what_is_expected(
     assert cli.main(["data", "convert", name, str(tmp_path), str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
     assert error.startswith("sam2s: error:") and str(tmp_path) in error
+
+
+def convert(name: str, root: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    """Exit status, and all that was said."""
+    capsys.readouterr()
+    status = cli.main(["data", "convert", name, str(root), str(out), "--jobs", "1"])
+    return status, "".join(capsys.readouterr())
+
+
+def halve(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize("name", list(CASES))
+def test_a_file_that_is_cut_off_is_named_and_what_is_not_complete_does_not_look_so(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "in"
+    root.mkdir()
+    CASES[name][0](root)
+    plans = list(SOURCES[name].plan(root, SOURCES[name]))
+    image = plans[0].frames[0].image
+    whole = image.read_bytes()
+    halve(image)
+    status, said = convert(name, root, tmp_path / "out", capsys)
+    assert status == 1 and f"{image} is no image, or cut off" in said
+    image.write_bytes(whole)
+    labels = [frame.labels[0].path for frame in plans[0].frames if frame.labels][-1]
+    halve(labels)
+    status, said = convert(name, root, tmp_path / "again", capsys)
+    assert status == (2 if "coco" in labels.name or "grasp" in labels.name or name == "ytvis" else 1), said
+    assert str(labels) in said
+
+
+@pytest.mark.parametrize("name", list(CASES))
+def test_a_label_without_its_image_is_named(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "in"
+    root.mkdir()
+    CASES[name][0](root)
+    frame = next(SOURCES[name].plan(root, SOURCES[name])).frames[0]
+    frame.image.unlink()
+    for _ in range(2):  # the second time, what is complete is not written again
+        status, said = convert(name, root, tmp_path / "out", capsys)
+        assert status == 1
+        assert f"{frame.image} does not exist" in said or f"{frame.labels[0].path} labels an image" in said  # type: ignore[index]
+
+
+def test_a_video_of_which_nothing_is_left_is_said_and_is_not_complete(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in/JPEGImages").mkdir(parents=True)
+    save(tmp_path / "in/Annotations/a/00000.png", labels({1: LEFT}))
+    command = ["data", "convert", "davis", str(tmp_path / "in"), str(tmp_path / "out"), "--split", "test"]
+    assert cli.main(command) == 1
+    assert "not written: davis/test/a" in capsys.readouterr().out
+    assert not list(tmp_path.glob("out/**/video.json"))
+
+
+def test_a_label_image_with_a_palette_of_its_own_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    davis(tmp_path)
+    path = tmp_path / "train/Annotations/ab12/00010.png"
+    ids = Image.fromarray(labels({2: LEFT, 7: RIGHT}))
+    ids.putpalette([0, 0, 0] + [9, 9, 9] * 8)
+    ids.save(path)
+    status, said = convert("davis", tmp_path, tmp_path / "out", capsys)
+    assert status == 1 and f"{path} has another palette" in said
+    assert "2 has the colour (9, 9, 9), there (0, 128, 0)" in said
+    save(path, np.random.default_rng(0).integers(0, 9, (H, W, 3), np.uint8))
+    status, said = convert("davis", tmp_path, tmp_path / "again", capsys)
+    assert status == 1 and f"{path} is no label image" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "entries"),
+    [
+        ("grasp", "annotations/grasp_short-term_train.json", "annotations"),
+        ("endoscapes", "train_seg/annotation_coco.json", "categories"),
+        ("ytvis", "valid/valid.json", "annotations"),
+        ("ytvis", "valid/valid.json", "videos"),
+        ("synth", "Annotations/long_0003/objects.json", "objects"),
+    ],
+)
+def test_an_id_that_two_have_is_named(
+    name: str, file: str, entries: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "in"
+    root.mkdir()
+    CASES[name][0](root)
+    raw = json.loads((root / file).read_text())
+    raw[entries].append(raw[entries][0])
+    (root / file).write_text(json.dumps(raw))
+    status, said = convert(name, root, tmp_path / "out", capsys)
+    assert status == 2 and f"{root / file}: {entries}: two have the id {raw[entries][0]['id']}" in said
+
+
+def test_davis_takes_its_splits_from_lists_and_asks_where_there_is_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for video in ("bear", "cows"):
+        photo(tmp_path / f"in/JPEGImages/480p/{video}/00000.jpg")
+        save(tmp_path / f"in/Annotations/480p/{video}/00000.png", labels({255: LEFT}))
+    status, said = convert("davis", tmp_path / "in", tmp_path / "out", capsys)
+    assert status == 2 and "does not say which split bear belongs to: give --split" in said
+    lists = tmp_path / "in/ImageSets/2016"
+    lists.mkdir(parents=True)
+    line = "/JPEGImages/480p/{0}/00000.jpg /Annotations/480p/{0}/00000.png\n"
+    (lists / "train.txt").write_text(line.format("bear"))
+    (lists / "val.txt").write_text("cows\n")
+    assert convert("davis", tmp_path / "in", tmp_path / "out", capsys)[0] == 0
+    found = {path.relative_to(tmp_path / "out").as_posix() for path in find_videos(tmp_path / "out")}
+    assert found == {"davis/train/bear", "davis/val/cows"}

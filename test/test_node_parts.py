@@ -293,6 +293,40 @@ def test_a_frame_waits_for_quick_calls_and_only_for_a_few_others(
     assert order == [*before, "quick 2", "slow 2"]
 
 
+def test_spare_work_runs_until_it_is_done_and_lets_frames_and_calls_go_first(
+    worker: FrameWorker[int, int], recorder: Recorder
+) -> None:
+    """After a frame and after a call, on the thread of both; none is begun while something waits."""
+    done: list[tuple[str, str, list[int]]] = []
+    left, go_on = 0, threading.Event()
+
+    def spare() -> bool:
+        nonlocal left
+        if left:
+            left -= 1
+            done.append((threading.current_thread().name, calls[-1] if calls else "", list(recorder.frames)))
+            go_on.wait(10)
+        return left > 0
+
+    def give(number: int) -> None:
+        nonlocal left
+        left = number
+        calls.append(f"gave {number}")
+
+    calls: list[str] = []
+    worker.spare = spare
+    worker.call(lambda: give(3), 10)
+    wait_until(lambda: len(done) == 1)
+    worker.offer(1)
+    last = worker.post(lambda: calls.append("call"))
+    wait_until(lambda: 1 in recorder.prepared)
+    go_on.set()
+    recorder.go_on.set()
+    last.result(10)
+    wait_until(lambda: len(done) == 3)
+    assert done == [("test", "gave 3", []), ("test", "call", [1]), ("test", "call", [1])]
+
+
 def test_a_frame_that_cannot_be_prepared_is_reported_and_the_next_one_goes_on() -> None:
     """The error of `prepare` reaches `on_error`; None leaves a frame out without a word."""
     seen: list[object] = []

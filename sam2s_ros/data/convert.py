@@ -18,7 +18,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from sam2s_ros.data.labels import LabelFile
@@ -26,6 +25,7 @@ from sam2s_ros.data.linking import Linker
 from sam2s_ros.data.video_folder import (
     VIDEO_FILE,
     VideoFacts,
+    load_image,
     read_video,
     write_index,
     write_video_facts,
@@ -61,7 +61,7 @@ class Crop:
 
 @dataclass(frozen=True)
 class VideoPlan:
-    """A video to be written; `name` is that of its folder."""
+    """A video to be written; `name` is that of its folder. An empty `split`: the source does not say."""
 
     name: str
     dataset: str
@@ -73,6 +73,9 @@ class VideoPlan:
     identities: str = "linked"
     stills: bool = False
     crop: Crop | None = None
+    prompt_area: float = 0.0
+    without_image: tuple[Path, ...] = ()
+    """Files with labels of images that the source does not have."""
 
     def __post_init__(self) -> None:
         for before, after in itertools.pairwise(self.frames):
@@ -84,7 +87,8 @@ class VideoPlan:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a video: how many frames it has, what was wrong, and whether it was there before."""
+    """What became of a video: how many frames it has (0: not written), what was left out, and whether it was there
+    before."""
 
     name: str
     frames: int
@@ -118,7 +122,8 @@ def convert(plans: Iterable[VideoPlan], out: Path, jobs: int) -> Iterator[Outcom
 def convert_with_bar(plans: list[VideoPlan], out: Path, jobs: int) -> list[Outcome]:
     """`convert` with a bar of frames; the outcomes in the order of the names."""
     outcomes = []
-    with tqdm(total=sum(len(plan.frames) for plan in plans), unit="frame", mininterval=1.0) as bar:
+    total = sum(len(plan.frames) + len(plan.without_image) for plan in plans)
+    with tqdm(total=total, unit="frame", mininterval=1.0) as bar:
         for outcome in convert(plans, out, jobs):
             bar.update(outcome.frames + len(outcome.skipped))
             outcomes.append(outcome)
@@ -131,7 +136,8 @@ def folder_of(plan: VideoPlan, out: Path) -> Path:
 
 
 def write_planned(plan: VideoPlan, out: Path) -> Outcome:
-    """Write one video, unless it is complete; frames with a broken file are left out and named in the outcome.
+    """Write one video, unless it is complete; frames with a broken file are left out and named in the outcome, as are
+    labels without an image.
 
     Raises:
         ValueError: the folder holds a video of another number of frames.
@@ -141,10 +147,10 @@ def write_planned(plan: VideoPlan, out: Path) -> Outcome:
     label = folder.relative_to(out).as_posix()
     if (folder / VIDEO_FILE).is_file():
         facts = read_video(folder).facts
-        if facts.frames + len(facts.skipped) != len(plan.frames):
+        if facts.frames + len(facts.skipped) != len(plan.frames) + len(plan.without_image):
             raise ValueError(
-                f"{folder} has {facts.frames} frames and {len(facts.skipped)} skipped, and the source has "
-                f"{len(plan.frames)}: delete it, or choose another folder to write to"
+                f"{folder} has {facts.frames} frames and {len(facts.skipped)} files left out, and the source has "
+                f"{len(plan.frames)} and {len(plan.without_image)}: delete it, or choose another folder to write to"
             )
         return Outcome(label, facts.frames, facts.skipped, before=True)
     partial = out / ".partial" / f"{plan.dataset}_{plan.split}_{plan.name}"
@@ -154,7 +160,7 @@ def write_planned(plan: VideoPlan, out: Path) -> Outcome:
     (partial / "frames").mkdir(parents=True)
     (partial / "masks").mkdir()
     linker = Linker(plan.stills)
-    skipped: list[str] = []
+    skipped = [f"{path} labels an image that is not there" for path in plan.without_image]
     sizes: list[tuple[int, int]] = []
     for frame in plan.frames:
         try:
@@ -162,14 +168,15 @@ def write_planned(plan: VideoPlan, out: Path) -> Outcome:
         except (OSError, ValueError) as error:
             if isinstance(error, OSError) and error.errno in DISK_ERRORS:
                 raise
-            skipped.append(_reason(frame, error))
+            skipped.append(str(error))
     if not sizes:
         shutil.rmtree(partial)
+        _remove_if_empty(partial.parent)
         return Outcome(label, 0, tuple(skipped))
     facts = VideoFacts(
         plan.dataset, plan.split, plan.procedure, plan.frame_rate,
         (0, 0) if plan.stills else sizes[0], len(sizes), plan.licence, plan.identities, linker.masklets,
-        plan.stills, tuple(skipped),
+        plan.stills, plan.prompt_area, tuple(skipped),
     )  # fmt: skip
     write_video_facts(partial, facts)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -182,12 +189,11 @@ def _write_frame(
     frame: FramePlan, plan: VideoPlan, linker: Linker, partial: Path, first: list[tuple[int, int]]
 ) -> tuple[int, int]:
     """Write image and label image; (width, height). Nothing is written or linked where a file is broken."""
-    with Image.open(frame.image) as opened:
-        opened.load()  # a file that is cut off shows here
-        size = opened.size
-        crop = plan.crop if plan.crop is not None and plan.crop.size == size else None
-        suffix = COPIED_SUFFIXES.get(frame.image.suffix.lower())
-        pixels = None if suffix and crop is None else np.asarray(opened.convert("RGB"))
+    image = load_image(frame.image)
+    size = image.size
+    crop = plan.crop if plan.crop is not None and plan.crop.size == size else None
+    suffix = COPIED_SUFFIXES.get(frame.image.suffix.lower())
+    pixels = None if suffix and crop is None else np.asarray(image.convert("RGB"))
     regions = None
     if frame.labels is not None:
         regions = [region for one in frame.labels for region in one.regions((size[1], size[0]))]
@@ -211,14 +217,6 @@ def _write_frame(
     if regions is not None:
         write_index(partial / "masks" / f"{frame.number:06d}.png", linker.ids(regions, (size[1], size[0])))
     return size
-
-
-def _reason(frame: FramePlan, error: Exception) -> str:
-    """One line for a broken file."""
-    if isinstance(error, FileNotFoundError) and error.filename is not None:
-        return f"{error.filename} does not exist"
-    text = " ".join(str(error).split())
-    return text if isinstance(error, ValueError) else f"{frame.image} or its label image: {text}"
 
 
 def _remove_if_empty(folder: Path) -> None:

@@ -28,7 +28,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="processes (default: the cores, at most 4)",
     )
     parser.add_argument(
-        "--split", choices=SPLIT_NAMES, help="put all videos in this split, against the source's own"
+        "--split",
+        choices=SPLIT_NAMES,
+        help="put all videos in this split; needed where the source says none, else against the source's own",
     )
     parser.add_argument(
         "--frame-rate", type=float, help="numbers of frames per second, where you know better"
@@ -37,7 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Convert; 1 if a file of the source was broken and left out, now or in an earlier run."""
+    """Convert; 1 if a file was left out or a video not written, now or in an earlier run."""
     given = {"split": arguments.split, "frame_rate": arguments.frame_rate, "licence": arguments.licence}
     changes = {name: value for name, value in given.items() if value is not None}
     source = SOURCES[arguments.source]
@@ -48,16 +50,22 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError(f"{arguments.input}: two videos of it are called {twice[0][1]} ({twice[0][0]})")
     if not plans:
         raise FileNotFoundError(f"nothing to convert under {arguments.input}: expected {source.layout}")
+    without = next((plan.name for plan in plans if not plan.split), None)
+    if without is not None:
+        raise ValueError(
+            f"{arguments.input} does not say which split {without} belongs to: give --split "
+            f"({', '.join(SPLIT_NAMES)})"
+        )
     outcomes = convert_with_bar(plans, arguments.out, arguments.jobs)
     skipped = [(outcome.name, text) for outcome in outcomes for text in outcome.skipped]
     for name, text in skipped:
         print(f"left out of {name}: {text}")
     empty = [outcome.name for outcome in outcomes if not outcome.frames]
     for name in empty:
-        print(f"not written: {name}: none of its frames can be used")
+        print(f"not written: {name}: it has no frame that can be used")
     before = sum(outcome.before for outcome in outcomes)
     print(
         f"{arguments.out}: {len(outcomes) - len(empty)} videos of {sum(o.frames for o in outcomes)} frames, "
-        f"{before} of them from before; {len(skipped)} frames left out"
+        f"{before} of them from before; {len(skipped)} files left out, {len(empty)} videos not written"
     )
-    return 1 if skipped else 0
+    return 1 if skipped or empty else 0

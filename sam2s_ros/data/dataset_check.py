@@ -12,7 +12,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL.Image import Image
 from tqdm import tqdm
 
 from sam2s_ros.data.arrays import FloatArray
@@ -22,8 +22,9 @@ from sam2s_ros.data.video_folder import (
     VIDEO_FILE,
     VideoFolder,
     find_videos,
+    index_values,
+    load_image,
     palette,
-    read_index,
     read_video,
 )
 
@@ -160,11 +161,9 @@ def _facts_problems(video: VideoFolder, kinds: Mapping[str, str]) -> Iterator[Pr
 
 def _image_size(path: Path, problems: list[Problem]) -> tuple[int, int] | None:
     try:
-        with Image.open(path) as image:
-            image.load()
-            return image.size
-    except (OSError, SyntaxError) as error:
-        problems.append(Problem("unreadable-frame", str(path), f"no image, or cut off: {error}"))
+        return load_image(path).size
+    except OSError as error:
+        problems.append(Problem("unreadable-frame", str(path), str(error)))
         return None
 
 
@@ -182,14 +181,15 @@ def _mask_problems(
         if number not in frames:
             yield Problem("mask-without-frame", str(path), f"there is no frame {number}")
         try:
-            ids = read_index(path)
+            image = load_image(path)
+            ids = index_values(image, path)
         except ValueError as error:
             yield Problem("wrong-palette", str(path), str(error))
             continue
-        except (OSError, SyntaxError) as error:
-            yield Problem("unreadable-mask", str(path), f"no image, or cut off: {error}")
+        except OSError as error:
+            yield Problem("unreadable-mask", str(path), str(error))
             continue
-        yield from _encoding_problems(path)
+        yield from _encoding_problems(path, image)
         size = (ids.shape[1], ids.shape[0])
         if number in sizes and size != sizes[number]:
             yield Problem("mask-size", str(path), f"{_pixels(size)}, its frame {_pixels(sizes[number])}")
@@ -205,15 +205,13 @@ def _mask_problems(
         yield Problem("empty-masklet", str(video.path / VIDEO_FILE), f"masklet {value} is in no label image")
 
 
-def _encoding_problems(path: Path) -> Iterator[Problem]:
+def _encoding_problems(path: Path, image: Image) -> Iterator[Problem]:
     """A label image is a PNG with DAVIS's palette or, for ids above 255, 16-bit grey."""
-    with Image.open(path) as image:
-        colours = image.getpalette() if image.mode == "P" else None
-        mode = image.mode
-    if mode.startswith("I"):
+    colours = image.getpalette() if image.mode == "P" else None
+    if image.mode.startswith("I"):
         return
     if colours is None:
-        yield Problem("wrong-palette", str(path), f"a palette is needed, the image is {mode}")
+        yield Problem("wrong-palette", str(path), f"a palette is needed, the image is {image.mode}")
     elif colours != palette()[: len(colours)]:
         yield Problem("wrong-palette", str(path), "its palette is not that of DAVIS")
 

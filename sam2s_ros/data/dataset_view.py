@@ -47,7 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
         if target.suffix.lower() == ".mp4":
             write_film(video, target)
         elif not cv2.imwrite(
-            str(target), cv2.cvtColor(contact_sheet(video, arguments.frames), cv2.COLOR_RGB2BGR)
+            str(target),
+            cv2.cvtColor(contact_sheet(video, spread(video, arguments.frames)), cv2.COLOR_RGB2BGR),
         ):
             raise OSError(f"{target} could not be written")
         print(target)
@@ -73,13 +74,17 @@ def drawn(video: VideoFolder, numbers: list[int]) -> Iterator[ByteArray]:
         yield picture
 
 
-def contact_sheet(video: VideoFolder, count: int) -> ByteArray:
-    """Evenly spaced labelled frames in a grid, with a line per masklet below: uint8 RGB."""
+def spread(video: VideoFolder, count: int) -> list[int]:
+    """The numbers of at most `count` evenly spaced frames, labelled ones if there are any."""
     numbers = list(video.masks()) or list(video.frames())
     numbers = [number for number in numbers if number in video.frames()]
     if not numbers:
         raise ValueError(f"{video.path} has no frame to draw")
-    picked = sorted({numbers[int(i)] for i in np.linspace(0, len(numbers) - 1, min(count, len(numbers)))})
+    return sorted({numbers[int(i)] for i in np.linspace(0, len(numbers) - 1, min(count, len(numbers)))})
+
+
+def contact_sheet(video: VideoFolder, picked: list[int]) -> ByteArray:
+    """Frames of these numbers, at least one, in a grid, with a line per masklet below: uint8 RGB."""
     tiles = []
     for number, picture in zip(picked, drawn(video, picked), strict=True):
         height = round(TILE_WIDTH * picture.shape[0] / picture.shape[1])

@@ -6,7 +6,7 @@ Each reader is a frozen value that names its file and what the values in it mean
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,10 +14,9 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from sam2s_ros.data.arrays import BoolArray, ByteArray
-from sam2s_ros.data.video_folder import read_index
+from sam2s_ros.data.video_folder import index_values, load_image
 
 MASK_THRESHOLD = 127
 """Above it a pixel of a mask image belongs to the mask: some data sets store masks as JPEG, whose edges ring."""
@@ -61,6 +60,9 @@ class Region:
 class LabelFile(Protocol):
     """Where the labels of a frame are."""
 
+    @property
+    def path(self) -> Path: ...
+
     def regions(self, size: tuple[int, int]) -> list[Region]:
         """The labelled regions of a frame of `size` = (height, width).
 
@@ -79,11 +81,17 @@ class IndexLabels:
     meanings: Mapping[int, Label]
     ignored: frozenset[int] = field(default_factory=lambda: frozenset({0}))
     tracks: bool = False
+    palette: tuple[int, ...] = ()
+    """RGB bytes that values have in the video's other label images; a palette that gives one another colour belongs to
+    an image whose values were dealt anew. Empty: not looked at."""
 
     def regions(self, size: tuple[int, int]) -> list[Region]:
-        values = read_index(self.path)
+        image = load_image(self.path)
+        values = index_values(image, self.path)
         _check_size(self.path, values.shape, size)
         found = np.flatnonzero(np.bincount(values.ravel())).tolist()
+        if self.palette:
+            _check_palette(self.path, image.getpalette(), found, self.palette)
         unknown = [value for value in found if value not in self.meanings and value not in self.ignored]
         if unknown:
             raise ValueError(f"{self.path}: no meaning is known for the values {unknown}")
@@ -239,8 +247,20 @@ def _fill_polygon(mask: ByteArray, points: NDArray[Any]) -> None:
 
 
 def _read_rgb(path: Path) -> ByteArray:
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGB"))
+    return np.asarray(load_image(path).convert("RGB"))
+
+
+def _check_palette(
+    path: Path, palette: Sequence[int] | None, values: list[int], wanted: Sequence[int]
+) -> None:
+    """A grey image (no palette) has no colours to contradict."""
+    for value in values if palette is not None else ():
+        here, there = (tuple(colours[3 * value : 3 * value + 3]) for colours in (palette or (), wanted))
+        if here != there:
+            raise ValueError(
+                f"{path} has another palette than its video's other label images, so its values may mean other "
+                f"objects: {value} has the colour {here}, there {there}; save it with their palette"
+            )
 
 
 def _check_size(path: Path, found: tuple[int, ...], wanted: tuple[int, int]) -> None:

@@ -4,7 +4,9 @@ and of the Vocal Folds recordings."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,76 +22,130 @@ from sam2s_ros.data.labels import (
     MaskLabels,
     tissue,
 )
-from sam2s_ros.data.sources import DataSet, files, folders, last_number
-from sam2s_ros.data.video_folder import read_index
+from sam2s_ros.data.sources import DataSet, files, folders, last_number, require_unique
+from sam2s_ros.data.video_folder import index_values, load_image
 from sam2s_ros.data.write_videos import OBJECTS_FILE
 
 RESOLUTIONS = ("480p", "1080p", "Full-Resolution")
 """Folders of DAVIS between the tree and the videos."""
 VOID = 255
 """Of label images of DAVIS with several objects: pixels that are not to be scored."""
+PICTURES = (".jpg", ".jpeg", ".png")
+PALETTE_SAMPLES = 5
+"""Label images of a video whose palettes are compared to find the one that it has."""
+SPLIT_WORDS = {
+    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
+}  # fmt: skip
 
 
 def plan_davis(root: Path, data_set: DataSet) -> Iterator[VideoPlan]:
-    """Videos of DAVIS, of YouTube-VOS, of `sam2s data synth`, or any other with these trees.
+    """Videos of DAVIS, of YouTube-VOS, or any other with these trees.
 
     `JPEGImages` beside `Annotations`, in each a folder per video at any depth, images and label images of one name.
     Ids are those of the label images; an image whose only value is 255 is the mask of one object (DAVIS 2016).
-    `meta.json` beside the trees gives categories as YouTube-VOS does, `objects.json` beside the label images as
-    `sam2s data synth` does; without either an object has no class. Frames without a label image are kept.
+    `meta.json` beside the trees gives categories as YouTube-VOS does; without it an object has no class. Frames
+    without a label image are kept. The split is that of the list `ImageSets/*/<split>.txt` with the video's name, else
+    that of the folder of the trees (train, valid, test), else unknown.
     Follows the DAVIS packages' README and YouTube-VOS's meta.json (loader: visionml/pytracking, youtubevos).
     """
-    trees = folders(root, "JPEGImages", data_set.layout)
-    for tree in trees:
+    for tree in folders(root, "JPEGImages", data_set.layout):
         annotations = tree.parent / "Annotations"
         meta = _read_json(tree.parent / "meta.json").get("videos", {})
-        for folder in [tree, *sorted(path for path in tree.rglob("*") if path.is_dir())]:
-            images = files(folder, (".jpg", ".jpeg", ".png"))
-            labels = annotations / folder.relative_to(tree)
-            if not images or not labels.is_dir():
-                continue
-            parts = folder.relative_to(tree).parts
-            name = "_".join(parts[1:] if parts and parts[0] in RESOLUTIONS else parts) or tree.parent.name
-            facts = _read_json(labels / OBJECTS_FILE)
-            named = {int(one["id"]): str(one["class"]) for one in facts.get("objects", ())}
-            for key, entry in meta.get(folder.name, {}).get("objects", {}).items():
-                named[int(key)] = str(entry.get("category", ""))
-            paths = {path.stem: path for path in files(labels, (".png",))}
-            meanings = _davis_meanings(paths.values(), named)
-            rate = float(facts["fps"]) if "fps" in facts else None
+        listed = _davis_lists(tree.parent / "ImageSets")
+        for below in sorted({*_with_images(tree), *_with_images(annotations)}):
+            folder, labels = tree / below, annotations / below
+            full_size = bool(below.parts) and below.parts[0] in RESOLUTIONS
+            if full_size and not labels.is_dir():
+                continue  # DAVIS labels one of the resolutions that it comes in
+            entries = meta.get(below.name, {}).get("objects", {})
+            named = {int(key): str(entry.get("category", "")) for key, entry in entries.items()}
+            paths = files(labels, (".png",)) if labels.is_dir() else []
+            by_name = {path.stem: path for path in paths}
+            read = _davis_reader(paths, named)
             frames = [
-                FramePlan(last_number(image), image, _davis_labels(paths.get(image.stem), meanings))
-                for image in images
+                FramePlan(
+                    last_number(image), image, (read(by_name[image.stem]),) if image.stem in by_name else None
+                )
+                for image in (files(folder, PICTURES) if folder.is_dir() else ())
             ]
-            split = str(facts.get("split", tree.parent.name))
-            yield data_set.video(
-                name,
-                _split_named(split),
+            name = "_".join(below.parts[1:] if full_size else below.parts) or tree.parent.name
+            split = listed.get(below.name) or _split_named(tree.parent.name)
+            yield data_set.video(name, split, frames, identities="source", label_files=paths)
+
+
+def _with_images(tree: Path) -> list[Path]:
+    """The folders at or below `tree` that hold images, relative to it."""
+    inside = [tree, *(path for path in tree.rglob("*") if path.is_dir())] if tree.is_dir() else []
+    return [path.relative_to(tree) for path in inside if files(path, PICTURES)]
+
+
+def _davis_lists(folder: Path) -> dict[str, str]:
+    """Video -> split, of lists such as `2017/train.txt`: a name, or paths of an image and its labels, in a line."""
+    found: dict[str, str] = {}
+    for path in sorted(folder.glob("*/*.txt")):
+        if split := _split_named(path.stem):
+            for line in path.read_text(encoding="utf-8").split("\n"):
+                first = Path(line.split()[0]) if line.split() else Path()
+                found[first.parent.name if first.suffix else first.name] = split
+    return found
+
+
+def _davis_reader(paths: Sequence[Path], named: Mapping[int, str]) -> Callable[[Path], LabelFile]:
+    """Makes the reader of a video's label images: every value is an object, 255 one only where it is alone."""
+    meanings = {value: _named(named.get(value, "")) for value in range(1, VOID)}
+    ignored = frozenset({0, VOID})
+    palettes: Counter[tuple[int, ...]] = Counter()
+    for number, path in enumerate(paths[:PALETTE_SAMPLES]):
+        try:
+            image = load_image(path)
+            values = set(index_values(image, path).ravel().tolist()) - {0}
+        except (OSError, ValueError):
+            continue  # the frame is reported when it is written
+        palettes[tuple(image.getpalette() or ())] += 1
+        if number == 0 and values == {VOID}:
+            meanings, ignored = {VOID: _named("object")}, frozenset({0})
+    palette = palettes.most_common(1)[0][0] if palettes else ()
+    return lambda path: IndexLabels(path, meanings, ignored, tracks=True, palette=palette)
+
+
+def plan_synth(root: Path, data_set: DataSet) -> Iterator[VideoPlan]:
+    """Surgeries that `sam2s data synth` rendered: DAVIS's trees, with `objects.json` beside the label images.
+
+    Classes, frame rate, split and the size from which on an object is prompted are those of that file.
+    Follows sam2s_ros/data/write_videos.py.
+    """
+    for tree in folders(root, "JPEGImages", data_set.layout):
+        for folder in sorted(path for path in tree.iterdir() if path.is_dir()):
+            labels = tree.parent / "Annotations" / folder.name
+            facts = _read_json(labels / OBJECTS_FILE)
+            try:
+                require_unique([one["id"] for one in facts["objects"]], f"{labels / OBJECTS_FILE}: objects")
+                meanings = {int(one["id"]): _named(str(one["class"])) for one in facts["objects"]}
+                rate, area = float(facts["fps"]), float(facts["prompt_area"])
+                split, pictures = _split_named(str(facts["split"])), facts["backgrounds"]
+            except (KeyError, TypeError) as error:
+                raise ValueError(
+                    f"{labels / OBJECTS_FILE} is not one of `sam2s data synth` ({error!r} is missing): convert videos "
+                    "of other origin as `davis`"
+                ) from None
+            frames = [
+                FramePlan(
+                    last_number(image),
+                    image,
+                    (IndexLabels(labels / f"{image.stem}.png", meanings, tracks=True),),
+                )
+                for image in files(folder)
+            ]
+            plan = data_set.video(
+                folder.name,
+                split,
                 frames,
                 identities="source",
                 frame_rate=rate,
+                label_files=files(labels, (".png",)),
             )
-
-
-def _davis_labels(path: Path | None, meanings: Mapping[int, Label]) -> tuple[LabelFile, ...] | None:
-    if path is None:
-        return None
-    ignored = frozenset({0}) if VOID in meanings else frozenset({0, VOID})
-    return (IndexLabels(path, meanings, ignored, tracks=True),)
-
-
-def _davis_meanings(paths: Any, named: Mapping[int, str]) -> dict[int, Label]:
-    """Label value -> meaning: those with a class, and any other id; 255 is an object where it is alone."""
-    meanings = {value: _named(named.get(value, "")) for value in range(1, VOID)}
-    first = next(iter(paths), None)
-    if first is not None:
-        try:
-            values = set(read_index(first).ravel().tolist()) - {0}
-        except (OSError, ValueError):
-            values = set()  # the frame is reported when it is written
-        if values == {VOID}:
-            meanings = {VOID: _named("object")}
-    return meanings
+            licence = f"that of the pictures in {pictures}" if pictures else data_set.licence
+            yield replace(plan, prompt_area=area, licence=licence)
 
 
 def _named(name: str) -> Label:
@@ -99,8 +155,8 @@ def _named(name: str) -> Label:
 
 
 def _split_named(name: str) -> str:
-    """`train`, `val`, `test` after a folder's name, `train` for any other."""
-    return {"valid": "val", "val": "val", "validation": "val", "test": "test"}.get(name.lower(), "train")
+    """The split that a folder, a list or a file is named after; "" where it is none."""
+    return SPLIT_WORDS.get(name.lower(), "")
 
 
 def plan_ytvis(root: Path, data_set: DataSet) -> Iterator[VideoPlan]:
@@ -108,7 +164,8 @@ def plan_ytvis(root: Path, data_set: DataSet) -> Iterator[VideoPlan]:
 
     `*.json` with `videos` (id, file_names), `categories` and `annotations` (video_id, category_id, `segmentations`, one
     per frame or null); images at their file names below `JPEGImages` beside the file, or beside the file itself. An
-    annotation is one object. Follows detectron2's and labelformat's readers of YTVIS files.
+    annotation is one object. The split is the file's name (train, valid, test), else unknown. Follows detectron2's and
+    labelformat's readers of YTVIS files.
     """
     found = [path for path in sorted(root.rglob("*.json")) if "videos" in _read_json(path)]
     if not found:
@@ -116,10 +173,17 @@ def plan_ytvis(root: Path, data_set: DataSet) -> Iterator[VideoPlan]:
     for path in found:
         raw = _read_json(path)
         try:
+            for entries in ("videos", "categories", "annotations"):
+                require_unique([one["id"] for one in raw[entries]], f"{path}: {entries}")
             classes = {int(one["id"]): _named(str(one["name"])) for one in raw["categories"]}
             annotations: dict[int, list[Mapping[str, Any]]] = {}
             for annotation in raw["annotations"]:
                 annotations.setdefault(int(annotation["video_id"]), []).append(annotation)
+            unknown = sorted(set(annotations) - {int(video["id"]) for video in raw["videos"]})
+            if unknown:
+                raise ValueError(
+                    f"{path}: annotations name the video {unknown[0]}, which is not among its videos"
+                )
             images = path.parent / "JPEGImages"
             base = images if images.is_dir() else path.parent
             for video in raw["videos"]:
@@ -167,15 +231,16 @@ def plan_vocalfolds(root: Path, data_set: DataSet) -> Iterator[VideoPlan]:
         patient = folder.parent.name
         labels = folder.parents[2] / "annot" / patient / folder.name
         numbers = {last_number(path): path for path in files(labels, (".png",))}
-        frames = [
-            FramePlan(number, image, (IndexLabels(numbers[number], VOCALFOLDS),))
-            for number, image in sorted((_first_number(path), path) for path in files(folder))
-            if number in numbers
-        ]
+        frames = []
+        for number, image in sorted((_first_number(path), path) for path in files(folder)):
+            label = numbers.get(
+                number, labels / f"{number:04d}.png"
+            )  # one that is missing is reported when it is read
+            frames.append(FramePlan(number, image, (IndexLabels(label, VOCALFOLDS),)))
         split = VOCALFOLDS_SPLITS.get(patient, "train")
         if split == "train" and folder.name == VOCALFOLDS_VALIDATION:
             split = "val"
-        yield data_set.video(f"{patient}_{folder.name}", split, frames)
+        yield data_set.video(f"{patient}_{folder.name}", split, frames, label_files=files(labels, (".png",)))
 
 
 def _first_number(path: Path) -> int:
@@ -192,7 +257,8 @@ def plan_pairs(root: Path, data_set: DataSet) -> Iterator[VideoPlan]:
     For data sets whose own layout no converter knows; the class is unknown.
     """
     label = Label("object", kind="other")
-    yield from data_set.stills("train", pair_masks(root / "images", root / "masks", label))
+    masks = root / "masks"
+    yield from data_set.stills("train", pair_masks(root / "images", masks, label), files(masks))
 
 
 def pair_masks(

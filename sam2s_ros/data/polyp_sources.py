@@ -26,9 +26,10 @@ def plan_polypgen(root: Path, data_set: DataSet) -> Iterator[VideoPlan]:
     for folder in folders(root, "positive/seq*", data_set.layout):
         if folder.parent.name != "positive":
             continue
-        pairs = pair_masks(folder / f"images_{folder.name}", folder / f"masks_{folder.name}", POLYP)
+        masks = folder / f"masks_{folder.name}"
+        pairs = pair_masks(folder / f"images_{folder.name}", masks, POLYP)
         frames = [FramePlan(number, image, labels) for number, (image, labels) in enumerate(pairs)]
-        yield data_set.video(folder.name, "test", frames)
+        yield data_set.video(folder.name, "test", frames, label_files=files(masks))
 
 
 def plan_kvasir(root: Path, data_set: DataSet) -> Iterator[VideoPlan]:
@@ -37,7 +38,8 @@ def plan_kvasir(root: Path, data_set: DataSet) -> Iterator[VideoPlan]:
     Follows public descriptions of the archive (datasets.simula.no/kvasir-seg).
     """
     for folder in folders(root, "images", data_set.layout):
-        yield from data_set.stills("train", pair_masks(folder, folder.parent / "masks", POLYP))
+        masks = folder.parent / "masks"
+        yield from data_set.stills("train", pair_masks(folder, masks, POLYP), files(masks))
 
 
 def plan_clinicdb(root: Path, data_set: DataSet) -> Iterator[VideoPlan]:
@@ -81,4 +83,4 @@ def plan_bkai(root: Path, data_set: DataSet) -> Iterator[VideoPlan]:
             (image, (ChannelLabels(labels / image.name, NEOPLASTIC, NON_NEOPLASTIC),))
             for image in files(folder)
         ]
-        yield from data_set.stills("train", images)
+        yield from data_set.stills("train", images, files(labels))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sam2s_ros.data.open_sources import plan_davis, plan_pairs, plan_vocalfolds, plan_ytvis
+from sam2s_ros.data.open_sources import plan_davis, plan_pairs, plan_synth, plan_vocalfolds, plan_ytvis
 from sam2s_ros.data.polyp_sources import plan_bkai, plan_clinicdb, plan_kvasir, plan_polypgen
 from sam2s_ros.data.sources import DataSet
 from sam2s_ros.data.surgical_sources import (
@@ -18,6 +18,7 @@ from sam2s_ros.data.surgical_sources import (
     plan_grasp,
     plan_rarp50,
 )
+from sam2s_ros.data.tool_sources import plan_artnet, plan_robotool
 
 _NEPHRECTOMY, _PROSTATECTOMY = "nephrectomy", "prostatectomy"
 _CHOLECYSTECTOMY, _COLONOSCOPY = "cholecystectomy", "colonoscopy"
@@ -75,8 +76,17 @@ _LISTED = (
         "bkai-igh", "BKAI-IGH NeoPolyp-Small", "train/train beside train_gt/train_gt",
         plan_bkai, _COLONOSCOPY, rows=(("train", "BKAI-IGH"),),
     ),
-    DataSet("davis", "DAVIS, YouTube-VOS or `sam2s data synth`", "JPEGImages beside Annotations", plan_davis,
-            frame_rate=24.0),
+    DataSet(
+        "art-net", "ART-Net", "Train/Train_Positive beside Train/Train_Positive_Tool_Mask, and Test",
+        plan_artnet, rows=(("train", "ART-Net"),),
+    ),
+    DataSet(
+        "robotool", "RoboTool", "dv10_00001.png beside dv10_00001_seg.png", plan_robotool, licence="CC BY 4.0",
+        rows=(("train", "RoboTool"),),
+    ),
+    DataSet("davis", "DAVIS or YouTube-VOS", "JPEGImages beside Annotations", plan_davis, frame_rate=24.0),
+    DataSet("synth", "what `sam2s data synth` rendered", "JPEGImages beside Annotations with objects.json", plan_synth,
+            "rendered surgery", "Apache-2.0"),
     DataSet("ytvis", "YouTube-VIS (COCO with videos)", "a JSON file with videos, and their images", plan_ytvis,
             frame_rate=6.0),
     DataSet("vocalfolds", "Vocal Folds", "img/patientP/seqS beside annot/patientP/seqS", plan_vocalfolds,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,8 +44,14 @@ class DataSet:
         stills: bool = False,
         crop: Crop | None = None,
         frame_rate: float | None = None,
+        label_files: Iterable[Path] = (),
     ) -> VideoPlan:
-        """A video of this data set. `name` becomes a folder's name: what may not be in one is replaced by _."""
+        """A video of this data set.
+
+        `name` becomes a folder's name: what may not be in one is replaced by _. `label_files`: all that the source has
+        for this video; those that no frame refers to are reported, since their image is missing.
+        """
+        frames = tuple(frames)
         return VideoPlan(
             name=re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("_.") or "video",
             dataset=self.name,
@@ -52,19 +59,32 @@ class DataSet:
             procedure=self.procedure,
             licence=self.licence,
             frame_rate=self.frame_rate if frame_rate is None else frame_rate,
-            frames=tuple(frames),
+            frames=frames,
             identities=identities,
             stills=stills,
             crop=crop,
+            without_image=_unused(label_files, (frame.labels for frame in frames)),
         )
 
-    def stills(self, split: str, images: Sequence[tuple[Path, tuple[LabelFile, ...]]]) -> Iterator[VideoPlan]:
-        """Folders of stills, `STILLS_PER_FOLDER` images each."""
-        for start in range(0, len(images), STILLS_PER_FOLDER):
+    def stills(
+        self,
+        split: str,
+        images: Sequence[tuple[Path, tuple[LabelFile, ...]]],
+        label_files: Iterable[Path] = (),
+    ) -> Iterator[VideoPlan]:
+        """Folders of stills, `STILLS_PER_FOLDER` images each; `label_files` as for `video`."""
+        unused = _unused(label_files, (labels for _, labels in images))
+        for start in range(0, max(1, len(images)) if unused else len(images), STILLS_PER_FOLDER):
             part = images[start : start + STILLS_PER_FOLDER]
             frames = [FramePlan(number, image, labels) for number, (image, labels) in enumerate(part)]
             name = f"stills_{start // STILLS_PER_FOLDER:03d}"
-            yield self.video(name, split, frames, stills=True)
+            yield self.video(name, split, frames, stills=True, label_files=unused if start == 0 else ())
+
+
+def _unused(label_files: Iterable[Path], used: Iterable[tuple[LabelFile, ...] | None]) -> tuple[Path, ...]:
+    """The label files that no frame refers to, in natural order."""
+    named = {label.path for labels in used for label in labels or ()}
+    return tuple(sorted(set(label_files) - named, key=natural))
 
 
 def files(folder: Path, suffixes: tuple[str, ...] = IMAGES) -> list[Path]:
@@ -118,6 +138,13 @@ def last_number(path: Path) -> int:
     if not numbers:
         raise ValueError(f"{path} has no number in its name")
     return int(numbers[-1])
+
+
+def require_unique(ids: Iterable[object], where: str) -> None:
+    """ValueError: an id is there twice."""
+    twice = [value for value, count in Counter(ids).items() if count > 1]
+    if twice:
+        raise ValueError(f"{where}: two have the id {twice[0]}; each needs its own")
 
 
 def runs(numbers: Sequence[int], step: int) -> Iterator[list[int]]:

@@ -26,7 +26,7 @@ from sam2s_ros.data.labels import (
     instrument,
     tissue,
 )
-from sam2s_ros.data.sources import DataSet, files, folders, last_number, natural, runs
+from sam2s_ros.data.sources import DataSet, files, folders, last_number, natural, require_unique, runs
 
 ENDOVIS17_TYPES = {
     1: instrument("bipolar forceps", "bipolar forceps"),
@@ -71,13 +71,14 @@ def plan_endovis17(root: Path, data_set: DataSet) -> Iterator[VideoPlan]:
         types = folder / "gt/TypeSegmentation"
         for mask in files(types) if types.is_dir() else ():
             own.setdefault(last_number(mask), []).append(IndexLabels(mask, ENDOVIS17_TYPES))
-    for sequence, paths in sorted(images.items()):
+    for sequence, own in sorted(labels.items()):
         frames = [
-            FramePlan(number, image, tuple(labels[sequence][number]) if number in labels[sequence] else None)
-            for number, image in sorted(paths.items())
+            FramePlan(number, image, tuple(own[number]) if number in own else None)
+            for number, image in sorted(images.get(sequence, {}).items())
         ]
         split = "test" if sequence in ENDOVIS17_TEST else "unused"
-        yield data_set.video(f"seq_{sequence}", split, frames, crop=ENDOVIS17_CROP)
+        paths = [label.path for found in own.values() for label in found]
+        yield data_set.video(f"seq_{sequence}", split, frames, crop=ENDOVIS17_CROP, label_files=paths)
 
 
 def _endovis17_type(folder: Path) -> Label:
@@ -121,7 +122,7 @@ def plan_endovis18(root: Path, data_set: DataSet) -> Iterator[VideoPlan]:
             for number, image in sorted((last_number(path), path) for path in files(folder / "left_frames"))
         ]
         split = "test" if last_number(folder) in ENDOVIS18_TEST else "unused"
-        yield data_set.video(folder.name, split, frames)
+        yield data_set.video(folder.name, split, frames, label_files=files(folder / "labels"))
 
 
 def _one(reader: Any, path: Path | None, meanings: Mapping[Any, Label]) -> tuple[LabelFile, ...] | None:
@@ -155,8 +156,11 @@ def plan_cholecseg8k(root: Path, data_set: DataSet) -> Iterator[VideoPlan]:
     """
     images: dict[str, dict[int, Path]] = {}
     for folder in folders(root, "video*_*", data_set.layout):
-        for image in files(folder, (".png",)):
-            if found := re.fullmatch(r"frame_(\d+)_endo", image.stem):
+        for path in files(folder, (".png",)):
+            if found := re.fullmatch(r"frame_(\d+)_endo(_watershed_mask)?", path.stem):
+                image = path.with_name(
+                    f"frame_{found[1]}_endo.png"
+                )  # a mask without it is reported when it is read
                 images.setdefault(folder.name.split("_")[0], {})[int(found[1])] = image
     for video, paths in sorted(images.items()):
         for numbers in runs(sorted(paths), step=1):
@@ -206,7 +210,9 @@ def plan_cis(root: Path, data_set: DataSet) -> Iterator[VideoPlan]:
             )
             for image in files(images)
         ]
-        yield data_set.video(name, split, frames, frame_rate=25.0 if kind == "seg8k" else 1.0)
+        labels = files(images.parent / "ann_dir", (".json",))
+        rate = 25.0 if kind == "seg8k" else 1.0
+        yield data_set.video(name, split, frames, frame_rate=rate, label_files=labels)
 
 
 _PARTS = instrument("tool")
@@ -304,6 +310,8 @@ def _coco_images(path: Path, meanings: Mapping[str, Label]) -> Iterator[tuple[st
     """(file name, labels) of each image of a COCO file, in natural order; boxes without a segmentation are left out."""
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
+        for entries in ("categories", "annotations", "images"):
+            require_unique([one["id"] for one in raw[entries]], f"{path}: {entries}")
         classes = {int(one["id"]): str(one["name"]).lower() for one in raw["categories"]}
         unknown = sorted(set(classes.values()) - set(meanings))
         if unknown:
@@ -313,8 +321,12 @@ def _coco_images(path: Path, meanings: Mapping[str, Label]) -> Iterator[tuple[st
             if one.get("segmentation"):
                 label = meanings[classes[int(one["category_id"])]]
                 segments.setdefault(int(one["image_id"]), []).append(CocoSegment(label, one["segmentation"]))
+        for number in sorted(set(segments) - {int(image["id"]) for image in raw["images"]}):
+            raise ValueError(f"{path}: annotations name the image {number}, which is not among its images")
         for image in sorted(raw["images"], key=lambda one: natural(Path(one["file_name"]))):
             yield str(image["file_name"]), CocoLabels(path, tuple(segments.get(int(image["id"]), ())))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is no JSON, or cut off: {error}") from None
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path} is no file of COCO: {error!r}") from None
 
@@ -344,7 +356,9 @@ def plan_dsad(root: Path, data_set: DataSet) -> Iterator[VideoPlan]:
     for organ, name in DSAD_ORGANS.items():
         label = tissue(organ.replace("_", " "), name)
         for folder in sorted(root.glob(f"{organ}/*"), key=natural):
-            images = [path for path in files(folder, (".png",)) if path.stem.startswith("image")]
+            paths = files(folder, (".png",))
+            images = [path for path in paths if path.stem.startswith("image")]
+            masks = [path for path in paths if path.stem.startswith("mask")]
             frames = [
                 FramePlan(
                     last_number(image),
@@ -359,8 +373,8 @@ def plan_dsad(root: Path, data_set: DataSet) -> Iterator[VideoPlan]:
                 )
                 for image in images
             ]
-            if frames:
-                yield data_set.video(f"{organ}_{folder.name}", "train", frames)
+            if frames or masks:
+                yield data_set.video(f"{organ}_{folder.name}", "train", frames, label_files=masks)
 
 
 _AUTOLAPARO_TOOLS = (
@@ -385,12 +399,12 @@ def plan_autolaparo(root: Path, data_set: DataSet) -> Iterator[VideoPlan]:
     """
     clips: dict[str, list[FramePlan]] = {}
     for folder in folders(root, "imgs", data_set.layout):
-        for image in files(folder, (".jpg",)):
-            if not re.fullmatch(r"\d{6}", image.stem):
-                raise ValueError(f"{image}: the name of a frame is six digits, clip and frame")
-            mask = folder.parent / "masks" / f"{image.stem}.png"
-            clips.setdefault(image.stem[:3], []).append(
-                FramePlan(int(image.stem[3:]), image, _indexed(mask, AUTOLAPARO_VALUES))
-            )
+        masks = folder.parent / "masks"
+        # a mask without an image, and an image without a mask, are reported when they are read
+        for name in sorted({path.stem for path in (*files(folder, (".jpg",)), *files(masks, (".png",)))}):
+            if not re.fullmatch(r"\d{6}", name):
+                raise ValueError(f"{folder / name}.jpg: the name of a frame is six digits, clip and frame")
+            labels = _indexed(masks / f"{name}.png", AUTOLAPARO_VALUES)
+            clips.setdefault(name[:3], []).append(FramePlan(int(name[3:]), folder / f"{name}.jpg", labels))
     for clip, frames in sorted(clips.items()):
         yield data_set.video(f"clip_{clip}", "train", frames)

@@ -69,8 +69,10 @@ class VideoFacts:
     stills: bool = False
     """The frames are images that have nothing to do with one another; an id says a class and a place within its image
     only."""
+    prompt_area: float = 0.0
+    """Share of the image that an object covers when a tracker is first shown it; 0 is one pixel."""
     skipped: tuple[str, ...] = ()
-    """Broken files of the source whose frames were left out, each with the reason."""
+    """Files of the source that were left out, each with the reason."""
 
     def __post_init__(self) -> None:
         if self.split not in SPLIT_NAMES:
@@ -186,6 +188,23 @@ def numbered(folder: Path, suffixes: tuple[str, ...]) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
+def load_image(path: Path) -> Image.Image:
+    """An image, decoded as a whole, in the mode in which it is stored.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        OSError: the file is no image, or is cut off.
+    """
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return image
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path} does not exist") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise OSError(f"{path} is no image, or cut off: {' '.join(str(error).split())}") from None
+
+
 def read_index(path: Path) -> NDArray[np.integer[Any]]:
     """A label image as indices [H, W], uint8 or uint16: of a palette, grey, or colours whose channels are equal.
 
@@ -193,9 +212,12 @@ def read_index(path: Path) -> NDArray[np.integer[Any]]:
         OSError: the file is no image, or is cut off.
         ValueError: its channels differ, or its values are no whole numbers of 8 or 16 bits.
     """
-    with Image.open(path) as image:
-        image.load()
-        labels = np.asarray(image)
+    return index_values(load_image(path), path)
+
+
+def index_values(image: Image.Image, path: Path) -> NDArray[np.integer[Any]]:
+    """What `read_index` gives, of an image that is loaded; `path` is named in errors."""
+    labels = np.asarray(image)
     if labels.ndim == 3 and (labels[..., 1:3] == labels[..., :1]).all():
         labels = labels[..., 0]
     if labels.dtype == np.int32 and labels.size and labels.min() >= 0 and labels.max() <= LARGEST_ID:

@@ -129,6 +129,7 @@ def _converted_sequences(root: Path, videos: list[VideoFolder]) -> list[ImageFol
             video.path / "masks",
             video.facts.names,
             video.facts.frame_rate,
+            video.facts.prompt_area,
         )
         for video in videos
         if not video.facts.stills

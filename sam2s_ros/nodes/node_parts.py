@@ -12,6 +12,7 @@ from sam2s_ros.engines.base import EngineDescription
 from sam2s_ros.nodes.audit_log import AuditLog
 from sam2s_ros.nodes.frame_worker import FrameWorker
 from sam2s_ros.nodes.image_source import ImageSource, ReceivedImage
+from sam2s_ros.nodes.late_objects import LateObjects
 from sam2s_ros.nodes.prompt_services import PromptServices
 from sam2s_ros.nodes.range_input import RangeInput
 from sam2s_ros.nodes.result_publisher import ResultPublisher
@@ -42,6 +43,7 @@ class Configured:
     tracker: StreamingTracker
     engine: EngineDescription
     results: ResultPublisher
+    late_objects: LateObjects
     services: PromptServices
     audit: AuditLog
     snapshots: Snapshots

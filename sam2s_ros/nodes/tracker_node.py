@@ -35,6 +35,7 @@ from sam2s_ros.nodes.frame_worker import FrameWorker, WorkerStoppedError, Worker
 from sam2s_ros.nodes.heartbeat import Heartbeat
 from sam2s_ros.nodes.image_messages import ImageMessageError, compressed_to_rgb, image_to_rgb
 from sam2s_ros.nodes.image_source import WARNING_PERIOD_S, ImageSource, ReceivedImage
+from sam2s_ros.nodes.late_objects import LateObjects
 from sam2s_ros.nodes.messages import latency_s, stamp_to_ns
 from sam2s_ros.nodes.node_parts import Active, Configured, PreparedImage
 from sam2s_ros.nodes.prompt_services import PromptServices
@@ -245,6 +246,7 @@ class TrackerNode(LifecycleNode):
             stages_s["range"] = time.monotonic() - begun
         configured.results.publish(TrackedFrame(header, image, result, stages_s, trouble, positions))
         configured.snapshots.save_if_due(configured.tracker)
+        configured.late_objects.after_image()
         if trouble:
             self.get_logger().warning(trouble, throttle_duration_sec=WARNING_PERIOD_S)
 
@@ -288,6 +290,8 @@ class TrackerNode(LifecycleNode):
             raise
         engine = tracker.engine.describe()
         results = ResultPublisher(self, settings, engine, session)
+        late_objects = LateObjects(tracker, results.refresh, self.get_logger())
+        worker.spare = late_objects.in_spare_time
         services = PromptServices(self, self, settings.max_objects, audit)
         snapshots = Snapshots(self, self, settings, results)
         snapshots.find(time.monotonic() - begun_s)
@@ -297,7 +301,8 @@ class TrackerNode(LifecycleNode):
         gc.collect()
         gc.freeze()  # or a collection walks through all of torch and the stream pauses for 0.1 s
         return Configured(
-            settings, worker, tracker, engine, results, services, audit, snapshots, start_prompts
+            *(settings, worker, tracker, engine, results, late_objects, services, audit, snapshots),
+            start_prompts,
         )
 
     def _load_tracker(self, settings: NodeSettings) -> StreamingTracker:

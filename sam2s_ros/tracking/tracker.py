@@ -285,7 +285,7 @@ class StreamingTracker:
         record, newest = self._table.get(object_id), self._frames.newest
         self._prompted_size(None)
         assert newest is not None  # _prompted_size saw to it
-        self._bring_to(record, newest)
+        record.lag = None  # what it would have learnt on its way is forgotten with the rest
         self._bank.forget_since_first(record.row)
         self._long_term.conditioned(record.row, record.first, first=False)
         self._classes.clear(record.row)

@@ -1,0 +1,100 @@
+"""`sam2s data review`: the frames of propagated videos that a person should look at: a list and a contact sheet."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+
+from sam2s_ros.data.dataset_view import contact_sheet
+from sam2s_ros.data.provenance import PROVENANCE_FILE, read_provenance
+from sam2s_ros.data.video_folder import VIDEO_FILE, VideoFolder, find_videos, read_video
+
+HELP = "list the frames of propagated videos on which the model is least sure, with a contact sheet of them"
+LIST_FILE = "frames.csv"
+COLUMNS = ("video", "frame", "confidence", "id", "masklet")
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """A frame to be looked at."""
+
+    frame: int
+    confidence: float
+    """The lowest of the frame's masks by a model."""
+    masklet: int
+    """Whose it is."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `sam2s data review`."""
+    parser.add_argument("folder", type=Path, help=f"a video with {PROVENANCE_FILE}, or a folder with some")
+    parser.add_argument(
+        "--out", type=Path, required=True, help=f"folder for {LIST_FILE} and a sheet per video"
+    )
+    parser.add_argument(
+        "--below", type=float, default=1.0, help="list frames with a confidence below this (default: 1, all)"
+    )
+    parser.add_argument(
+        "--most", type=int, default=12, metavar="N", help="the N least sure ones of a video (default: 12)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the list and the sheets, and say how many frames are on them."""
+    if arguments.most < 1:
+        raise ValueError(f"--most {arguments.most}: at least 1 is needed")
+    videos = [read_video(path) for path in find_videos(arguments.folder)]
+    videos = [video for video in videos if (video.path / PROVENANCE_FILE).is_file()]
+    if not videos:
+        raise FileNotFoundError(
+            f"no video under {arguments.folder} has a {PROVENANCE_FILE} beside its {VIDEO_FILE}; "
+            "`sam2s data propagate` writes one"
+        )
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    with (arguments.out / LIST_FILE).open("w", newline="", encoding="utf-8") as table:
+        rows = csv.writer(table, lineterminator="\n")
+        rows.writerow(COLUMNS)
+        for video in videos:
+            doubts = doubtful(video, arguments.below, arguments.most)
+            for one in doubts:
+                name = video.facts.names[one.masklet]
+                rows.writerow((video.name, one.frame, f"{one.confidence:.4f}", one.masklet, name))
+            print(f"{video.path}: {len(doubts)} frames to look at")
+            if doubts:
+                sheet = contact_sheet(video, [one.frame for one in doubts])
+                path = arguments.out / f"{video.facts.dataset}_{video.facts.split}_{video.name}.png"
+                if not cv2.imwrite(str(path), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR)):
+                    raise OSError(f"{path} could not be written")
+    print(arguments.out / LIST_FILE)
+    return 0
+
+
+def doubtful(video: VideoFolder, below: float, most: int) -> list[Doubt]:
+    """At most `most` frames with a confidence under `below`, the least sure first; none that is all by hand."""
+    provenance = read_provenance(video)
+    found = []
+    for frame in provenance.origins:
+        confidence, masklet = provenance.confidence(frame)
+        if masklet and confidence < below:
+            found.append(Doubt(frame, confidence, masklet))
+    return sorted(found, key=lambda one: (one.confidence, one.frame))[:most]
+
+
+def read_list(path: Path, video: str) -> list[int]:
+    """The frames that a list names for a video, in order.
+
+    Raises:
+        FileNotFoundError: there is no such list.
+        ValueError: it is none.
+    """
+    with path.open(newline="", encoding="utf-8") as table:
+        try:
+            return sorted({int(row["frame"]) for row in csv.DictReader(table) if row["video"] == video})
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{path} is no list of `sam2s data review` (columns {', '.join(COLUMNS)}): {error!r}"
+            ) from None

@@ -1,0 +1,52 @@
+"""Converters of the stills of instruments in SA-SV, from the layouts in which they are distributed.
+
+As in `surgical_sources`, the last sentence of a converter says what it follows. A mask is of all instruments of an
+image: each of its connected components is one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from sam2s_ros.data.convert import VideoPlan
+from sam2s_ros.data.labels import MASK_THRESHOLD, LabelFile, MaskLabels, instrument
+from sam2s_ros.data.sources import DataSet, files, folders, natural
+
+INSTRUMENT = instrument("instrument")
+
+
+def plan_artnet(root: Path, data_set: DataSet) -> Iterator[VideoPlan]:
+    """ART-Net: `Train/Train_Positive/Train_Pos_sample_0001.png`, `Train/Train_Positive_Tool_Mask/..._Tool_Mask.png`.
+
+    The same for `Test`: 662 and 154 stills, which are the paper's 816, all train as in SA-SV. Masks are above 127
+    inside. Images without a tool (`..._Negative`), tips and lines are left out. Follows public code that reads the
+    archive of kamruleee51/ART-Net: omariosc/msc-surgical-tool-tracking (src/ART.ipynb).
+    """
+    images: list[tuple[Path, tuple[LabelFile, ...]]] = []
+    masks: list[Path] = []
+    for folder in folders(root, "*_Positive", data_set.layout):
+        own = folder.with_name(f"{folder.name}_Tool_Mask")
+        masks += files(own, (".png",))
+        for image in files(folder, (".png",)):
+            mask = own / f"{image.stem}_Tool_Mask.png"
+            images.append((image, (MaskLabels(mask, INSTRUMENT, threshold=MASK_THRESHOLD),)))
+    yield from data_set.stills("train", images, masks)
+
+
+def plan_robotool(root: Path, data_set: DataSet) -> Iterator[VideoPlan]:
+    """RoboTool: `dv10_00001.png` with `dv10_00001_seg.png` in one folder, whose pixels above 0 are instruments.
+
+    Stills of 20 procedures, all train. Follows Project-MONAI/tutorials (active_learning/tool_tracking_al:
+    data_list.json, active_learning.py).
+    """
+    paths = sorted(root.rglob("dv*_*.png"), key=natural)
+    if not paths:
+        raise FileNotFoundError(f"nothing to convert under {root}: expected {data_set.layout}")
+    images: list[tuple[Path, tuple[LabelFile, ...]]] = [
+        (path, (MaskLabels(path.with_name(f"{path.stem}_seg.png"), INSTRUMENT),))
+        for path in paths
+        if re.fullmatch(r"dv\d+_\d+", path.stem)
+    ]
+    yield from data_set.stills("train", images, [path for path in paths if path.stem.endswith("_seg")])

@@ -1,0 +1,87 @@
+"""`sam2s data propagate`: sparse labels carried over whole videos by the tracker, with how sure it is of each mask."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from sam2s_ros.data.provenance import Provenance, place_of, read_provenance
+from sam2s_ros.data.video_folder import VIDEO_FILE, VideoFolder, find_videos, read_video
+from sam2s_ros.evaluation.command import model_maker
+from sam2s_ros.evaluation.propagate import Labels, propagate
+
+HELP = "carry sparse labels over a video with the tracker, forwards and backwards, with a confidence for every mask"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `sam2s data propagate`."""
+    parser.add_argument(
+        "folder", type=Path, help="a video, or a folder with videos at any depth, some frames labelled"
+    )
+    parser.add_argument("out", type=Path, help="folder for OUT/<source>/<split>/<video>, all frames labelled")
+    parser.add_argument(
+        "--every",
+        type=int,
+        default=1,
+        metavar="N",
+        help="use only every Nth labelled frame; what is left out can be compared with (default: 1, all)",
+    )
+    parser.add_argument("--model", default="nano", help="preset or weights file (default: nano)")
+    parser.add_argument("--checkpoint", type=Path, help="weights for the preset named by --model")
+    parser.add_argument("--engine", default="auto", help="engine that runs the model")
+    parser.add_argument(
+        "--precision", default="auto", help="fp32, bf16, or auto (default: what is fastest here)"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="a tracker setting (repeatable)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Propagate in each video; nothing is written before all can be."""
+    if arguments.every < 1:
+        raise ValueError(f"--every {arguments.every}: at least 1 is needed")
+    videos = [read_video(path) for path in find_videos(arguments.folder)]
+    stills = [video for video in videos if video.facts.stills]
+    for video in stills:
+        print(f"left out: {video.path} holds stills, between which nothing moves")
+    videos = [video for video in videos if not video.facts.stills]
+    if not videos:
+        raise FileNotFoundError(f"no video under {arguments.folder}: no folder there has a {VIDEO_FILE}")
+    all_labels = [labels_of(video, arguments.every) for video in videos]
+    for video in videos:
+        if (arguments.out / place_of(video)).exists():
+            raise ValueError(
+                f"{arguments.out / place_of(video)} is there already: delete it, or choose another folder"
+            )
+    facts: dict[str, Any] = {}
+    tracker = model_maker(arguments, facts, max(len(video.facts.masklets) for video in videos))()
+    with tqdm(total=2 * sum(len(video.frames()) for video in videos), unit="frame", mininterval=1.0) as bar:
+        for labels in all_labels:
+            used = len(labels.provenance.origins)
+            source = (
+                f"{arguments.model} ({facts['engine']['weights_sha256'][:12]}), from {used} labelled frames"
+            )
+            propagate(labels, arguments.out, tracker, source, bar.update)
+    for labels in all_labels:
+        video = read_video(arguments.out / place_of(labels.video))
+        provenance = read_provenance(video)
+        lowest = min(provenance.confidence(frame)[0] for frame in provenance.origins)
+        print(
+            f"{video.path}: {len(video.frames())} frames from {len(labels.provenance.origins)} labelled ones, "
+            f"{provenance.counts['model']} masks by the model, lowest confidence {lowest:.2f}"
+        )
+    return 0
+
+
+def labels_of(video: VideoFolder, every: int) -> Labels:
+    """The labels by hand of every Nth frame that has any; those by a model are never propagated again."""
+    provenance = read_provenance(video)
+    known = video.masks()
+    numbers = [
+        number for number in sorted(provenance.origins) if number in known and provenance.by_hand(number)
+    ]
+    return Labels(video, Provenance({number: provenance.origins[number] for number in numbers[::every]}))
