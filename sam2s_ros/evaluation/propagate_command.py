@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from sam2s_ros.data.provenance import Provenance, place_of, read_provenance
 from sam2s_ros.data.video_folder import VIDEO_FILE, VideoFolder, find_videos, read_video
-from sam2s_ros.evaluation.command import model_maker
+from sam2s_ros.evaluation.model_arguments import model_maker
 from sam2s_ros.evaluation.propagate import Labels, propagate
 
 HELP = "carry sparse labels over a video with the tracker, forwards and backwards, with a confidence for every mask"
