@@ -1,4 +1,4 @@
-"""How late our bag player publishes, 30 Hz of 1280x720 JPEG with raw label images beside it, against the recorded times.
+"""How late our bag player publishes 30 Hz of 1280x720 JPEG, with a raw label image beside each, by the recorded times.
 
 python test/benchmarks/replay_timing.py [--json FILE] [--quick]
 """
