@@ -17,8 +17,9 @@ from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.client import Client
 from rclpy.node import Node
 
-from sam2s_msgs.msg import ErrorCode, Prompt
+from sam2s_msgs.msg import BoundingBox2D, ErrorCode, Point2D, Prompt
 from sam2s_msgs.srv import AddObject
+from sam2s_ros.evaluation.prompts import first_prompt
 from sam2s_ros.nodes.messages import ns_to_stamp, rle_message, stamp_to_ns
 
 BoolArray = npt.NDArray[np.bool_]
@@ -145,9 +146,9 @@ class FirstAppearance:
 class TrackerClient:
     """Service calls to a tracker node. The ROS node given must be spun by another thread."""
 
-    def __init__(self, node: Node, tracker: str = "tracker") -> None:
-        """`tracker`: the name of the tracker node."""
-        self._tracker = tracker
+    def __init__(self, node: Node, tracker: str = "tracker", protocol: str = "mask") -> None:
+        """`tracker`: the name of the tracker node; `protocol`: mask, box or click, how it is shown a true mask."""
+        self._tracker, self._protocol = tracker, protocol
         self._change_state: Client = node.create_client(ChangeState, f"{tracker}/change_state")
         self._add_object: Client = node.create_client(AddObject, f"{tracker}/add_object")
         self._get_state: Client = node.create_client(GetState, f"{tracker}/get_state")
@@ -187,11 +188,11 @@ class TrackerClient:
             raise PromptRefused(f"the node {self._tracker} offers no service {self._add_object.srv_name}")
 
     def add_object(self, name: str, mask: BoolArray, stamp_ns: int) -> Future[tuple[int, int]]:
-        """Ask for an object by its mask bool [H, W] on the image with this stamp, without waiting.
+        """Ask for an object, given its mask bool [H, W], on the image with this stamp, without waiting.
 
         The future holds (id, prompted stamp), or PromptRefused with the node's words and error code.
         """
-        prompt = Prompt(stamp=ns_to_stamp(stamp_ns), mask=rle_message(mask))
+        prompt = prompt_message(mask, self._protocol, stamp_ns)
         added: Future[tuple[int, int]] = Future()
 
         def read(answer: Any) -> None:
@@ -207,6 +208,22 @@ class TrackerClient:
         request = AddObject.Request(client="demo", name=name, prompt=prompt)
         self._add_object.call_async(request).add_done_callback(read)
         return added
+
+
+def prompt_message(mask: BoolArray, protocol: str, stamp_ns: int) -> Prompt:
+    """How an object with this mask bool [H, W] is shown on the image with this stamp: mask, box or click."""
+    shown = first_prompt(mask, protocol)
+    prompt = Prompt(stamp=ns_to_stamp(stamp_ns))
+    if "mask" in shown:
+        prompt.mask = rle_message(mask)
+    if "box" in shown:
+        x_min, y_min, x_max, y_max = shown["box"].tolist()
+        prompt.has_box = True
+        prompt.box = BoundingBox2D(x_min=x_min, y_min=y_min, x_max=x_max, y_max=y_max)
+    if "points" in shown:
+        prompt.points = [Point2D(x=x, y=y) for x, y in shown["points"].tolist()]
+        prompt.point_labels = shown["labels"].tolist()
+    return prompt
 
 
 def prompt_waiting(

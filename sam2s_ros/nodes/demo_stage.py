@@ -62,6 +62,9 @@ class Stage:
     prompter: FirstAppearance
     object_names: Mapping[int, str]
     timeout_s: float
+    tracker_module: str = "sam2s_ros.nodes.tracker_node"
+    protocol: str = "mask"
+    """How objects are prompted: mask, box or click (`evaluation.prompts`)."""
 
 
 @dataclass(frozen=True)
@@ -155,10 +158,10 @@ def run_stage(stage: Stage, say: Callable[[str], None]) -> StageResult:
         spinner = Spinner(f"demo_{stage.name}")
         stack.callback(spinner.close)
         stack.enter_context(BagRecorder(spinner.node, stage.bag_folder, stage.topics))
-        client = TrackerClient(spinner.node, TRACKER)
+        client = TrackerClient(spinner.node, TRACKER, stage.protocol)
         stack.enter_context(spinner.spinning())
         tracker = stack.enter_context(
-            _child(stage, f"{stage.name}_tracker", "sam2s_ros.nodes.tracker_node", stage.tracker_arguments)
+            _child(stage, f"{stage.name}_tracker", stage.tracker_module, stage.tracker_arguments)
         )
         client.wait_until_up(NODE_UP_TIMEOUT_S, tracker.check)
         say(f"{stage.name}: tracker node is up (pid {tracker.pid}), bringing it to active")
