@@ -22,7 +22,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "data": set(),
     "engines": {"network"},
     "tracking": {"network", "engines"},
-    "training": {"network", "data"},
+    "training": {"network", "data", "evaluation"},
     "evaluation": {"network", "engines", "tracking", "data"},
     "nodes": {"network", "engines", "tracking", "evaluation", "data"},
 }
@@ -131,7 +131,8 @@ UNPICKLERS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "m
 
 def unpickled(source: str, module: str) -> list[str]:
     """Everything in `source` that runs code found in a file: what it says, with its line."""
-    found = [name for name in imported_modules(source, module) if name.split(".")[0] in UNPICKLERS]
+    names = imported_modules(source, module) - {"pickle.UnpicklingError"}
+    found = [name for name in names if name.split(".")[0] in UNPICKLERS]
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.Call):
             continue

@@ -29,7 +29,7 @@ NOT_IN_KEY = {"out", "run", "live", "command", "traceback", "absent_frames", "re
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `sam2s evaluate`."""
     add_source_arguments(parser)
-    add_model_arguments(parser)
+    add_model_arguments(parser, or_none="scores the baselines only")
     parser.add_argument(
         "--prompts",
         default="mask",

@@ -12,11 +12,10 @@ if TYPE_CHECKING:
     from sam2s_ros.tracking import StreamingTracker
 
 
-def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the model, its engine and its settings."""
-    parser.add_argument(
-        "--model", default="nano", help="preset or weights file; 'none' scores the baselines only"
-    )
+def add_model_arguments(parser: argparse.ArgumentParser, or_none: str = "") -> None:
+    """Declare the model, its engine and its settings; `or_none` says what the model "none" does, if it may be."""
+    other = f"; 'none' {or_none}" if or_none else ""
+    parser.add_argument("--model", default="nano", help=f"preset or weights file (default: nano){other}")
     parser.add_argument("--checkpoint", type=Path, help="weights for the preset named by --model")
     parser.add_argument("--engine", default="auto", help="engine that runs the model")
     parser.add_argument(

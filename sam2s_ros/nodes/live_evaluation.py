@@ -34,8 +34,9 @@ from sam2s_ros.evaluation.real_time import Published, StreamScorer
 from sam2s_ros.evaluation.records import NAN, FrameRecord
 from sam2s_ros.evaluation.sequences import Sequence
 from sam2s_ros.nodes.bag_file import read_stamp
+from sam2s_ros.nodes.client_results import TrackerError
 from sam2s_ros.nodes.demo_processes import ChildFailed
-from sam2s_ros.nodes.demo_prompting import FirstAppearance, PromptRefused
+from sam2s_ros.nodes.demo_prompting import FirstAppearance
 from sam2s_ros.nodes.demo_recorder import RecordedTopic
 from sam2s_ros.nodes.demo_stage import (
     OBJECTS_TOPIC,
@@ -128,7 +129,7 @@ def evaluate_live(
     with tempfile.TemporaryDirectory(prefix="sam2s_live_") as folder:
         try:
             run = run_live(sequence, prompter, arguments, Path(folder))
-        except (ChildFailed, PromptRefused) as error:
+        except (ChildFailed, TrackerError) as error:
             raise ValueError(f"{sequence.name}: the live run failed: {error}") from error
         scorer = FrameScorer(name, sequence.name, nsd_tolerance_px)
         yield from measure(sequence, prompter, run, scorer, arguments.allowance, on_frame)
