@@ -141,19 +141,11 @@ def run_live(
     """Play the bag into the node and record what it publishes into `folder`."""
     with open_bag(sequence.path) as bag:
         connection = sequence.image_connections(bag)[0]
-        labels = connections_of(bag, sequence.path, sequence.label_topic, IMAGE_TYPES)[0]
         duration_s = bag.duration * 1e-9
     compressed = connection.msgtype == COMPRESSED_TYPE
-    label_class = CompressedImage if labels.msgtype == COMPRESSED_TYPE else Image
     names = dict(sequence.label_names)
     operator = FirstAppearance(_wanted(prompter, names))
     slowed = arguments.step_time is not None
-
-    def tell(_: int, data: bytes) -> None:
-        truth = _label_values(deserialize_message(data, label_class))
-        values = np.flatnonzero(np.bincount(truth.reshape(-1), minlength=256)[1:]) + 1
-        operator.truth_arrived(read_stamp(data), {int(one): truth == one for one in values})
-
     with ExitStack() as stack:
         variables = image_transport_environment(folder)
         stack.enter_context(_environment(variables))
@@ -178,10 +170,7 @@ def run_live(
                     *("--wait-for", f"{connection.topic}=1"),
                     *("--wait-for", f"{sequence.label_topic}=1"),
                 ],
-                topics=[
-                    RecordedTopic(sequence.label_topic, label_class, RECORDED, tell, kept=False),
-                    *tracker_topics(operator),
-                ],
+                topics=operator_topics(sequence, operator),
                 prompter=operator,
                 object_names=names,
                 timeout_s=START_TIMEOUT_S + duration_s,
@@ -192,6 +181,23 @@ def run_live(
     stamps = json.loads(result.publisher_line)["first_stamp_ns"]
     ids = {item.key: item.object_id for item in result.prompted}
     return LiveRun(folder / "objects", ids, stamps["recorded"], stamps["published"])
+
+
+def operator_topics(sequence: BagSequence, operator: FirstAppearance) -> list[RecordedTopic]:
+    """What the operator looks at: the ground truth, which is not recorded, and what the node publishes."""
+    with open_bag(sequence.path) as bag:
+        labels = connections_of(bag, sequence.path, sequence.label_topic, IMAGE_TYPES)[0]
+    kind = CompressedImage if labels.msgtype == COMPRESSED_TYPE else Image
+
+    def tell(_: int, data: bytes) -> None:
+        truth = _label_values(deserialize_message(data, kind))
+        values = np.flatnonzero(np.bincount(truth.reshape(-1), minlength=256)[1:]) + 1
+        operator.truth_arrived(read_stamp(data), {int(one): truth == one for one in values})
+
+    return [
+        RecordedTopic(sequence.label_topic, kind, RECORDED, tell, kept=False),
+        *tracker_topics(operator),
+    ]
 
 
 def measure(
