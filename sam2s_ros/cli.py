@@ -51,6 +51,17 @@ COMMANDS: dict[str, tuple[str, str]] = {
 """Subcommand -> (module, one line for `sam2s --help`)."""
 
 
+LIVE = "sam2s_ros.nodes.live_evaluation"
+"""What `sam2s evaluate --mode live` needs ROS for, imported when that is asked for."""
+
+
+class _Live:
+    """The module LIVE, imported at its first use: `evaluate` may not know ROS."""
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(importlib.import_module(LIVE), name)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `sam2s` with `argv` (default: the process's); return the exit status, 2 for a user's mistake."""
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -64,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             implementation = importlib.import_module(module)
             subparser = subparsers.add_parser(command, help=summary, description=implementation.HELP)
             implementation.configure(subparser)
-            subparser.set_defaults(run=implementation.run)
+            subparser.set_defaults(run=implementation.run, live=_Live())
         else:
             subparsers.add_parser(command, help=summary, add_help=False)
     args = parser.parse_args(arguments)

@@ -120,6 +120,9 @@ class ColourTracker:
     def encode_ahead(self, frame_rgb: NDArray[np.uint8]) -> None:
         assert frame_rgb.ndim == 3
 
+    def advance(self, frames: int) -> int:
+        return 0
+
     def step(self, frame_rgb: NDArray[np.uint8], stamp_ns: int | None = None) -> BaselineResult:
         self.stepped.append(stamp_ns or 0)
         self._newest = frame_rgb

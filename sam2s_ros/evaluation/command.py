@@ -22,7 +22,7 @@ from sam2s_ros.evaluation.tables import absence_table, class_line, drop_line, in
 from sam2s_ros.evaluation.unfinished import state_of
 
 HELP = "score a model on bags, videos or image folders with ground truth, beside the baselines"
-NOT_IN_KEY = {"out", "run", "command", "traceback", "absent_frames", "return_frames", "bootstrap"}
+NOT_IN_KEY = {"out", "run", "live", "command", "traceback", "absent_frames", "return_frames", "bootstrap"}
 """Arguments that change nothing of what is recorded of a video."""
 
 
@@ -57,13 +57,13 @@ def add_mode_arguments(parser: argparse.ArgumentParser) -> None:
         choices=MODES,
         default="every-frame",
         help="every-frame: the model sees every frame; real-time: in the recorded time, frames that come while it is "
-        "busy are skipped, simulated (default: %(default)s)",
+        "busy are skipped, simulated; live: the node, through DDS, at the recorded pace (default: %(default)s)",
     )
     parser.add_argument(
         "--step-time",
         type=float,
         metavar="S",
-        help="real-time: seconds of a step and of a prompt (default: as measured here)",
+        help="real-time: seconds of a step and of a prompt (default: as measured here); live: at least so long",
     )
     parser.add_argument(
         "--prepare-time",
@@ -76,7 +76,7 @@ def add_mode_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=0.0,
         metavar="S",
-        help="real-time: a mask published up to so many seconds after an image still counts for it (default: 0)",
+        help="real-time, live: a mask published up to so many seconds after an image still counts for it (default: 0)",
     )
 
 
@@ -154,10 +154,12 @@ def check_mode(arguments: argparse.Namespace) -> None:
             raise ValueError(f"{name} {value}: give 0 or more seconds")
     if not 0 <= arguments.allowance <= MAX_ALLOWANCE_S:
         raise ValueError(f"--allowance {arguments.allowance}: give 0 to {MAX_ALLOWANCE_S:g} seconds")
+    if arguments.mode == "live" and arguments.prepare_time is not None:
+        raise ValueError("--prepare-time is simulated: only with --mode real-time")
     given = [name for name, value in times.items() if value is not None]
     given += ["--allowance"] if arguments.allowance else []
     if arguments.mode == "every-frame" and given:
-        raise ValueError(f"{given[0]} says how time passes: only with --mode real-time")
+        raise ValueError(f"{given[0]} says how time passes: only with --mode real-time or live")
 
 
 def run_key(arguments: argparse.Namespace) -> dict[str, Any]:

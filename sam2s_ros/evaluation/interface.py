@@ -60,6 +60,8 @@ class StreamTracker(MaskTracker, Protocol):
 
     def encode_ahead(self, frame_rgb: NDArray[np.uint8]) -> None: ...
 
+    def advance(self, frames: int) -> int: ...
+
     def add_object(
         self,
         frame_rgb: NDArray[np.uint8] | None,
@@ -69,6 +71,7 @@ class StreamTracker(MaskTracker, Protocol):
         box: NDArray | None = None,
         name: str = "",
         stamp_ns: int | None = None,
+        catch_up: bool = True,
     ) -> int: ...
 
     def refine_object(
@@ -80,6 +83,7 @@ class StreamTracker(MaskTracker, Protocol):
         labels: NDArray | None = None,
         box: NDArray | None = None,
         stamp_ns: int | None = None,
+        catch_up: bool = True,
     ) -> None: ...
 
 

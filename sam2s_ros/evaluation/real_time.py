@@ -5,7 +5,8 @@ The model is that of the node's worker: a mailbox of one, in which the newest fr
 (decodes, encodes ahead) the newest frame while the one before is processed, and keeps what it has prepared until that
 is taken; a thread that steps the tracker and runs the operator's calls between two frames. A step is published when
 it ends. The operator sees what is published: an object is prompted on the first tracked frame that is due, by a call
-which waits for the step that has begun meanwhile, and is published from the next step on.
+which waits for the step that has begun meanwhile. It is published from the step on with which it has caught up: the
+frames that came since are made up for as the node does, two for each image, or more where nothing waits.
 
 Ground truth of time t is compared with the newest masks published at or before t (plus an allowance, 0 by default);
 where none has been published, with an empty one. An object counts from the frame on which it is due, prompted or not.
@@ -15,6 +16,7 @@ What is left out: transport, and that the two threads of the node share the proc
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections import deque
@@ -34,6 +36,8 @@ from sam2s_ros.evaluation.sequences import LabelledFrame, Sequence
 
 CALLS_IN_A_ROW = 4
 """How many calls a prepared frame waits for, as in the node's worker."""
+LATE_FRAMES_PER_IMAGE = 2
+"""Kept frames through which objects that were prompted late are brought for each image, as in the node."""
 END_NS = 2**63 - 1
 MAX_ALLOWANCE_S = 1.0
 """So long, at most, are images and masks kept until they are measured."""
@@ -43,7 +47,8 @@ MAX_ALLOWANCE_S = 1.0
 class StreamTimes:
     """How long each part takes in the stream's time, in seconds; None: as long as it takes here.
 
-    `step_s` is for a step of the tracker and for each of the operator's calls, `prepare_s` for what runs ahead.
+    `step_s` is for a step of the tracker, each of the operator's calls and each frame that an object makes up for;
+    `prepare_s` for what runs ahead.
     """
 
     step_s: float | None = None
@@ -195,9 +200,11 @@ class _Stream:
         self._newest: _Arrival | None = None
         self._preparing: tuple[int, _Arrival] | None = None
         self._prepared: _Arrival | None = None
-        self._working: tuple[int, Iterator[None]] | None = None
+        self._working: tuple[int, Iterator[int]] | None = None
         self._calls: deque[_Call] = deque()
+        self._asked_now: list[_Call] = []
         self._in_a_row = 0
+        self._owed = 0
         self._now_ns = 0
 
     @property
@@ -219,8 +226,10 @@ class _Stream:
         self._now_ns = self.next_event_ns
         if self._working is not None and self._working[0] == self._now_ns:
             work, self._working = self._working[1], None
+            self._work(work)
             self._begin()  # the worker goes on before anybody has seen what it published
-            next(work, None)
+            self._calls.extend(self._asked_now)
+            self._asked_now.clear()
         elif self._preparing is not None:
             self._prepared, self._preparing = self._preparing[1], None
         self._begin()
@@ -234,31 +243,46 @@ class _Stream:
                 self._in_a_row = 0
                 arrival, self._prepared = self._prepared, None
                 self._work(self._step(*arrival))
+            elif self._tracker.advance(0):
+                self._work(self._spare())
         if self._preparing is None and self._prepared is None and self._newest is not None:
             arrival, self._newest = self._newest, None
             image = arrival[1].image
             took_s = _timed(lambda: self._tracker.encode_ahead(image))
             self._preparing = (self._end_ns(self._times.prepare_s, took_s), arrival)
 
-    def _work(self, work: Iterator[None]) -> None:
-        took_s = _timed(lambda: next(work))
-        self._working = (self._end_ns(self._times.step_s, took_s), work)
+    def _work(self, work: Iterator[int]) -> None:
+        """Begin a piece of work, or what comes next of one; it yields of how many steps that consists."""
+        steps: list[int] = []
+        took_s = _timed(lambda: steps.extend(itertools.islice(work, 1)))
+        if steps:
+            self._working = (self._end_ns(self._times.step_s, took_s, steps[0]), work)
 
-    def _end_ns(self, given_s: float | None, took_s: float) -> int:
-        return self._now_ns + round(1e9 * (took_s if given_s is None else given_s))
+    def _end_ns(self, given_s: float | None, took_s: float, times: int = 1) -> int:
+        return self._now_ns + round(1e9 * (took_s if given_s is None else times * given_s))
 
-    def _step(self, index: int, frame: LabelledFrame) -> Iterator[None]:
-        """Track a frame; then, when it has ended, publish it and let the operator look."""
+    def _step(self, index: int, frame: LabelledFrame) -> Iterator[int]:
+        """Track a frame; when that has ended, publish it and let the operator look, and bring late objects nearer."""
         result = self._tracker.step(frame.image, frame.stamp_ns)
         object_ids = dict(self._object_ids)
-        yield
+        yield 1
         self.published = Published(result, object_ids)
         self.fates[index] = (self._now_ns - frame.stamp_ns) * 1e-6
         for due in self._prompter.due(frame, self._asked, self._names):
             self._asked.add(due.label)
-            self._calls.append(_Call(due, frame, corrections_left=due.corrections))
+            self._asked_now.append(_Call(due, frame, corrections_left=due.corrections))
+        owed, self._owed = self._owed, LATE_FRAMES_PER_IMAGE
+        if behind := self._tracker.advance(0):
+            self._tracker.advance(owed)
+            yield min(owed, behind)
 
-    def _call(self, call: _Call) -> Iterator[None]:
+    def _spare(self) -> Iterator[int]:
+        """Bring objects that were prompted late through one frame, while nothing waits."""
+        self._owed = max(0, self._owed - 1)
+        self._tracker.advance(1)
+        yield 1
+
+    def _call(self, call: _Call) -> Iterator[int]:
         """Answer one call; then, when it has ended, let the operator see the answer and correct it."""
         from sam2s_ros.tracking.errors import UnknownStampError
 
@@ -266,26 +290,27 @@ class _Stream:
         try:
             if object_id is None:
                 arguments = {**prompt.arguments, "name": prompt.name, "stamp_ns": stamp_ns}
-                object_id = self._tracker.add_object(None, **arguments)
+                object_id = self._tracker.add_object(None, **arguments, catch_up=False)
             else:
-                self._tracker.refine_object(object_id, None, **prompt.arguments, stamp_ns=stamp_ns)
+                arguments = {**prompt.arguments, "stamp_ns": stamp_ns}
+                self._tracker.refine_object(object_id, None, **arguments, catch_up=False)
         except (
             UnknownStampError
         ):  # the image is no longer kept: the operator takes a later one, as in the demo
-            yield
+            yield 1
             if object_id is None:
                 self._asked.discard(prompt.label)
             return
         self._object_ids[prompt.label] = object_id
         prediction = self._tracker.last_prompted
-        yield
+        yield 1
         if call.corrections_left and call.frame.labels is not None:
             truth = np.asarray(call.frame.labels == prompt.label)
             shown = mask_of(prediction, object_id, truth.shape)
             if (shown != truth).any():
                 points, labels = correction_click(truth, shown)
                 click = ObjectPrompt(prompt.label, prompt.name, {"points": points, "labels": labels})
-                self._calls.append(_Call(click, call.frame, object_id, call.corrections_left - 1))
+                self._asked_now.append(_Call(click, call.frame, object_id, call.corrections_left - 1))
 
 
 def _timed(run: Callable[[], Any]) -> float:

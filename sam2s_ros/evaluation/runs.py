@@ -21,7 +21,7 @@ from sam2s_ros.evaluation.sources import prompt_area_of
 if TYPE_CHECKING:
     from sam2s_ros.tracking import StreamingTracker
 
-MODES = ("every-frame", "real-time")
+MODES = ("every-frame", "real-time", "live")
 Records = Iterator[tuple[FrameRecord, ...]]
 
 
@@ -72,6 +72,9 @@ def _evaluate_model(
     options: dict[str, Any] = {"name": arguments.model, "nsd_tolerance_px": arguments.nsd_tolerance}
     with ExitStack() as stack:
         options["on_frame"] = _observer(stack, sequence, arguments, outputs, several)
+        if arguments.mode == "live":
+            outputs.write(_later(arguments.live.evaluate_live, sequence, prompter, arguments, **options))
+            return
         if arguments.mode == "real-time":
             times = StreamTimes(arguments.step_time, _prepare_time_s(arguments))
             more = {"times": times, "allowance_s": arguments.allowance}

@@ -17,6 +17,7 @@ from rclpy.client import Client
 from rclpy.node import Node
 
 from sam2s_msgs.msg import ErrorCode
+from sam2s_ros.evaluation.prompts import first_prompt
 from sam2s_ros.nodes.client import Sam2sClient, prompt_message
 from sam2s_ros.nodes.client_results import TrackerError, TrackerTimeout, TrackerUnavailable
 
@@ -150,9 +151,13 @@ def bring_to_active(node: Node, client: Sam2sClient, timeout_s: float) -> None:
 
 
 def prompt_waiting(
-    client: Sam2sClient, prompter: FirstAppearance, names: Mapping[int, str], timeout_s: float = 10.0
+    client: Sam2sClient,
+    prompter: FirstAppearance,
+    names: Mapping[int, str],
+    timeout_s: float = 10.0,
+    protocol: str = "mask",
 ) -> list[PromptedObject]:
-    """Give the node every prompt that is due, all at once, and return what it accepted.
+    """Give the node every prompt that is due, as mask, box or click, all at once, and return what it accepted.
 
     A prompt for an image that the node no longer keeps is left for a newer image; any other refusal is
     raised, and so is an answer that does not come within `timeout_s`.
@@ -163,7 +168,7 @@ def prompt_waiting(
         asked = []
         for choice in choices:
             name = names.get(choice.key, f"object {choice.key}")
-            prompt = prompt_message(mask=choice.mask, stamp_ns=choice.stamp_ns)
+            prompt = prompt_message(**first_prompt(choice.mask, protocol), stamp_ns=choice.stamp_ns)
             asked.append((choice, name, client.add_object_async(name, "", prompt)))
         for choice, name, answer in asked:
             try:

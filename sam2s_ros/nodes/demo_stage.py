@@ -19,6 +19,7 @@ from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPo
 from rclpy.signals import SignalHandlerOptions
 
 from sam2s_msgs.msg import LabelTable, TrackedObjectArray
+from sam2s_ros.nodes.bag_file import read_stamp
 from sam2s_ros.nodes.client import Sam2sClient
 from sam2s_ros.nodes.client_results import TrackerError
 from sam2s_ros.nodes.demo_processes import ChildFailed, ChildProcess
@@ -29,7 +30,7 @@ from sam2s_ros.nodes.demo_prompting import (
     prompt_waiting,
 )
 from sam2s_ros.nodes.demo_recorder import BagRecorder, RecordedTopic
-from sam2s_ros.nodes.replay import LATCHED, read_stamp
+from sam2s_ros.nodes.replay import LATCHED
 from sam2s_ros.nodes.ros_domain import own_domain
 
 TRACKER = "tracker"
@@ -62,6 +63,9 @@ class Stage:
     prompter: FirstAppearance
     object_names: Mapping[int, str]
     timeout_s: float
+    tracker_module: str = "sam2s_ros.nodes.tracker_node"
+    protocol: str = "mask"
+    """How objects are prompted: mask, box or click (`evaluation.prompts`)."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +163,7 @@ def run_stage(stage: Stage, say: Callable[[str], None]) -> StageResult:
         stack.callback(client.close)
         stack.enter_context(spinner.spinning())
         tracker = stack.enter_context(
-            _child(stage, f"{stage.name}_tracker", "sam2s_ros.nodes.tracker_node", stage.tracker_arguments)
+            _child(stage, f"{stage.name}_tracker", stage.tracker_module, stage.tracker_arguments)
         )
         client.wait_until_up(NODE_UP_TIMEOUT_S, tracker.check)
         say(f"{stage.name}: tracker node is up (pid {tracker.pid}), bringing it to active")
@@ -193,7 +197,7 @@ def _prompt_until_end(
     deadline = time.monotonic() + stage.timeout_s
     prompted: list[PromptedObject] = []
     while publisher.is_running():
-        for item in prompt_waiting(client, stage.prompter, stage.object_names):
+        for item in prompt_waiting(client, stage.prompter, stage.object_names, protocol=stage.protocol):
             say(f"{stage.name}: added '{item.name}' as object {item.object_id} ({item.call_ms:.0f} ms)")
             prompted.append(item)
         spinner.check()
