@@ -23,6 +23,7 @@ from sam2s_msgs.srv import (
     ResumeTracking,
 )
 from sam2s_ros.nodes.audit_log import AuditLog, audit_facts
+from sam2s_ros.nodes.call_log import CallLog
 from sam2s_ros.nodes.frame_worker import WorkerStoppedError, WorkerTimeoutError
 from sam2s_ros.nodes.messages import mask_summary, ns_to_stamp, stamp_to_ns, unknown_summary
 from sam2s_ros.nodes.prompts import prompt_from_message
@@ -120,6 +121,7 @@ class PromptServices:
             for name, (kind, callback) in callbacks.items()
         ]
         self._prompts_given: dict[int, int] = {}
+        self._log = CallLog(node.get_logger())
 
     def destroy(self) -> None:
         """Remove the services."""
@@ -262,7 +264,6 @@ class PromptServices:
         if hasattr(response, "mask"):
             response.mask = unknown_summary()
         client = shown(getattr(request, "client", ""))
-        logger = self._node.get_logger()
         code = ErrorCode.NONE
         try:
             check_request(request)
@@ -271,12 +272,15 @@ class PromptServices:
         except Exception as error:
             code = next((code for kind, code in _CODES if isinstance(error, kind)), ErrorCode.ENGINE_FAILED)
             _refuse(response, code, str(error) or type(error).__name__)
-            report = logger.error if code == ErrorCode.ENGINE_FAILED else logger.warning
-            report(f"{service} by {client} refused: {response.message}")
+            line = f"{service} by {client} refused: {response.message}"
+            if code == ErrorCode.ENGINE_FAILED:
+                self._log.failed(line)
+            else:
+                self._log.refused(line)
         if service == "list_objects":  # which changes nothing, and consoles poll it
             return response
         if code == ErrorCode.NONE:
-            logger.info(f"{service} by {client}: {response.message}")
+            self._log.answered(f"{service} by {client}: {response.message}")
         if trouble := self._audit.write(service, audit_facts(request, response, code)):
             response.message += f" ({trouble})"
         return response
