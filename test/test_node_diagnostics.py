@@ -18,8 +18,10 @@ from sam2s_ros.nodes.diagnostics import (
     latency_status,
     memory_status,
     objects_status,
+    positions_status,
     stream_status,
 )
+from sam2s_ros.nodes.range_input import RangeCounts
 from sam2s_ros.nodes.stage_percentiles import StagePercentiles
 from sam2s_ros.nodes.stream_counter import StreamCounts
 
@@ -109,6 +111,15 @@ def test_objects_that_are_not_tracking_are_a_warning() -> None:
     assert status.level == WARN and status.message == "2 needle LOST"
     assert "TRACKING, presence 0.90" in values(status)["1 grasper"]
     assert "out of view" in values(status)["2 needle"]
+
+
+def test_images_without_positions_are_a_warning_that_says_why() -> None:
+    """Until one has them again."""
+    assert positions_status(RangeCounts()).level == OK
+    status = positions_status(RangeCounts(3, 2, "depth has encoding '8UC1'"))
+    assert status.level == WARN and "depth has encoding '8UC1'" in status.message
+    assert values(status) == {"images with": "3", "images without": "2"}
+    assert positions_status(RangeCounts(4, 2)).level == OK
 
 
 @pytest.fixture(scope="module")

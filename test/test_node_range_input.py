@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PointStamped, PoseWithCovarianceStamped
 from lifecycle_msgs.msg import Transition
 from node_harness import SIZE, Client, NodeProcess, block_mask, image_message, isolated_ros, mask
@@ -130,7 +131,9 @@ def rig() -> Iterator[Rig]:
             "uncertain_pixels": 1.0,
             "uncertain_boundary": 1000.0,
         }  # random weights
-        process = NodeProcess({"autostart": False, "threads": 1, "stale_after_s": 3.0, **trusting})
+        process = NodeProcess(
+            {"autostart": False, "threads": 1, "stale_after_s": 3.0, "diagnostics_period_s": 0.2, **trusting}
+        )
         client = Client()
         client.meet()
         yield Rig(client, process)
@@ -219,15 +222,24 @@ WORDS = {
 
 
 def test_bad_input_is_named_once_and_the_stream_goes_on(rig: Rig, kind: str) -> None:
-    """Masks as ever, no position; with good input again, positions again."""
+    """Masks as ever, no position; with good input again, positions again; diagnostics say so."""
+    said = [""]
+
+    def listen(report: DiagnosticArray) -> None:
+        said[0] = next((one.message for one in report.status if one.name.endswith(": positions")), "")
+
+    reports = rig.client.node.create_subscription(DiagnosticArray, "/diagnostics", listen, 5)
     for case, (topic, make) in BAD[kind].items():
         before = rig.process.log().count(WORDS[case])
         for _ in range(2):
             bad = rig.track(kind, **{topic: lambda stamp, make=make: make(rig, stamp)})
             assert_unknown(the_object(bad))
         rig.client.wait(lambda words=WORDS[case], least=before: rig.process.log().count(words) > least, case)
+        rig.client.wait(lambda words=WORDS[case]: words in said[0], case)
         assert the_object(rig.track(kind)).has_position, case
         assert rig.process.log().count(WORDS[case]) == before + 1, case
+        rig.client.wait(lambda: said[0] == "OK", case)
+    rig.client.node.destroy_subscription(reports)
 
 
 def test_each_object_has_topics_of_its_own_on_request(rig: Rig, kind: str) -> None:

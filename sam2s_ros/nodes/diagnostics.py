@@ -1,12 +1,14 @@
 """The node's health on /diagnostics, for `rqt_robot_monitor`, an aggregator, or a person with `ros2 topic echo`.
 
-Five statuses, each named after the node (`tracker: stream`), with what an engineer would ask for as key and value:
+Five statuses, six with a range input, each named after the node (`tracker: stream`), with what an engineer would ask for
+as key and value:
 
 - stream: rates and drops since the last report, counts since activation, status and reason of `~/objects`;
 - latency: p50, p90, p99 and maximum of every stage over the newest images;
 - engine: which model and engine run, and why this one;
 - memory: what the process holds, and what the tracker's memory has room for;
-- objects: every object's state, presence, predicted IoU and age.
+- objects: every object's state, presence, predicted IoU and age;
+- positions: how many images got 3-D positions, and why the newest got none.
 
 A report is made from counters and the newest array; it neither asks the worker nor waits for it, so that a node whose
 engine hangs still reports, and says so.
@@ -28,6 +30,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sam2s_msgs.msg import TrackedObjectArray
 from sam2s_ros.engines.base import EngineDescription
 from sam2s_ros.nodes.messages import stamp_to_ns
+from sam2s_ros.nodes.range_input import RangeCounts
 from sam2s_ros.nodes.stage_percentiles import StagePercentiles
 from sam2s_ros.nodes.stream_counter import StreamCounts
 from sam2s_ros.tracking import TrackState
@@ -48,7 +51,7 @@ class NodeHealth:
     """What a report is made of; all that the node knows at that moment.
 
     `status` and `reason` are those of the newest `~/objects`, `engine` is None before configure, `topic` empty while
-    the node is not active.
+    the node is not active, `positions` None without a range input.
     """
 
     topic: str = ""
@@ -58,6 +61,7 @@ class NodeHealth:
     stale_after_s: float = 0.0
     max_objects: int = 0
     capacity: Mapping[str, str] = field(default_factory=dict)
+    positions: RangeCounts | None = None
     stages: StagePercentiles = field(default_factory=StagePercentiles)
 
 
@@ -98,6 +102,8 @@ class Diagnostics:
             "memory": memory_status(health),
             "objects": objects_status(health),
         }
+        if health.positions is not None:
+            parts["positions"] = positions_status(health.positions)
         for part, status in parts.items():
             status.name, status.hardware_id = f"{name}: {part}", health.topic or name
             message.status.append(status)
@@ -188,6 +194,14 @@ def objects_status(health: NodeHealth) -> DiagnosticStatus:
             troubled.append(f"{label} {state}")
     text = ", ".join(troubled) or (f"all {len(items)} TRACKING" if items else "none")
     return _status(WARN if troubled else OK, text, values)
+
+
+def positions_status(counts: RangeCounts) -> DiagnosticStatus:
+    """WARN while the newest image with objects has no 3-D positions."""
+    values = {"images with": str(counts.located), "images without": str(counts.missed)}
+    if counts.trouble:
+        return _status(WARN, f"none for the newest image: {counts.trouble}", values)
+    return _status(OK, "OK" if counts.located else "no image with objects yet", values)
 
 
 def resident_bytes() -> int:

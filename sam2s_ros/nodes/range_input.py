@@ -11,7 +11,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -52,11 +52,21 @@ class _Tracked:
     header: Header
 
 
+@dataclass(frozen=True)
+class RangeCounts:
+    """Images with objects since activation: how many got positions, how many none, and why the newest got none."""
+
+    located: int = 0
+    missed: int = 0
+    trouble: str = ""
+
+
 class RangeInput:
     """Subscribes what `range_input` names and turns the masks of an image into positions. Made on activate."""
 
     def __init__(self, node: Node, settings: NodeSettings) -> None:
         self._node, self._settings = node, settings
+        self.counts = RangeCounts()
         self._changed = threading.Condition()
         self._sets: OrderedDict[int, tuple[Any, ...]] = OrderedDict()
         self._newest_ns = -1
@@ -90,16 +100,18 @@ class RangeInput:
             return None
         found = self._take(stamp_to_ns(header.stamp))
         if found is None:
-            self._warn(
+            self._missed(
                 f"no {' and '.join(one.topic_name for one in self._subscriptions)} for this image by the time it was "
                 "tracked: check that they are published with its stamp (sync_slop_s), or let it wait (range_wait_s)"
             )
             return None
         try:
-            return self._positions(image, header, result, found)
+            positions = self._positions(image, header, result, found)
         except (CameraError, ImageMessageError, cv2.error, np.linalg.LinAlgError) as error:
-            self._warn(str(error))
+            self._missed(str(error))
             return None
+        self.counts = replace(self.counts, located=self.counts.located + 1, trouble="")
+        return positions
 
     def destroy(self) -> None:
         """Undo the constructor."""
@@ -172,8 +184,9 @@ class RangeInput:
         windows = mask_windows(result.geometry, size)
         return locate_in_pair(grey, right, result.masks, windows, result.geometry, pair, limits)
 
-    def _warn(self, text: str) -> None:
-        """Say each trouble once in a stream; what is still wrong shows in `has_position`."""
+    def _missed(self, text: str) -> None:
+        """Count the image, and say each trouble once in a stream; `counts` says what is still wrong."""
+        self.counts = replace(self.counts, missed=self.counts.missed + 1, trouble=text)
         if text not in self._said and len(self._said) < MOST_WARNINGS:
             self._said.add(text)
             self._node.get_logger().warning(f"no 3-D positions: {text}")

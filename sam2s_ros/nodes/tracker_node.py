@@ -389,6 +389,7 @@ class TrackerNode(LifecycleNode):
             stale_after_s=settings.stale_after_s,
             max_objects=settings.max_objects,
             capacity=settings.memory_of_an_object(),
+            positions=active.range_input.counts if active and active.range_input else None,
             stages=configured.results.stages,
         )
 
