@@ -1,7 +1,7 @@
 """The node's health on /diagnostics, for `rqt_robot_monitor`, an aggregator, or a person with `ros2 topic echo`.
 
-Five statuses, six with a range input, each named after the node (`tracker: stream`), with what an engineer would ask for
-as key and value:
+Five statuses, six with a range input, each named after the node (`tracker: stream`), with what an engineer would
+ask for as key and value:
 
 - stream: rates and drops since the last report, counts since activation, status and reason of `~/objects`;
 - latency: p50, p90, p99 and maximum of every stage over the newest images;
