@@ -9,12 +9,15 @@ import pytest
 import rclpy
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
+from rclpy.qos import QoSProfile
 from std_msgs.msg import Empty
 from std_srvs.srv import Trigger
 
-from sam2s_ros.nodes.executor import TrackerExecutor
+from sam2s_ros.nodes.executor import QuickGroup, TrackerExecutor
 
 MESSAGES = 40
+CALLS = 40
+THREADS = 2
 PATIENCE_S = 30.0
 
 
@@ -37,7 +40,7 @@ def node(ros: None) -> Iterator[Node]:
 
 @pytest.fixture
 def executor(node: Node) -> Iterator[CountingExecutor]:
-    executor = CountingExecutor(2)
+    executor = CountingExecutor(THREADS)
     executor.add_node(node)
     spinner = threading.Thread(target=executor.spin)
     spinner.start()
@@ -111,6 +114,63 @@ def test_messages_are_taken_while_a_service_call_waits(node: Node, executor: Cou
         assert answered.acquire(timeout=PATIENCE_S), "both calls are answered"
     results = [call.result() for call in calls]
     assert all(result is not None and result.success for result in results)
+
+
+def test_quick_calls_go_on_while_all_threads_of_the_others_wait(
+    node: Node, executor: CountingExecutor
+) -> None:
+    """Each of many at once is answered, though rclpy would take one in a turn."""
+    may_end, begun, answered = threading.Event(), threading.Semaphore(0), threading.Semaphore(0)
+
+    def wait(request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        begun.release()
+        may_end.wait(PATIENCE_S)
+        return response
+
+    def count(request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        response.success = True
+        return response
+
+    group, depth = ReentrantCallbackGroup(), QoSProfile(depth=CALLS)
+    node.create_service(Trigger, "wait", wait, callback_group=group)
+    node.create_service(Trigger, "count", count, callback_group=QuickGroup(), qos_profile=depth)
+    slow = node.create_client(Trigger, "wait", callback_group=group)
+    quick = node.create_client(Trigger, "count", callback_group=group, qos_profile=depth)
+    assert slow.wait_for_service(PATIENCE_S) and quick.wait_for_service(PATIENCE_S)
+    try:
+        for _ in range(THREADS):
+            slow.call_async(Trigger.Request())
+            assert begun.acquire(timeout=PATIENCE_S)
+        calls = [quick.call_async(Trigger.Request()) for _ in range(CALLS)]
+        for call in calls:
+            call.add_done_callback(lambda _: answered.release())
+        for number in range(CALLS):
+            assert answered.acquire(timeout=PATIENCE_S), f"{number} of {CALLS} are answered"
+        assert all(call.result().success for call in calls)
+    finally:
+        may_end.set()
+
+
+@pytest.mark.parametrize("group", [QuickGroup, ReentrantCallbackGroup])
+def test_what_a_service_raises_is_logged_and_the_next_call_is_answered(
+    node: Node, executor: CountingExecutor, group: type, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Its client gets no answer, as with rclpy's own executor, but the reason is said."""
+    calls, answered = [0], threading.Event()
+
+    def fail_first(request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        calls[0] += 1
+        if calls[0] == 1:
+            raise RuntimeError("of the service")
+        return response
+
+    node.create_service(Trigger, "failing", fail_first, callback_group=group())
+    client = node.create_client(Trigger, "failing")
+    assert client.wait_for_service(PATIENCE_S)
+    client.call_async(Trigger.Request())
+    client.call_async(Trigger.Request()).add_done_callback(lambda _: answered.set())
+    assert answered.wait(PATIENCE_S)
+    assert "RuntimeError: of the service" in capfd.readouterr().err
 
 
 def test_what_a_callback_raises_ends_the_spinning(node: Node) -> None:

@@ -24,6 +24,7 @@ from sam2s_msgs.srv import (
 )
 from sam2s_ros.nodes.audit_log import AuditLog, audit_facts
 from sam2s_ros.nodes.call_log import CallLog
+from sam2s_ros.nodes.executor import QuickGroup
 from sam2s_ros.nodes.frame_worker import WorkerStoppedError, WorkerTimeoutError
 from sam2s_ros.nodes.messages import mask_summary, ns_to_stamp, stamp_to_ns, unknown_summary
 from sam2s_ros.nodes.prompts import prompt_from_message
@@ -104,7 +105,7 @@ class PromptServices:
 
     def __init__(self, node: Node, host: PromptHost, max_objects: int, audit: AuditLog) -> None:
         self._node, self._host, self._max_objects, self._audit = node, host, max_objects, audit
-        group = ReentrantCallbackGroup()
+        quick, waiting = QuickGroup(), ReentrantCallbackGroup()
         callbacks: dict[str, tuple[Any, Callable[[Any, Any], Any]]] = {
             "add_object": (AddObject, self._on_add),
             "refine_object": (RefineObject, self._on_refine),
@@ -117,7 +118,13 @@ class PromptServices:
             "reset": (Trigger, self._on_reset),
         }
         self._services = [
-            node.create_service(kind, f"~/{name}", callback, qos_profile=SERVICE_QOS, callback_group=group)
+            node.create_service(
+                kind,
+                f"~/{name}",
+                callback,
+                qos_profile=SERVICE_QOS,
+                callback_group=quick if name in QUICK else waiting,
+            )
             for name, (kind, callback) in callbacks.items()
         ]
         self._prompts_given: dict[int, int] = {}
