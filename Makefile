@@ -44,7 +44,7 @@ demo: setup
 bench: setup
 	$(BIN)/sam2s bench
 
-# Tests that only compute share the CPUs, one thread each. Those of nodes and DDS have deadlines to meet, so they come after, alone.
+# Most tests share the CPUs, one thread each. Those that count images or seconds come after, alone.
 test: setup-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not alone" -n $(WORKERS) --dist loadfile
 	$(BIN)/python -m pytest -m "not slow and alone"

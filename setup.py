@@ -38,6 +38,7 @@ setup(
         "console_scripts": [
             f"sam2s = {NAME}.cli:main",
             f"replay = {NAME}.nodes.replay:main",
+            f"score_replay = {NAME}.nodes.replay_scorer:main",
             f"synthetic_camera = {NAME}.nodes.synthetic_camera:main",
             f"tracker = {NAME}.nodes.tracker_node:main",
         ],

@@ -16,6 +16,10 @@ from sam2s_ros import __version__
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "ablate": ("sam2s_ros.training.ablate", "train variants of one recipe and compare them"),
+    "bag": (
+        "sam2s_ros.evaluation.bag_command",
+        "make a bag of a video or of images, or add ground truth to one",
+    ),
     "bench": ("sam2s_ros.nodes.bench", "measure tracker steps per second and the rate of images through DDS"),
     "build-engine": (
         "sam2s_ros.tracking.build_command",
@@ -38,14 +42,24 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "evaluate": (
         "sam2s_ros.evaluation.command",
-        "score a tracker and the baselines on a bag or an image folder",
+        "score a tracker and the baselines on bags, videos or image folders",
     ),
     "export": ("sam2s_ros.tracking.export_command", "write a model's graphs for a GPU as ONNX files"),
-    "make-bag": ("sam2s_ros.evaluation.make_bag", "make an MCAP bag with ground truth from an image folder"),
     "prompt": ("sam2s_ros.nodes.prompt_command", "call the services of a running tracker node"),
     "train": ("sam2s_ros.training.train", "train weights from one configuration file"),
 }
 """Subcommand -> (module, one line for `sam2s --help`)."""
+
+
+LIVE = "sam2s_ros.nodes.live_evaluation"
+"""What `sam2s evaluate --mode live` needs ROS for, imported when that is asked for."""
+
+
+class _Live:
+    """The module LIVE, imported at its first use: `evaluate` may not know ROS."""
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(importlib.import_module(LIVE), name)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             implementation = importlib.import_module(module)
             subparser = subparsers.add_parser(command, help=summary, description=implementation.HELP)
             implementation.configure(subparser)
-            subparser.set_defaults(run=implementation.run)
+            subparser.set_defaults(run=implementation.run, live=_Live())
         else:
             subparsers.add_parser(command, help=summary, add_help=False)
     args = parser.parse_args(arguments)

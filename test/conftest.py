@@ -20,13 +20,24 @@ ROOT = Path(__file__).resolve().parents[1]
 os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
 os.environ.setdefault("ROS_LOG_DIR", tempfile.mkdtemp(prefix="sam2s_ros_log_"))
 
-ALONE = ("test_node_", "test_demo_", "test_launch_", "test_image_transport", "test_fastdds_profile")
+ALONE = {
+    "test_demo_run.py",
+    "test_fastdds_profile.py",
+    "test_image_transport.py",
+    "test_node_fuzz.py",
+    "test_node_late_prompts.py",
+    "test_node_safety.py",
+    "test_node_services.py",
+    "test_node_snapshot_kill.py",
+    "test_node_stream.py",
+}
+"""Files whose tests must not share the CPUs: they count images that arrive, or seconds until something is seen."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that must not share the CPUs: nodes and DDS, by the names of their files."""
+    """Mark the tests of the files that are to run alone."""
     for item in items:
-        if item.path.name.startswith(ALONE):
+        if item.path.name in ALONE:
             item.add_marker("alone")
 
 

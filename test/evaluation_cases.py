@@ -11,9 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sam2s_ros.evaluation.bag_writer import BagWriter, write_frames
+from sam2s_ros.evaluation.baselines import BaselineResult
 from sam2s_ros.evaluation.evaluate import evaluate_sequence
 from sam2s_ros.evaluation.records import FRAMES_FILE, NAN, FrameRecord, RecordReader, RecordWriter
 from sam2s_ros.evaluation.scoring import ObjectScore
+from sam2s_ros.evaluation.sequences import LabelledFrame
 from sam2s_ros.evaluation.summary import OBJECT_COLUMNS, recorded_score
 
 
@@ -26,8 +29,6 @@ class DrawnSequence:
     label_names: Mapping[int, str] = field(default_factory=lambda: {1: "tool"})
 
     def frames(self) -> Iterator[Any]:
-        from sam2s_ros.evaluation.sequences import LabelledFrame
-
         for index, labels in enumerate(self.labels):
             yield LabelledFrame(index, np.full((20, 20, 3), index, np.uint8), labels)
 
@@ -76,3 +77,67 @@ def records(
         )
         for frame in range(count)
     ]
+
+
+def write_bag(path: Path, count: int = 6, rate_hz: float = 25.0, step: int = 2, width: int = 96) -> Path:
+    """A bag of a red block, label value 1, that moves by `step` px an image over grey of 64 px height."""
+    sequence = DrawnSequence([block_labels(number, step, width) for number in range(count)])
+    with BagWriter(path) as writer:
+        write_frames(writer, block_frames(sequence.labels, rate_hz), {1: "block"}, quality=100)
+    return path
+
+
+def block_labels(number: int, step: int, width: int) -> NDArray[np.uint8]:
+    """Labels [64, width] with a block of 20 x 16 px that goes to and fro."""
+    room = width - 24
+    left = 2 + abs((number * step + room) % (2 * room) - room)
+    labels = np.zeros((64, width), np.uint8)
+    labels[20:40, left : left + 16] = 1
+    return labels
+
+
+def block_frames(images: Iterable[NDArray[np.uint8] | None], rate_hz: float) -> Iterator[LabelledFrame]:
+    """The frames that these labels belong to, from stamp 1 s on."""
+    for number, labels in enumerate(images):
+        assert labels is not None
+        image = np.full((*labels.shape, 3), 70, np.uint8)
+        image[labels == 1] = (220, 40, 40)
+        yield LabelledFrame(10**9 + round(number * 1e9 / rate_hz), image, labels)
+
+
+class ColourTracker:
+    """Tells the block by its colour: a `StreamTracker` that is always right, to show what the mode costs."""
+
+    def __init__(self) -> None:
+        self._ids: list[int] = []
+        self.last_result: BaselineResult | None = None
+        self.stepped: list[int] = []
+
+    @property
+    def last_prompted(self) -> BaselineResult | None:
+        return self.last_result
+
+    def encode_ahead(self, frame_rgb: NDArray[np.uint8]) -> None:
+        assert frame_rgb.ndim == 3
+
+    def advance(self, frames: int) -> int:
+        return 0
+
+    def step(self, frame_rgb: NDArray[np.uint8], stamp_ns: int | None = None) -> BaselineResult:
+        self.stepped.append(stamp_ns or 0)
+        self._newest = frame_rgb
+        return self._look()
+
+    def add_object(self, frame_rgb: NDArray[np.uint8] | None, **_: Any) -> int:
+        self._ids.append(len(self._ids) + 1)
+        self._look()
+        return self._ids[-1]
+
+    def refine_object(self, object_id: int, frame_rgb: NDArray[np.uint8] | None = None, **_: Any) -> None:
+        self._look()
+
+    def _look(self) -> BaselineResult:
+        mask = self._newest[..., 0].astype(int) > self._newest[..., 1] + 60
+        ids = np.array(self._ids, np.uint32)
+        self.last_result = BaselineResult(ids, np.repeat(mask[None], len(ids), axis=0))
+        return self.last_result

@@ -1,7 +1,7 @@
 """A small stand-in for `launch` and `launch_ros` that records what a launch file asks for.
 
 It lets the launch file be checked on a machine without a ROS distribution (the real packages are not on PyPI). It knows
-only the names that launch/tracker.launch.py imports, and refuses keyword arguments that the real classes do not take.
+only the names that the launch files import, and refuses keyword arguments that the real classes do not take.
 """
 
 from __future__ import annotations
@@ -30,11 +30,16 @@ ALLOWED = {
     "DeclareLaunchArgument": {"default_value", "description", "choices", "condition"},
     "EmitEvent": {"event"},
     "ExecuteProcess": {"cmd", "output", "additional_env", "condition", "name"},
+    "IncludeLaunchDescription": {"launch_arguments"},
     "LogInfo": {"msg"},
     "OpaqueFunction": {"function", "args", "kwargs"},
     "RegisterEventHandler": {"condition"},
     "SetEnvironmentVariable": set(),
+    "OnProcessExit": {"target_action", "on_exit"},
+    "OnProcessIO": {"target_action", "on_stdout", "on_stderr"},
     "OnProcessStart": {"target_action", "on_start"},
+    "PythonLaunchDescriptionSource": set(),
+    "Shutdown": {"reason"},
     "LifecycleNode": {
         *("package", "executable", "name", "namespace", "parameters", "remappings", "arguments"),
         *("ros_arguments", "output", "additional_env", "condition"),
@@ -53,9 +58,11 @@ PLACES = {
     "launch": ("LaunchDescription",),
     "launch.actions": (
         *("DeclareLaunchArgument", "EmitEvent", "ExecuteProcess", "LogInfo", "OpaqueFunction"),
-        *("RegisterEventHandler", "SetEnvironmentVariable"),
+        *("IncludeLaunchDescription", "RegisterEventHandler", "SetEnvironmentVariable"),
     ),
-    "launch.event_handlers": ("OnProcessStart",),
+    "launch.event_handlers": ("OnProcessExit", "OnProcessIO", "OnProcessStart"),
+    "launch.events": ("Shutdown",),
+    "launch.launch_description_sources": ("PythonLaunchDescriptionSource",),
     "launch_ros.actions": ("LifecycleNode", "Node"),
     "launch_ros.event_handlers": ("OnStateTransition",),
     "launch_ros.events.lifecycle": ("ChangeState",),
@@ -100,7 +107,7 @@ def load_launch_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
             modules.setdefault(parent, ModuleType(parent))
         for kind in kinds:
             setattr(modules[name], kind, recorder(kind))
-    for name in ("launch.action", "launch.events", "launch.substitutions"):
+    for name in ("launch.action", "launch.substitutions"):
         modules[name] = ModuleType(name)
     modules["launch"].LaunchContext = StandInContext  # type: ignore[attr-defined]
     modules["launch.action"].Action = Recorded  # type: ignore[attr-defined]

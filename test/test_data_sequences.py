@@ -48,7 +48,7 @@ def test_neighbouring_frames_of_a_sequence_show_continuous_motion() -> None:
 
 
 def test_validation_clips_list_all_their_objects() -> None:
-    clips = list(validation_clips(count=2, length=2, size=64))
+    clips = list(validation_clips(numbers=range(2), length=2, size=64))
     assert [clip.masks.shape for clip in clips] == [(2, 1, 64, 64), (2, 2, 64, 64)]
 
 

@@ -10,14 +10,19 @@ import pytest
 pytest.importorskip("rclpy", reason="rclpy is not installed: make setup")
 pytest.importorskip("sam2s_msgs.msg", reason="the messages are not built: make setup")
 
-from sam2s_msgs.msg import ErrorCode  # noqa: E402
-from sam2s_ros.nodes import demo_prompting  # noqa: E402
-from sam2s_ros.nodes.demo_prompting import (  # noqa: E402
-    FirstAppearance,
-    PromptRefused,
-    TrackerClient,
-    prompt_waiting,
+from sam2s_msgs.msg import ErrorCode, Prompt  # noqa: E402
+from sam2s_msgs.srv import AddObject  # noqa: E402
+from sam2s_ros.nodes import client as client_module  # noqa: E402
+from sam2s_ros.nodes.client import Sam2sClient  # noqa: E402
+from sam2s_ros.nodes.client_results import (  # noqa: E402
+    PromptResult,
+    TrackerError,
+    TrackerTimeout,
+    TrackerUnavailable,
+    prompt_result,
 )
+from sam2s_ros.nodes.demo_prompting import FirstAppearance, prompt_waiting  # noqa: E402
+from sam2s_ros.nodes.messages import stamp_to_ns  # noqa: E402
 
 
 def block(area: int) -> np.ndarray:
@@ -81,20 +86,24 @@ def test_finished_when_all_wanted_objects_are_prompted():
 
 
 class Node:
-    """Answers add_object as the tracker node does."""
+    """Answers add_object as `Sam2sClient` does."""
 
     def __init__(self, refusals: list[int]) -> None:
         self.refusals = refusals
         self.asked: list[int] = []
 
-    def add_object(self, name: str, mask: np.ndarray, stamp_ns: int) -> Future[tuple[int, int]]:
-        self.asked.append(stamp_ns)
-        answer: Future[tuple[int, int]] = Future()
+    def add_object_async(self, name: str, class_name: str, prompt: Prompt) -> Future[PromptResult]:
+        self.asked.append(stamp_to_ns(prompt.stamp))
+        answer: Future[PromptResult] = Future()
         if self.refusals:
-            answer.set_exception(PromptRefused("refused", self.refusals.pop(0)))
+            answer.set_exception(TrackerError("refused", self.refusals.pop(0)))
         else:
-            answer.set_result((7, stamp_ns))
+            answer.set_result(added(7))
         return answer
+
+
+def added(object_id: int) -> PromptResult:
+    return prompt_result(AddObject.Response(id=object_id))
 
 
 def two_tracked_images() -> FirstAppearance:
@@ -113,7 +122,7 @@ def test_an_evicted_image_is_given_up_for_a_newer_one():
 
 
 def test_any_other_refusal_ends_the_demo():
-    with pytest.raises(PromptRefused, match="refused"):
+    with pytest.raises(TrackerError, match="refused"):
         prompt_waiting(Node([ErrorCode.TOO_MANY_OBJECTS]), two_tracked_images(), {})
 
 
@@ -124,11 +133,11 @@ def test_all_prompts_that_are_due_are_given_before_the_first_answer_is_awaited()
     prompter.image_tracked(10)
 
     class WaitingNode:
-        def add_object(self, name: str, mask: np.ndarray, stamp_ns: int) -> Future[tuple[int, int]]:
+        def add_object_async(self, name: str, class_name: str, prompt: Prompt) -> Future[PromptResult]:
             answers.append(Future())
             if len(answers) == 2:
                 for object_id, answer in enumerate(answers, start=1):
-                    answer.set_result((object_id, stamp_ns))
+                    answer.set_result(added(object_id))
             return answers[-1]
 
     accepted = prompt_waiting(WaitingNode(), prompter, {}, timeout_s=1.0)
@@ -137,10 +146,10 @@ def test_all_prompts_that_are_due_are_given_before_the_first_answer_is_awaited()
 
 def test_a_node_that_does_not_answer_ends_the_demo():
     class SilentNode:
-        def add_object(self, name: str, mask: np.ndarray, stamp_ns: int) -> Future[tuple[int, int]]:
+        def add_object_async(self, name: str, class_name: str, prompt: Prompt) -> Future[PromptResult]:
             return Future()
 
-    with pytest.raises(PromptRefused, match="no answer to adding 'tool' within 0.01 s"):
+    with pytest.raises(TrackerTimeout, match="no answer to adding 'tool' within 0.01 s"):
         prompt_waiting(SilentNode(), two_tracked_images(), {1: "tool"}, timeout_s=0.01)
 
 
@@ -166,14 +175,14 @@ class _NodeOfOneService:
     def __init__(self, service: _DroppingService) -> None:
         self._service = service
 
-    def create_client(self, kind: object, name: str) -> _DroppingService:
+    def create_client(self, kind: object, name: str, **options: object) -> _DroppingService:
         return self._service
 
 
 def test_a_dropped_first_answer_is_asked_for_again(monkeypatch):
-    monkeypatch.setattr(demo_prompting, "ASK_AGAIN_S", 0.01)
+    monkeypatch.setattr(client_module, "ASK_AGAIN_S", 0.01)
     service = _DroppingService(dropped=2)
-    TrackerClient(_NodeOfOneService(service)).wait_until_up(5.0, lambda: None)
+    Sam2sClient(_NodeOfOneService(service)).wait_until_up(5.0)
     assert service.calls == 3
-    with pytest.raises(PromptRefused, match="did not come up within 0.1 s"):
-        TrackerClient(_NodeOfOneService(_DroppingService(dropped=10**9))).wait_until_up(0.1, lambda: None)
+    with pytest.raises(TrackerUnavailable, match=r"did not come up within 0.1 s"):
+        Sam2sClient(_NodeOfOneService(_DroppingService(dropped=10**9))).wait_until_up(0.1)

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sam2s_ros.evaluation.baselines import BaselineResult, FirstMaskInPlace
-from sam2s_ros.evaluation.prompts import box_of, correction_click, prompt_object
-
-FRAME = np.zeros((40, 60, 3), np.uint8)
+from sam2s_ros.evaluation.baselines import BaselineResult
+from sam2s_ros.evaluation.prompts import FirstSight, box_of, correction_click, make_prompter, prompt_object
+from sam2s_ros.evaluation.sequences import LabelledFrame
 
 
 def rectangle(x0: int, y0: int, x1: int, y1: int) -> NDArray[np.bool_]:
@@ -52,6 +51,12 @@ class SquareAroundClicks:
         ]
 
 
+def prompt_with(tracker: SquareAroundClicks, truth: NDArray[np.bool_], protocol: str) -> None:
+    frame = LabelledFrame(0, np.zeros((40, 60, 3), np.uint8), truth.astype(np.uint8))
+    (due,) = FirstSight(protocol).due(frame, (), {})
+    prompt_object(tracker, frame, due)
+
+
 def test_first_click_is_the_centre_of_the_mask() -> None:
     points, labels = correction_click(rectangle(10, 8, 20, 18), np.zeros((40, 60), bool))
     assert points.tolist() == [[15, 13]] and labels.tolist() == [1]
@@ -72,7 +77,7 @@ def test_click_is_negative_where_too_much_is_the_larger_error() -> None:
 def test_three_clicks_go_to_the_largest_error_left_each_time() -> None:
     tracker = SquareAroundClicks(radius=5)
     truth = rectangle(5, 5, 15, 15) | rectangle(30, 5, 38, 13)
-    prompt_object(tracker, FRAME, truth, "clicks")
+    prompt_with(tracker, truth, "3-clicks")
     assert tracker.prompts == ["add", "refine", "refine"]
     assert tracker.clicks[:2] == [(10, 10, 1), (34, 9, 1)]
     assert tracker.clicks[2][2] == 0  # the square around the second click is too large
@@ -80,14 +85,20 @@ def test_three_clicks_go_to_the_largest_error_left_each_time() -> None:
 
 def test_clicks_stop_once_the_mask_is_right() -> None:
     tracker = SquareAroundClicks(radius=5)
-    prompt_object(tracker, FRAME, rectangle(5, 5, 15, 15), "clicks")
+    prompt_with(tracker, rectangle(5, 5, 15, 15), "3-clicks")
     assert tracker.prompts == ["add"]
 
 
 def test_one_click_is_one_click() -> None:
     tracker = SquareAroundClicks(radius=2)
-    prompt_object(tracker, FRAME, rectangle(5, 5, 25, 15), "click")
+    prompt_with(tracker, rectangle(5, 5, 25, 15), "click")
     assert tracker.prompts == ["add"]
+
+
+def test_five_clicks_are_five_while_there_is_an_error() -> None:
+    tracker = SquareAroundClicks(radius=1)
+    prompt_with(tracker, rectangle(2, 2, 50, 35), "5-clicks")
+    assert tracker.prompts == ["add"] + 4 * ["refine"]
 
 
 def test_box_holds_the_first_and_last_pixel_centres() -> None:
@@ -100,5 +111,5 @@ def test_box_of_a_line_has_an_area() -> None:
 
 
 def test_unknown_prompt_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="mask, click, clicks, box"):
-        prompt_object(FirstMaskInPlace(), FRAME, rectangle(1, 1, 5, 5), "scribble")
+    with pytest.raises(ValueError, match="mask, box, click, 3-clicks, 5-clicks"):
+        make_prompter("scribble")

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import xml.etree.ElementTree as ElementTree
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -49,13 +50,15 @@ def folder(tmp_path: Path) -> Path:
         DrawnSequence([label_image(1, left=min(5 + step, 15)) for step in range(20)], "one", tool),
         DrawnSequence([label_image(1)] * 4 + [np.zeros((20, 20), np.uint8)] * 6 + [None] * 2, "two", tool),
     ]
-    with EvaluationOutputs(tmp_path) as outputs:
-        for video in videos:
-            with outputs.observer(f"overlay_{video.name}", True) as seen:
-                outputs.write(evaluate_sequence(FirstMaskInPlace, video, on_frame=seen, name="in place"))
-        for video in videos:
-            outputs.write(evaluate_sequence(EmptyMask, video, name="empty"))
-    outputs.finish(ReturnRule(), Bootstrap(200), {"prompt": "mask"})
+    outputs = EvaluationOutputs(tmp_path, {})
+    outputs.facts["prompts"] = "mask"
+    for video in videos:
+        with outputs.observer(f"overlay_{video.name}", True) as seen:
+            run = partial(evaluate_sequence, FirstMaskInPlace, video, on_frame=seen, name="in place")
+            outputs.write(run)
+    for video in videos:
+        outputs.write(partial(evaluate_sequence, EmptyMask, video, name="empty"))
+    outputs.finish(ReturnRule(), Bootstrap(200))
     return tmp_path
 
 
@@ -84,7 +87,7 @@ def test_the_page_has_every_part(folder: Path) -> None:
 
 def test_the_same_folder_gives_the_same_page(folder: Path) -> None:
     before = (folder / "report.html").read_bytes()
-    write_summary(folder, ReturnRule(), Bootstrap(200), {"prompt": "mask"})
+    write_summary(folder, ReturnRule(), Bootstrap(200), {"prompts": "mask"})
     assert (folder / "report.html").read_bytes() == before
 
 
@@ -159,7 +162,7 @@ def test_the_video_has_every_frame_at_the_recorded_pace(tmp_path: Path) -> None:
 
 def test_out_must_be_a_folder(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="give a folder"):
-        EvaluationOutputs(tmp_path / "scores.json")
+        EvaluationOutputs(tmp_path / "scores.json", {})
 
 
 @pytest.mark.slow

@@ -136,5 +136,5 @@ def test_command_prints_a_table_and_writes_scores_and_reads_the_same_twice(
 def test_command_refuses_a_missing_source() -> None:
     parser = argparse.ArgumentParser()
     command.configure(parser)
-    with pytest.raises(FileNotFoundError, match="no bag or folder nowhere"):
+    with pytest.raises(FileNotFoundError, match="no bag, video or folder nowhere"):
         command.run(parser.parse_args(["nowhere", "--model", "none"]))

@@ -11,8 +11,9 @@ from PIL import Image
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
-from sam2s_ros.evaluation.bags import LABEL_TOPIC, BagSequence, image_to_rgb, is_bag
-from sam2s_ros.evaluation.make_bag import write_bag
+from sam2s_ros.evaluation.bag_messages import is_bag
+from sam2s_ros.evaluation.bag_writer import BagWriter, write_images
+from sam2s_ros.evaluation.bags import LABEL_TOPIC, BagSequence, image_to_rgb
 from sam2s_ros.evaluation.rendered import find_rendered_sequences
 from sam2s_ros.evaluation.sequences import ImageFolderSequence, find_folder_sequences, read_labels
 
@@ -94,14 +95,15 @@ def test_two_files_with_one_number_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_ground_truth_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="--labels"):
+    with pytest.raises(FileNotFoundError, match="--ground-truth"):
         find_folder_sequences(tmp_path)
 
 
 def test_a_bag_made_from_a_folder_gives_the_folder_s_frames(tmp_path: Path) -> None:
     make_folder(tmp_path, "img", "annot")
     (folder,) = find_folder_sequences(tmp_path)
-    write_bag(folder, tmp_path / "made.mcap")
+    with BagWriter(tmp_path / "made.mcap") as writer:
+        write_images(writer, folder)
     bag = BagSequence(tmp_path / "made.mcap")
     assert bag.label_names[5] == "surgical tool"
     for ours, theirs in zip(bag.frames(), folder.frames(), strict=True):
@@ -115,7 +117,8 @@ def test_a_bag_is_made_the_same_twice(tmp_path: Path) -> None:
     (folder,) = find_folder_sequences(tmp_path)
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-        write_bag(folder, tmp_path / name / "made.mcap", jpeg_quality=80, attribution="someone")
+        with BagWriter(tmp_path / name / "made.mcap", attribution="someone") as writer:
+            write_images(writer, folder, quality=80)
     assert (tmp_path / "one/made.mcap").read_bytes() == (tmp_path / "two/made.mcap").read_bytes()
 
 

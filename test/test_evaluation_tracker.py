@@ -55,7 +55,7 @@ def evaluate(source: Path, *options: str) -> None:
 def test_every_prompt_gives_scores_for_every_object(
     prompt: str, source: Path, weights: Path, tmp_path: Path
 ) -> None:
-    evaluate(source, "--model", str(weights), "--prompt", prompt, "--no-baselines", "--out", str(tmp_path))
+    evaluate(source, "--model", str(weights), "--prompts", prompt, "--no-baselines", "--out", str(tmp_path))
     document = json.loads((tmp_path / "summary.json").read_text())
     objects = document["scores"][str(weights)]["objects"]
     assert [(item["label"], item["first_frame"], item["frames"]) for item in objects] == [

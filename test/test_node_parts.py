@@ -35,11 +35,11 @@ from sam2s_ros.nodes.image_messages import ImageMessageError, ImageWriter, compr
 from sam2s_ros.nodes.label_map import LabelMap, paint_labels
 from sam2s_ros.nodes.messages import mask_summary, objects_array
 from sam2s_ros.nodes.overlay import PALETTE_RGB, draw_overlay
-from sam2s_ros.nodes.prompts import PromptInputError, load_prompts_file
 from sam2s_ros.nodes.settings import NodeSettings
 from sam2s_ros.nodes.stream_counter import StampGapCounter, StreamCounter
 from sam2s_ros.nodes.tracker_node import main as tracker_main
 from sam2s_ros.tracking import TrackerConfig
+from sam2s_ros.tracking.prompts_file import PromptInputError, load_prompts_file
 
 ROOT = Path(__file__).resolve().parents[1]
 COLOURS = np.array([[[10, 20, 30], [40, 50, 60]], [[70, 80, 90], [100, 110, 120]]], np.uint8)
@@ -291,6 +291,40 @@ def test_a_frame_waits_for_quick_calls_and_only_for_a_few_others(
         answer.result(10)
     before = ["quick 1"] * QUICK_CALLS_IN_A_ROW + ["slow 1"] * CALLS_IN_A_ROW
     assert order == [*before, "quick 2", "slow 2"]
+
+
+def test_spare_work_runs_until_it_is_done_and_lets_frames_and_calls_go_first(
+    worker: FrameWorker[int, int], recorder: Recorder
+) -> None:
+    """After a frame and after a call, on the thread of both; none is begun while something waits."""
+    done: list[tuple[str, str, list[int]]] = []
+    left, go_on = 0, threading.Event()
+
+    def spare() -> bool:
+        nonlocal left
+        if left:
+            left -= 1
+            done.append((threading.current_thread().name, calls[-1] if calls else "", list(recorder.frames)))
+            go_on.wait(10)
+        return left > 0
+
+    def give(number: int) -> None:
+        nonlocal left
+        left = number
+        calls.append(f"gave {number}")
+
+    calls: list[str] = []
+    worker.spare = spare
+    worker.call(lambda: give(3), 10)
+    wait_until(lambda: len(done) == 1)
+    worker.offer(1)
+    last = worker.post(lambda: calls.append("call"))
+    wait_until(lambda: 1 in recorder.prepared)
+    go_on.set()
+    recorder.go_on.set()
+    last.result(10)
+    wait_until(lambda: len(done) == 3)
+    assert done == [("test", "gave 3", []), ("test", "call", [1]), ("test", "call", [1])]
 
 
 def test_a_frame_that_cannot_be_prepared_is_reported_and_the_next_one_goes_on() -> None:

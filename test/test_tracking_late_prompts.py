@@ -189,6 +189,39 @@ def test_an_object_on_its_way_can_be_removed_and_forgotten_by_a_reset() -> None:
     assert tracker.advance(3) == 0 and tracker.objects() == []
 
 
+def test_an_object_on_its_way_is_taken_back_to_its_first_prompt_at_once() -> None:
+    seen = []
+    for catch_up in (True, False):
+        tracker = started()
+        for index in range(1, 9):
+            tracker.step(FRAMES[index], index)
+        tracker.refine_object(1, points=[[60, 45]], stamp_ns=3, catch_up=catch_up)
+        tracker.reset_object(1)
+        assert tracker.frames_behind(1) == 0
+        seen.append(tracker.step(FRAMES[9], 9))
+    assert np.array_equal(seen[0].logits, seen[1].logits) and seen[1].masks[0].any()
+
+
+def test_a_snapshot_has_of_an_object_on_its_way_what_it_has_come_through() -> None:
+    """Not what it was on later frames before it was corrected; of others all."""
+    tracker = started()
+    tracker.add_object(None, mask=disc(90, 50, 14))
+    for index in range(1, 9):
+        tracker.step(FRAMES[index], index)
+    tracker.refine_object(1, points=[[60, 45]], stamp_ns=3, catch_up=False)
+    tracker.advance(2)
+    taken = tracker.take_snapshot()
+    clocks = taken.facts["memory"]["clocks"]
+    first, other = taken.arrays["memory_frames"][:, -len(clocks) :]
+    assert clocks == [3, 4, 5, 6, 7, 8] and other.tolist() == clocks
+    assert first.tolist() == [-1, 4, 5, -1, -1, -1], "frame 3 is a prompted one now"
+    assert taken.arrays["seen.logits"][0].max() < 0 < taken.arrays["seen.logits"][1].max()
+    restored = small_tracker(NETWORK)
+    restored.restore_snapshot(taken)
+    assert restored.frames_behind(1) == 0
+    assert restored.step(FRAMES[9], 9).states[0] == TrackState.UNCERTAIN
+
+
 def test_frames_are_kept_for_milliseconds_and_an_older_stamp_is_refused_with_the_range() -> None:
     tracker = small_tracker(NETWORK, kept_ms=200, kept_frames=8)
     for index in range(8):

@@ -15,10 +15,11 @@ from sam2s_ros.network.checkpoint import save_checkpoint
 from sam2s_ros.network.mask_decoder import MaskHypotheses
 from sam2s_ros.network.position import rotate
 from sam2s_ros.training.clicks import corrective_click, first_click, noisy_box
+from sam2s_ros.training.clip_loss import normalise
 from sam2s_ros.training.config import LossConfig, StageConfig, TrainConfig, read_train_config
 from sam2s_ros.training.drift import Drift
 from sam2s_ros.training.initialise import align_memory_attention, align_prompt_attention
-from sam2s_ros.training.loop import Trainer, learning_rate, normalise, trained_parameters
+from sam2s_ros.training.loop import Trainer
 from sam2s_ros.training.losses import (
     balanced_bce,
     dice_loss,
@@ -27,8 +28,9 @@ from sam2s_ros.training.losses import (
     quality_focal_loss,
     soften,
 )
+from sam2s_ros.training.optimiser import learning_rate, trained_parameters
 from sam2s_ros.training.rollout import ClipMemory, Rollout, RolloutPlan, moved_mask_logits
-from sam2s_ros.training.train import training_facts
+from sam2s_ros.training.run_files import training_facts
 
 CONFIG = Path(__file__).parent.parent / "config" / "train_nano.yaml"
 
@@ -51,13 +53,18 @@ class Squares:
         for k in range(objects):
             x, y = rng.integers(0, size // 2, 2)
             for t in range(1 if k else length):
-                masks[t, k, y : y + size // 5, x + 4 * t : x + 4 * t + size // 5] = True
+                masks[t, k, y : y + size // 5, x + size // 64 * t : x + size // 64 * t + size // 5] = True
                 frames[t][masks[t, k]] = (250, 60 + 120 * k, 90)
         return SquareClip(frames, masks)
 
 
 def small_config(**changes: object) -> TrainConfig:
-    settings: dict[str, object] = {"stages": (StageConfig(20, 2, 1, 2),), "processes": 1, "warmup_steps": 2}
+    settings: dict[str, object] = {
+        "stages": (StageConfig(20, 2, 1, 2),),
+        "batches": 1,
+        "workers": 0,
+        "warmup_steps": 2,
+    }
     return TrainConfig(**{**settings, **changes})  # type: ignore[arg-type]
 
 
@@ -166,7 +173,10 @@ def test_an_absent_object_teaches_presence_only() -> None:
 def test_each_prompt_gives_one_pass_per_click_and_frame() -> None:
     network = build_network("nano")
     clip = Squares().sample(np.random.default_rng(0), 3, 2, 256)
-    images, masks = normalise(clip.frames[None], network), torch.from_numpy(clip.masks[None])
+    images, masks = (
+        normalise(torch.from_numpy(clip.frames[None]), network),
+        torch.from_numpy(clip.masks[None]),
+    )
     expected = {"mask": [1, 2], "clicks": [0, 0, 1, 1, 2], "box": [0, 0, 1, 1, 2]}
     for prompt, frames in expected.items():
         plan = RolloutPlan(prompt, clicks=2, correct_at=-1 if prompt == "mask" else 1, previous_mask=True)
@@ -279,7 +289,10 @@ def test_a_gap_lies_between_the_prompt_and_what_follows(monkeypatch: pytest.Monk
     """The pointer of the first frame is `gap` frames farther away, later ones are not; drift changes what follows."""
     network = build_network("nano")
     clip = Squares().sample(np.random.default_rng(0), 4, 2, 256)
-    images, masks = normalise(clip.frames[None], network), torch.from_numpy(clip.masks[None])
+    images, masks = (
+        normalise(torch.from_numpy(clip.frames[None]), network),
+        torch.from_numpy(clip.masks[None]),
+    )
     distances = []
     attend = network.attend_memory
 
@@ -307,7 +320,10 @@ def test_long_term_frames_are_read_by_all_that_follow_where_the_object_was_seen(
     with torch.no_grad():
         network.sam_mask_decoder.pred_obj_score_head.layers[-1].bias += 10.0
     clip = Squares().sample(np.random.default_rng(0), 6, 2, 256)
-    images, masks = normalise(clip.frames[None], network), torch.from_numpy(clip.masks[None])
+    images, masks = (
+        normalise(torch.from_numpy(clip.frames[None]), network),
+        torch.from_numpy(clip.masks[None]),
+    )
     reads, prompts = [], []
     attend, decode = network.attend_memory, network.decode
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from sam2s_ros.cli import main
-from sam2s_ros.evaluation.command import parse_settings
+from sam2s_ros.evaluation.model_arguments import parse_settings
 from sam2s_ros.training import ablate
 from sam2s_ros.training.ablation import Ablation, Measurement, Variant, merged, read_ablation
 from sam2s_ros.training.config import read_train_config
@@ -19,7 +19,7 @@ from sam2s_ros.training.config import read_train_config
 CONFIG = Path(__file__).parent.parent / "config" / "ablation.yaml"
 BASE: dict[str, Any] = {
     "init": "start.safetensors",
-    "processes": 2,
+    "batches": 2,
     "loss": {"mask": 2.0, "dice": 3.0},
     "stages": [{"steps": 5, "length": 2, "clips": 3}],
 }
@@ -63,7 +63,9 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
 def run(ablation: Ablation, out: Path, monkeypatch: pytest.MonkeyPatch, variants: str | None = None) -> int:
     monkeypatch.setattr(ablate, "read_ablation", lambda _: ablation)
-    return ablate.run(argparse.Namespace(config=Path("x"), data=Path("data"), out=out, variants=variants))
+    return ablate.run(
+        argparse.Namespace(config=Path("x"), data=Path("data"), out=out, variants=variants, devices=1)
+    )
 
 
 def test_the_shipped_ablation_is_comparable_and_its_settings_exist(tmp_path: Path) -> None:
@@ -82,7 +84,7 @@ def test_nested_settings_are_replaced_one_by_one(tmp_path: Path) -> None:
     ablate.write_configs(ablation, ablation.variants, tmp_path)
     config = read_train_config(tmp_path / "tuned" / "seed-2" / "config.yaml")
     assert (config.loss.mask, config.loss.dice, config.seed) == (2.0, 1.0, 2)
-    assert ablate.clips_of(config) == 2 * 5 * 3
+    assert config.total_clips == 2 * 5 * 3
 
 
 def test_unequal_budgets_are_refused(tmp_path: Path) -> None:

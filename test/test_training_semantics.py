@@ -13,10 +13,12 @@ import torch
 from sam2s_ros.network import build_network
 from sam2s_ros.network.checkpoint import load_checkpoint, read_checkpoint_bank
 from sam2s_ros.network.class_bank import CLASS_EMBEDDINGS, ClassBank, write_class_bank
+from sam2s_ros.training.batches import batch_of
+from sam2s_ros.training.clip_loss import clip_loss
 from sam2s_ros.training.config import LossConfig, StageConfig, TrainConfig
-from sam2s_ros.training.loop import Trainer, batch_of, clip_loss
+from sam2s_ros.training.loop import Trainer
+from sam2s_ros.training.run_files import write_weights
 from sam2s_ros.training.semantic_loss import UNLABELLED, SemanticSamples, info_nce, semantic_loss
-from sam2s_ros.training.train import write_weights
 
 NAMES = ("hook", "grasper", "liver")
 
@@ -30,9 +32,10 @@ class LabelledClip:
         self.frames = rng.integers(20, 60, (length, size, size, 3), dtype=np.uint8)
         self.masks = np.zeros((length, 2, size, size), bool)
         self.class_names = class_names
+        unit = size // 64
         for t in range(length):
-            self.masks[t, 0, 40:110, 30 + 4 * t : 100 + 4 * t] = True
-        self.masks[0, 1, 150:220, 120:190] = True
+            self.masks[t, 0, 10 * unit : 27 * unit, (8 + t) * unit : (25 + t) * unit] = True
+        self.masks[0, 1, 37 * unit : 55 * unit, 30 * unit : 47 * unit] = True
         self.frames[self.masks[:, 0]] = (250, 60, 90)
         self.frames[self.masks[:, 1]] = (60, 250, 90)
 
@@ -54,8 +57,10 @@ def make_bank(names: tuple[str, ...] = NAMES, encoder: str = "hand", dim: int = 
 def semantic_config(folder: Path, **changes: object) -> TrainConfig:
     write_class_bank(folder / "bank.safetensors", make_bank())
     settings: dict[str, object] = {
+        "image_size": 128,
         "stages": (StageConfig(20, 3, 1, 2),),
-        "processes": 1,
+        "batches": 1,
+        "workers": 0,
         "warmup_steps": 2,
         "class_bank": str(folder / "bank.safetensors"),
         "loss": LossConfig(tsl=0.1),
@@ -107,7 +112,7 @@ def test_names_become_rows_and_unknown_ones_none() -> None:
 def test_class_names_are_carried_through_to_the_batch() -> None:
     stage = StageConfig(1, 2, 3, 2)
     source = LabelledSquares("hook", "")
-    assert batch_of(source, stage, 256, np.random.default_rng(0))[2] == [("hook", "")] * 3
+    assert batch_of(source, stage, stage.length, 256, np.random.default_rng(0))[2] == [("hook", "")] * 3
 
 
 def test_an_unlabelled_clip_leaves_the_loss_of_the_masks_and_no_gradient_to_the_projection(
@@ -115,7 +120,8 @@ def test_an_unlabelled_clip_leaves_the_loss_of_the_masks_and_no_gradient_to_the_
 ) -> None:
     config = semantic_config(tmp_path)
     trainer = Trainer(config, LabelledSquares("", ""), tmp_path)
-    frames, masks, _ = batch_of(trainer.source, config.stages[0], 256, np.random.default_rng(0))
+    clip = LabelledSquares("", "").sample(np.random.default_rng(0), 3, 2, config.side)
+    frames, masks = torch.from_numpy(clip.frames[None]), torch.from_numpy(clip.masks[None])
     values = {}
     for kind, rows in (("unlabelled", [[-1, -1]]), ("labelled", [[0, -1]]), ("no rows", None)):
         trainer.network.zero_grad(set_to_none=True)
@@ -123,7 +129,11 @@ def test_an_unlabelled_clip_leaves_the_loss_of_the_masks_and_no_gradient_to_the_
         loss, log = clip_loss(trainer.network, frames, masks, config, np.random.default_rng(0), rows=given)
         loss.backward()
         gradient = trainer.network.sam2s.class_projection.weight.grad
-        values[kind] = (float(loss.detach()), log["class_accuracy"], gradient is None or not gradient.any())
+        values[kind] = (
+            float(loss.detach()),
+            float(log["class_accuracy"]),
+            gradient is None or not gradient.any(),
+        )
     assert values["unlabelled"][0] == values["no rows"][0] < values["labelled"][0]
     assert math.isnan(values["unlabelled"][1]) and values["labelled"][1] in (0.0, 1.0)
     assert values["unlabelled"][2] and not values["labelled"][2]
@@ -136,7 +146,7 @@ def test_a_trained_network_knows_what_it_was_told(tmp_path: Path) -> None:
     token = trainer.network.sam2s.class_token.detach().clone()
     logs = [trainer.train_step() for _ in range(5)]
     trainer.save()
-    logs += [trainer.train_step() for _ in range(5)]
+    logs += [trainer.train_step() for _ in range(8)]
     assert not torch.equal(trainer.network.sam2s.class_token, token)
     assert torch.equal(trainer.average[CLASS_EMBEDDINGS], make_bank().embeddings)
     assert np.mean([log.class_accuracy for log in logs[-4:]]) > 0.6 > 1 / len(NAMES)

@@ -103,10 +103,17 @@ class MixtureSource(ClipSource):
 
 
 DEFAULT_WEIGHTS: dict[str, float] = {"surgical": 0.55, "vocalfolds": 0.16, "davis": 0.09, "still_motion": 0.2}
-MORE_SOURCES = ("long_surgery", "procedural")
-"""Instruments with class names that leave and return, and surgery over procedural tissue only."""
+PROCEDURAL = "procedural"
+"""Surgery over procedural tissue: the source that needs no data."""
+MORE_SOURCES = ("long_surgery", PROCEDURAL)
+"""The former: instruments with class names that leave and return."""
 FOLDER_PREFIX = "videos:"
 """Begins the name of a source of converted videos (`folder_clips`); their folder follows, relative to `data_root`."""
+
+
+def folder_of(name: str) -> str | None:
+    """The folder that the name of a source of converted videos holds; None: it is another source."""
+    return name.removeprefix(FOLDER_PREFIX) if name.startswith(FOLDER_PREFIX) else None
 
 
 def make_mixture(
@@ -127,20 +134,20 @@ def make_mixture(
     from sam2s_ros.data.surgery_clips import LongSurgerySource
 
     shares = dict(DEFAULT_WEIGHTS if weights is None else weights)
-    folders = {name for name in shares if name.startswith(FOLDER_PREFIX)}
+    folders = {name: folder for name in shares if (folder := folder_of(name)) is not None}
     unknown = sorted((set(shares) | set(exclude)) - {*DEFAULT_WEIGHTS, *MORE_SOURCES, *folders})
     if unknown:
         known = [*DEFAULT_WEIGHTS, *MORE_SOURCES, f"{FOLDER_PREFIX}FOLDER"]
         raise ValueError(f"unknown clip sources {unknown}; known are {known}")
     shares = {name: share for name, share in shares.items() if share > 0 and name not in exclude}
     if data_root is None:
-        shares = {"procedural": 1.0}
+        shares = {PROCEDURAL: 1.0}
     sources: list[tuple[ClipSource, float]] = []
     for name, share in shares.items():
         source: ClipSource
         if name in folders:
-            source = folder_source(Path(str(data_root)) / name.removeprefix(FOLDER_PREFIX), size)
-        elif name == "procedural":
+            source = folder_source(Path(str(data_root)) / folders[name], size)
+        elif name == PROCEDURAL:
             source = SurgicalSource(load_tissue_library(None))
         elif name == "surgical":
             source = SurgicalSource(load_tissue_library(data_root))
@@ -159,19 +166,19 @@ def make_mixture(
 def validation_clips(
     data_root: Path | None = None,
     seed: int = 0,
-    count: int = 8,
+    numbers: Sequence[int] = range(8),
     length: int = 32,
     size: int = 256,
     fps: float = 12.5,
     objects: int = 2,
 ) -> Iterator[Clip]:
-    """Yield `count` synthetic clips of consecutive frames at `fps`, of instruments and seeds unseen in training.
+    """Yield the synthetic clips of these numbers: consecutive frames at `fps`, of designs and seeds unseen in training.
 
     Clips show 1 to `objects` instruments in turn. data_root: folder with `train/` for backgrounds; None draws tissue.
     """
     from sam2s_ros.data.sequences import render_sequence
 
-    for number in range(count):
+    for number in numbers:
         sequence = render_sequence(
             seed * 1000 + number,
             length,

@@ -1,14 +1,15 @@
 """Frames with ground truth from ROS 2 bags (MCAP or SQLite3).
 
-Ground truth is one mono8 label image per frame with the stamp of its image, and the names of the label values
-as JSON in a std_msgs/String. Pure Python: rosbags reads and writes bags without a ROS installation.
+Ground truth is one label image per frame: in a topic of the bag, mono8 with the stamp of its image, the names of the
+label values as JSON in a std_msgs/String; or in a folder (`ground_truth`). Pure Python: rosbags reads and writes bags
+without a ROS installation.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,17 +18,19 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from rosbags.highlevel import AnyReader, AnyReaderError
-from rosbags.image import message_to_cvimage
+from rosbags.highlevel import AnyReader
+from rosbags.image import ImageError, message_to_cvimage
 from rosbags.interfaces import Connection
-from rosbags.typesys import Stores, get_typestore
 
+from sam2s_ros.evaluation.bag_messages import connections_of, messages_of, open_bag
+from sam2s_ros.evaluation.ground_truth import FolderTruth, require_size
 from sam2s_ros.evaluation.sequences import LabelledFrame
 
 LABEL_TOPIC = "/ground_truth/labels"
 NAMES_TOPIC = "/ground_truth/label_names"
 IMAGE_TYPE = "sensor_msgs/msg/Image"
 COMPRESSED_TYPE = "sensor_msgs/msg/CompressedImage"
+IMAGE_TYPES = frozenset({IMAGE_TYPE, COMPRESSED_TYPE})
 STRING_TYPE = "std_msgs/msg/String"
 DIRECT_ENCODINGS = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4, "mono8": 1}  # channels
 TO_RGB = {
@@ -36,16 +39,14 @@ TO_RGB = {
     "bgra8": cv2.COLOR_BGRA2RGB,
     "mono8": cv2.COLOR_GRAY2RGB,
 }
-
-
-def is_bag(path: Path) -> bool:
-    """Whether a path looks like a ROS 2 bag: an .mcap or .db3 file, or a folder with metadata.yaml."""
-    return path.suffix in (".mcap", ".db3") or (path / "metadata.yaml").is_file()
+FILE_ENDS = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND\xaeB`\x82"}  # of JPEG and PNG, by how they begin
+PADDING = 64  # bytes that a camera driver may have put behind an image
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class BagSequence:
-    """A recorded image topic with the ground truth recorded beside it.
+    """A recorded image topic with its ground truth, from a topic of the bag or from a folder (`FolderTruth`).
 
     `image_topic` may be left out where the bag has one image topic beside the ground truth.
     """
@@ -53,63 +54,133 @@ class BagSequence:
     path: Path
     image_topic: str | None = None
     label_topic: str = LABEL_TOPIC
+    label_folder: Path | None = None
+    title: str = ""
 
     @property
     def name(self) -> str:
-        """The bag's name without its suffix."""
-        return self.path.stem
+        """The bag's name without its suffix, unless it was given another."""
+        return self.title or self.path.stem
 
     @cached_property
     def label_names(self) -> Mapping[int, str]:
         """Names by label value as recorded under /ground_truth/label_names, empty without that topic."""
-        with _open(self.path) as bag:
-            for connection in bag.connections:
-                if connection.topic == NAMES_TOPIC and connection.msgtype == STRING_TYPE:
-                    for _, _, data in bag.messages([connection]):
-                        message: Any = bag.deserialize(data, STRING_TYPE)
-                        return {int(value): str(name) for value, name in json.loads(message.data).items()}
+        with open_bag(self.path) as bag:
+            found = [
+                one for one in bag.connections if one.topic == NAMES_TOPIC and one.msgtype == STRING_TYPE
+            ]
+            if not found:
+                return {}
+            for message in messages_of(bag, self.path, found):
+                try:
+                    return {int(value): str(name) for value, name in json.loads(message.data).items()}
+                except (ValueError, AttributeError) as error:
+                    raise ValueError(
+                        f"{self.path}: {NAMES_TOPIC} holds no names by label value: {error}"
+                    ) from None
         return {}
 
     def frames(self) -> Iterator[LabelledFrame]:
-        """Each image in recorded order, with the labels of the same stamp.
+        """Each image in recorded order, with its labels: those of the same stamp, or as `FolderTruth` says.
 
         Raises:
             FileNotFoundError: there is no such bag.
-            ValueError: the topics are missing or ambiguous, or an image cannot be decoded.
+            ValueError: the file is damaged, cut or empty, topics are missing, of another type or ambiguous, an image
+                cannot be decoded, or ground truth has another size or belongs to no image.
         """
-        with _open(self.path) as bag:
-            labels = _stamped(bag, _connection(bag, self.label_topic, self.path))
-            waiting = next(labels, None)
-            for stamp_ns, message in _stamped(bag, self._image_connection(bag)):
-                while waiting is not None and waiting[0] < stamp_ns:
-                    waiting = next(labels, None)
-                truth = _labels(waiting[1]) if waiting is not None and waiting[0] == stamp_ns else None
-                yield LabelledFrame(stamp_ns, image_to_rgb(message), truth)
+        with open_bag(self.path) as bag:
+            connections = self.image_connections(bag)
+            truth: FolderTruth | _TopicTruth
+            if self.label_folder is not None:
+                count = sum(connection.msgcount for connection in connections)
+                truth = FolderTruth(self.label_folder, count, self.path)
+            else:
+                truth = _TopicTruth(bag, self.path, self.label_topic)
+            for message in messages_of(bag, self.path, connections):
+                stamp_ns = header_stamp_ns(message)
+                image = decode_image(message, self.path, connections[0].topic)
+                yield LabelledFrame(stamp_ns, image, truth.labels(stamp_ns, image.shape[:2]))
+            truth.require_all_matched()
 
-    def _image_connection(self, bag: AnyReader) -> Connection:
-        if self.image_topic is not None:
-            return _connection(bag, self.image_topic, self.path)
-        images = [
-            connection
-            for connection in bag.connections
-            if connection.msgtype in (IMAGE_TYPE, COMPRESSED_TYPE) and connection.topic != self.label_topic
-        ]
-        if len(images) != 1:
-            topics = ", ".join(sorted(connection.topic for connection in images)) or "none"
+    def image_connections(self, bag: AnyReader) -> list[Connection]:
+        """The image topic's connections.
+
+        Raises:
+            ValueError: there is none, or several and none is named; or it holds no image.
+        """
+        topic = self.image_topic
+        if topic is None:
+            topics = {one.topic for one in bag.connections if one.msgtype in IMAGE_TYPES}
+            topics -= {self.label_topic, LABEL_TOPIC}
+            if len(topics) != 1:
+                known = ", ".join(sorted(topics)) or "none"
+                raise ValueError(
+                    f"{self.path}: name the image topic with --image-topic; image topics there: {known}"
+                )
+            (topic,) = topics
+        found = connections_of(bag, self.path, topic, IMAGE_TYPES)
+        if not sum(connection.msgcount for connection in found):
+            raise ValueError(f"{self.path}: {topic} is empty: no image was recorded")
+        return found
+
+
+class _TopicTruth:
+    """Label images of a topic, by the stamp of their image; both come in order of their stamps."""
+
+    def __init__(self, bag: AnyReader, path: Path, topic: str) -> None:
+        self._path, self._topic = path, topic
+        self._messages = messages_of(bag, path, connections_of(bag, path, topic, IMAGE_TYPES))
+        self._waiting = next(self._messages, None)
+        self._matched = self._orphans = 0
+
+    def labels(self, stamp_ns: int, size: tuple[int, int]) -> NDArray[np.uint8] | None:
+        """Labels uint8 [H, W] of the image with this stamp, None where it has none; ValueError for another size."""
+        while self._waiting is not None and header_stamp_ns(self._waiting) < stamp_ns:
+            self._pass()
+        message = self._waiting
+        if message is None or header_stamp_ns(message) != stamp_ns:
+            return None
+        self._waiting = next(self._messages, None)
+        self._matched += 1
+        try:
+            labels = _labels(message)
+        except ValueError as error:
+            raise ValueError(f"{self._path}: {self._topic}, stamped {stamp_ns} ns: {error}") from error
+        require_size(labels, size, f"{self._topic} of {self._path}", f"the image stamped {stamp_ns} ns")
+        return labels
+
+    def require_all_matched(self) -> None:
+        """ValueError where no label image had an image; a warning where some had none, which were dropped frames."""
+        while self._waiting is not None:
+            self._pass()
+        if self._orphans and not self._matched:
             raise ValueError(
-                f"{self.path}: name the image topic with --image-topic; image topics there: {topics}"
+                f"{self._path}: none of the {self._orphans} label images of {self._topic} has the stamp of an image; "
+                "ground truth must carry the stamp of its image"
             )
-        return images[0]
+        if self._orphans:
+            LOG.warning(
+                "%s: %d label images of %s belong to no recorded image and are not scored",
+                *(self._path, self._orphans, self._topic),
+            )
+
+    def _pass(self) -> None:
+        self._orphans += 1
+        self._waiting = next(self._messages, None)
+
+
+def decode_image(message: Any, path: Path, topic: str) -> NDArray[np.uint8]:
+    """`image_to_rgb`; ValueError also names the bag, the topic and the stamp."""
+    try:
+        return image_to_rgb(message)
+    except (ValueError, ImageError) as error:
+        raise ValueError(f"{path}: {topic}, image stamped {header_stamp_ns(message)} ns: {error}") from error
 
 
 def image_to_rgb(message: Any) -> NDArray[np.uint8]:
     """An Image or CompressedImage message as RGB uint8 [H, W, 3]; ValueError if it cannot be decoded."""
     if message.__msgtype__ == COMPRESSED_TYPE:
-        image = cv2.imdecode(message.data, cv2.IMREAD_COLOR)
-        if image is None:
-            raise ValueError(
-                f"a compressed image ({message.format}, {message.data.size} bytes) cannot be decoded"
-            )
+        image = _decompressed(message, cv2.IMREAD_COLOR)
         return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
     if message.encoding not in DIRECT_ENCODINGS:
         return np.asarray(message_to_cvimage(message, "rgb8"), np.uint8)
@@ -119,9 +190,33 @@ def image_to_rgb(message: Any) -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(pixels, TO_RGB[message.encoding]), np.uint8)
 
 
+def header_stamp_ns(message: Any) -> int:
+    """The header stamp of a message in ns."""
+    stamp = message.header.stamp
+    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
+
+
+def _decompressed(message: Any, flags: int) -> NDArray[Any]:
+    data = message.data
+    end = next((end for begin, end in FILE_ENDS.items() if data[:2].tobytes() == begin), b"")
+    image = cv2.imdecode(data, flags) if data.size and end in data[-PADDING:].tobytes() else None
+    if image is None:
+        raise ValueError(
+            f"a compressed image ({message.format}, {data.size} bytes) is cut or cannot be decoded"
+        )
+    return image
+
+
 def _labels(message: Any) -> NDArray[np.uint8]:
-    if message.__msgtype__ != IMAGE_TYPE or message.encoding not in ("mono8", "8UC1"):
-        raise ValueError(f"label images must be sensor_msgs/Image in mono8, not {message.__msgtype__}")
+    if message.__msgtype__ == COMPRESSED_TYPE:
+        labels = _decompressed(message, cv2.IMREAD_UNCHANGED)
+        if labels.ndim != 2 or labels.dtype != np.uint8:
+            raise ValueError(
+                f"label images must have one channel of 8 bits, not {labels.shape} {labels.dtype}"
+            )
+        return np.asarray(labels, np.uint8)
+    if message.encoding not in ("mono8", "8UC1"):
+        raise ValueError(f"label images must be mono8, not {message.encoding}")
     return np.ascontiguousarray(_pixels(message, 1)[..., 0])
 
 
@@ -134,30 +229,3 @@ def _pixels(message: Any, channels: int) -> NDArray[np.uint8]:
         )
     strides = (message.step, channels, 1)
     return np.ndarray((message.height, message.width, channels), np.uint8, message.data, 0, strides)
-
-
-@contextmanager
-def _open(path: Path) -> Iterator[AnyReader]:
-    if not path.exists():
-        raise FileNotFoundError(f"there is no bag {path}")
-    try:
-        with AnyReader([path], default_typestore=get_typestore(Stores.ROS2_HUMBLE)) as bag:
-            yield bag
-    except AnyReaderError as error:
-        raise ValueError(f"{path} is no readable ROS 2 bag: {error}") from error
-
-
-def _connection(bag: AnyReader, topic: str, path: Path) -> Connection:
-    for connection in bag.connections:
-        if connection.topic == topic and connection.msgtype in (IMAGE_TYPE, COMPRESSED_TYPE):
-            return connection
-    topics = ", ".join(sorted({connection.topic for connection in bag.connections})) or "none"
-    raise ValueError(f"{path} has no image topic {topic}; topics there: {topics}")
-
-
-def _stamped(bag: AnyReader, connection: Connection) -> Iterator[tuple[int, Any]]:
-    """(header stamp in ns, message) of one topic, in recorded order."""
-    for _, _, data in bag.messages([connection]):
-        message: Any = bag.deserialize(data, connection.msgtype)
-        stamp = message.header.stamp
-        yield stamp.sec * 1_000_000_000 + stamp.nanosec, message

@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from sam2s_ros.evaluation.bags import LABEL_TOPIC
-from sam2s_ros.evaluation.command import find_sequences, model_maker, prompt_area_of
-from sam2s_ros.evaluation.evaluate import new_labels
 from sam2s_ros.evaluation.metrics import region_accuracy
-from sam2s_ros.evaluation.prompts import PROMPTS, prompt_object
+from sam2s_ros.evaluation.model_arguments import model_maker
+from sam2s_ros.evaluation.prompts import PROMPTS, FirstSight, prompt_object
 from sam2s_ros.evaluation.reliability import BoundaryReliability
 from sam2s_ros.evaluation.sequences import Sequence
+from sam2s_ros.evaluation.sources import add_source_arguments, find_sequences, prompt_area_of
 
 if TYPE_CHECKING:
     from sam2s_ros.tracking import StreamingTracker
@@ -48,19 +47,15 @@ class Threshold:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `sam2s calibrate`."""
-    parser.add_argument(
-        "source", nargs="+", help="bags, data set folders, image folders, rendered:FIRST-LAST, or long:"
-    )
-    parser.add_argument("--data", type=Path, help="folder with train/, for rendered scenes")
-    parser.add_argument("--labels", type=Path, help="folder of label images, for a plain image folder")
+    add_source_arguments(parser)
     parser.add_argument("--model", default="nano", help="preset or weights file")
     parser.add_argument("--engine", default="auto", help="engine that runs the model")
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="a tracker setting (repeatable)"
     )
-    parser.add_argument("--prompt", choices=PROMPTS, default="mask", help="how each object is shown")
+    parser.add_argument("--prompts", choices=PROMPTS, default="mask", help="how each object is shown")
     parser.add_argument("--out", type=Path, help="folder for calibration.json and calibration.png")
-    parser.set_defaults(image_topic=None, label_topic=LABEL_TOPIC, checkpoint=None, precision="auto")
+    parser.set_defaults(checkpoint=None, precision="auto")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -68,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     sequences = [found for source in arguments.source for found in find_sequences(source, arguments)]
     make_tracker = model_maker(arguments, {}, max(len(one.label_names) for one in sequences))
     boundary = BoundaryReliability()
-    pairs = [predicted_and_true(one, make_tracker(), arguments.prompt, boundary) for one in sequences]
+    pairs = [predicted_and_true(one, make_tracker(), arguments.prompts, boundary) for one in sequences]
     predicted, true = np.concatenate([p for p, _ in pairs]), np.concatenate([t for _, t in pairs])
     if len(predicted) == 0:
         raise ValueError("no object was in view of any frame after its prompt: nothing to calibrate with")
@@ -108,7 +103,7 @@ def predicted_and_true(
     sequence: Sequence, tracker: StreamingTracker, prompt: str, boundary: BoundaryReliability
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Both IoUs [K] of every mask after the prompted frame of an object that is in view; `boundary` takes them too."""
-    area = prompt_area_of(sequence)
+    prompter = FirstSight(prompt, area=prompt_area_of(sequence))
     ids: dict[int, int] = {}
     predicted: list[float] = []
     true: list[float] = []
@@ -121,9 +116,8 @@ def predicted_and_true(
                 predicted.append(float(result.iou[row]))
                 true.append(region_accuracy(result.masks[row], truth))
                 boundary.add(result.logits[row], truth)
-        for label in new_labels(frame, ids, sequence.label_names, None, area):
-            truth = np.asarray(frame.labels == label)
-            ids[label] = prompt_object(tracker, frame.image, truth, prompt, str(label))
+        for due in prompter.due(frame, ids, sequence.label_names):
+            ids[due.label] = prompt_object(tracker, frame, due)
     return np.array(predicted, np.float32), np.array(true, np.float32)
 
 

@@ -3,62 +3,85 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import tempfile
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sam2s_ros.evaluation.bags import LABEL_TOPIC, BagSequence, is_bag
-from sam2s_ros.evaluation.baselines import BASELINES
-from sam2s_ros.evaluation.evaluate import evaluate_sequence
+from sam2s_ros import __version__
+from sam2s_ros.evaluation.interactive import MAX_ROUNDS
 from sam2s_ros.evaluation.intervals import Bootstrap
-from sam2s_ros.evaluation.long import PREFIX as LONG_PREFIX
-from sam2s_ros.evaluation.long import LongSequence, find_long_sequences
+from sam2s_ros.evaluation.model_arguments import add_model_arguments
 from sam2s_ros.evaluation.outputs import EvaluationOutputs
 from sam2s_ros.evaluation.prompts import PROMPTS
+from sam2s_ros.evaluation.real_time import MAX_ALLOWANCE_S
 from sam2s_ros.evaluation.reidentification import ReturnRule
-from sam2s_ros.evaluation.rendered import PREFIX, find_rendered_sequences
-from sam2s_ros.evaluation.sequences import ImageFolderSequence, Sequence, find_folder_sequences
-from sam2s_ros.evaluation.tables import absence_table, class_line, interval_table, score_table
+from sam2s_ros.evaluation.runs import MODES, evaluate_all
+from sam2s_ros.evaluation.sources import add_source_arguments, find_all_sequences
+from sam2s_ros.evaluation.tables import absence_table, class_line, drop_line, interval_table, score_table
+from sam2s_ros.evaluation.unfinished import state_of
 
-if TYPE_CHECKING:
-    from sam2s_ros.tracking import StreamingTracker
-
-HELP = "score a model on a bag or image folder with ground truth, beside the baselines"
+HELP = "score a model on bags, videos or image folders with ground truth, beside the baselines"
+NOT_IN_KEY = {"out", "run", "live", "command", "traceback", "absent_frames", "return_frames", "bootstrap"}
+"""Arguments that change nothing of what is recorded of a video."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `sam2s evaluate`."""
+    add_source_arguments(parser)
+    add_model_arguments(parser, or_none="scores the baselines only")
     parser.add_argument(
-        "source",
-        nargs="+",
-        help="bags, data set folders, image folders, rendered:FIRST-LAST for rendered scenes of these seeds, or long: "
-        "for the long test",
+        "--prompts",
+        default="mask",
+        metavar="PROTOCOL|FILE",
+        help=f"how each object is shown to the model: {', '.join(PROMPTS)}, at its first appearance, or a prompts file",
     )
     parser.add_argument(
-        "--data", type=Path, help="folder with train/, whose pictures rendered scenes have as tissue"
+        "--rounds",
+        type=int,
+        default=0,
+        metavar="N",
+        help=f"rounds of correction, up to {MAX_ROUNDS}: before each, a click on the worst frame of each object "
+        "(default: %(default)s)",
     )
-    parser.add_argument("--labels", type=Path, help="folder of label images, for a plain image folder")
-    parser.add_argument("--image-topic", help="image topic of a bag (default: its only one)")
-    parser.add_argument("--label-topic", default=LABEL_TOPIC, help="ground-truth topic of a bag")
-    parser.add_argument(
-        "--model", default="nano", help="preset or weights file; 'none' scores the baselines only"
-    )
-    parser.add_argument("--checkpoint", type=Path, help="weights for the preset named by --model")
-    parser.add_argument("--engine", default="auto", help="engine that runs the model")
-    parser.add_argument(
-        "--precision", default="auto", help="fp32, bf16, or auto (default: what is fastest here)"
-    )
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE", help="a tracker setting (repeatable)"
-    )
-    parser.add_argument(
-        "--prompt", choices=PROMPTS, default="mask", help="how each object is shown to the model"
-    )
+    add_mode_arguments(parser)
     parser.add_argument("--objects", help="label values or names, comma-separated (default: all)")
     parser.add_argument("--no-baselines", action="store_true", help="score the model only")
+    add_output_arguments(parser)
+
+
+def add_mode_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare how time passes."""
+    parser.add_argument(
+        "--mode",
+        choices=MODES,
+        default="every-frame",
+        help="every-frame: the model sees every frame; real-time: in the recorded time, frames that come while it is "
+        "busy are skipped, simulated; live: the node, through DDS, at the recorded pace (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--step-time",
+        type=float,
+        metavar="S",
+        help="real-time: seconds of a step and of a prompt (default: as measured here); live: at least so long",
+    )
+    parser.add_argument(
+        "--prepare-time",
+        type=float,
+        metavar="S",
+        help="real-time: seconds to decode and encode ahead (default: as measured here, 0 beside --step-time)",
+    )
+    parser.add_argument(
+        "--allowance",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="real-time, live: a mask published up to so many seconds after an image still counts for it (default: 0)",
+    )
+
+
+def add_output_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what is computed of the records, and where it goes."""
     rule = ReturnRule()
     parser.add_argument(
         "--absent-frames",
@@ -92,7 +115,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--out",
         type=Path,
         metavar="DIR",
-        help="folder for report.html, summary.json, frames.parquet and a video of the model's masks per sequence",
+        help="folder for report.html, summary.json, frames.parquet and a video of the model's masks per sequence; "
+        "the same command goes on with a run that was interrupted",
     )
     parser.add_argument("--no-overlay", action="store_true", help="write no video into --out")
 
@@ -101,15 +125,16 @@ def run(arguments: argparse.Namespace) -> int:
     """Evaluate, write the folder asked for, print the tables."""
     rule = ReturnRule(arguments.absent_frames, arguments.return_frames)
     bootstrap = Bootstrap(arguments.bootstrap)
-    sequences = [found for source in arguments.source for found in find_sequences(source, arguments)]
-    facts: dict[str, Any] = {"prompt": arguments.prompt, "nsd_tolerance_px": arguments.nsd_tolerance}
+    check_mode(arguments)
+    sequences = find_all_sequences(arguments)
     with ExitStack() as stack:
         folder = arguments.out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sam2s_")))
-        with EvaluationOutputs(folder) as outputs:
-            _evaluate_all(sequences, arguments, outputs, facts)
-        document = outputs.finish(rule, bootstrap, facts)
-    print(f"J&F (%), prompt: {arguments.prompt} (baselines: mask)")
-    for text in (table(document) for table in (score_table, interval_table, absence_table, class_line)):
+        outputs = EvaluationOutputs(folder, run_key(arguments))
+        evaluate_all(sequences, arguments, outputs)
+        document = outputs.finish(rule, bootstrap)
+    print(f"J&F (%), prompts: {arguments.prompts}, mode: {arguments.mode} (baselines: mask, every frame)")
+    tables = (score_table, interval_table, absence_table, class_line, drop_line)
+    for text in (table(document) for table in tables):
         if text:
             print(text)
     if arguments.out:
@@ -117,106 +142,38 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _evaluate_all(
-    sequences: list[Sequence],
-    arguments: argparse.Namespace,
-    outputs: EvaluationOutputs,
-    facts: dict[str, Any],
-) -> None:
-    """Run the model, then the baselines, over all sequences; the first of them is also drawn."""
-    objects = _parse_objects(arguments.objects) if arguments.objects else None
-    runs: dict[str, tuple[Callable[[], Any], str]] = {}
-    if arguments.model != "none":
-        most = max(len(sequence.label_names) for sequence in sequences)
-        runs[arguments.model] = model_maker(arguments, facts, most), arguments.prompt
-    if arguments.model == "none" or not arguments.no_baselines:
-        runs |= {name: (make, "mask") for name, make in BASELINES.items()}
-    for number, (name, (make, prompt)) in enumerate(runs.items()):
-        for sequence in sequences:
-            with ExitStack() as stack:
-                on_frame = None
-                if number == 0:
-                    video = "overlay" if len(sequences) == 1 else f"overlay_{sequence.name.replace('/', '_')}"
-                    drawn = bool(arguments.out) and not arguments.no_overlay
-                    on_frame = stack.enter_context(outputs.observer(video, drawn))
-                area, tolerance = prompt_area_of(sequence), arguments.nsd_tolerance
-                outputs.write(
-                    evaluate_sequence(make, sequence, prompt, objects, on_frame, area, name, tolerance)
-                )
+def check_mode(arguments: argparse.Namespace) -> None:
+    """ValueError for options that do not go together, or are out of range."""
+    if not 0 <= arguments.rounds <= MAX_ROUNDS:
+        raise ValueError(f"--rounds {arguments.rounds}: give 0 to {MAX_ROUNDS}")
+    if arguments.rounds and arguments.mode != "every-frame":
+        raise ValueError("--rounds goes back to frames that have passed: only with --mode every-frame")
+    times = {"--step-time": arguments.step_time, "--prepare-time": arguments.prepare_time}
+    for name, value in times.items():
+        if value is not None and not 0 <= value < 3600:
+            raise ValueError(f"{name} {value}: give 0 or more seconds")
+    if not 0 <= arguments.allowance <= MAX_ALLOWANCE_S:
+        raise ValueError(f"--allowance {arguments.allowance}: give 0 to {MAX_ALLOWANCE_S:g} seconds")
+    if arguments.mode == "live" and arguments.prepare_time is not None:
+        raise ValueError("--prepare-time is simulated: only with --mode real-time")
+    given = [name for name, value in times.items() if value is not None]
+    given += ["--allowance"] if arguments.allowance else []
+    if arguments.mode == "every-frame" and given:
+        raise ValueError(f"{given[0]} says how time passes: only with --mode real-time or live")
 
 
-def find_sequences(text: str, arguments: argparse.Namespace) -> list[Sequence]:
-    """The sequences with ground truth that a source stands for: one for a bag, all below a folder."""
-    if text.startswith(PREFIX):
-        return list(find_rendered_sequences(text, arguments.data))
-    if text.startswith(LONG_PREFIX):
-        return list(find_long_sequences(text))
-    source = Path(text)
-    if not source.exists():
-        raise FileNotFoundError(f"there is no bag or folder {source}")
-    if is_bag(source):
-        return [BagSequence(source, arguments.image_topic, arguments.label_topic)]
-    return list(find_folder_sequences(source, arguments.labels))
+def run_key(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What a run must share with one that was interrupted to go on with it: arguments, what the files named by them
+    hold, and the version."""
+    named = [*arguments.source, arguments.ground_truth, arguments.data, arguments.prompts]
+    paths = [Path(one) for one in named if one is not None] + _weights(arguments)
+    options = {name: str(value) for name, value in vars(arguments).items() if name not in NOT_IN_KEY}
+    return {"arguments": options, "files": state_of(paths, arguments.out), "version": __version__}
 
 
-def prompt_area_of(sequence: Sequence) -> float:
-    """Share of the image that an object covers when it is prompted; synthetic videos say it, others show a pixel."""
-    return sequence.prompt_area if isinstance(sequence, LongSequence | ImageFolderSequence) else 0.0
+def _weights(arguments: argparse.Namespace) -> list[Path]:
+    if arguments.model == "none":
+        return []
+    from sam2s_ros.tracking.loader import find_weights
 
-
-def model_maker(
-    arguments: argparse.Namespace, facts: dict[str, Any], objects: int
-) -> Callable[[], StreamingTracker]:
-    """Makes the tracker that the arguments ask for; `facts` then says what runs (engine, weights, settings).
-
-    It has room for at least as many objects as a sequence names, unless `--set max_objects` says otherwise.
-    """
-    # torch is loaded for a model only, not for the baselines
-    from sam2s_ros.tracking import TrackerConfig, load_tracker
-
-    settings = {"max_objects": max(objects, TrackerConfig().max_objects), **parse_settings(arguments.set)}
-
-    def make_tracker() -> StreamingTracker:
-        tracker = load_tracker(
-            model=arguments.model,
-            engine=arguments.engine,
-            checkpoint=arguments.checkpoint,
-            precision=arguments.precision,
-            **settings,
-        )
-        facts["engine"] = dataclasses.asdict(tracker.engine.describe())
-        facts["tracker"] = dataclasses.asdict(tracker.config)
-        facts["classes"] = list(tracker.classes)
-        return tracker
-
-    return make_tracker
-
-
-def parse_settings(assignments: list[str]) -> dict[str, Any]:
-    """NAME=VALUE texts as fields of `TrackerConfig`, each with its field's type."""
-    from sam2s_ros.tracking import TrackerConfig
-
-    defaults = {field.name: field.default for field in dataclasses.fields(TrackerConfig)}
-    settings: dict[str, Any] = {}
-    for assignment in assignments:
-        name, equals, text = assignment.partition("=")
-        if not equals:
-            raise ValueError(f"--set {assignment}: write NAME=VALUE")
-        settings[name] = _parse_value(name, text, defaults.get(name, text))
-    return settings
-
-
-def _parse_value(name: str, text: str, default: Any) -> Any:
-    """The text as a value of the default's type."""
-    try:
-        if isinstance(default, bool):
-            return {"true": True, "false": False}[text.lower()]
-        return type(default)(text)
-    except (KeyError, ValueError):
-        kind = "true or false" if isinstance(default, bool) else f"a value like {default!r}"
-        raise ValueError(f"--set {name}={text}: {name} takes {kind}") from None
-
-
-def _parse_objects(text: str) -> list[int | str]:
-    items = [item.strip() for item in text.split(",")]
-    return [int(item) if item.isdigit() else item for item in items]
+    return [find_weights(arguments.model, arguments.checkpoint)[1]]

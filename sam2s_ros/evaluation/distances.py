@@ -67,8 +67,17 @@ def surface(mask: Mask) -> Mask:
 
 def distance_to(surface_pixels: Mask) -> NDArray[np.float64]:
     """Euclidean distance in pixels [H, W] of every pixel to the nearest of a surface, which is not empty."""
-    away = (~surface_pixels).view(np.uint8)
-    return cv2.distanceTransform(away, cv2.DIST_L2, cv2.DIST_MASK_PRECISE).astype(np.float64)
+    return distance_to_zero((~surface_pixels).view(np.uint8))
+
+
+def distance_to_zero(image: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Euclidean distance in pixels [H, W] of every pixel to the nearest that is 0.
+
+    Its square is a whole number, to which it is brought: OpenCV's last digits depend on where the arrays lie in memory,
+    which would decide at a tolerance, and where several pixels are equally far.
+    """
+    distance = cv2.distanceTransform(image, cv2.DIST_L2, cv2.DIST_MASK_PRECISE).astype(np.float64)
+    return np.asarray(np.sqrt(np.rint(np.square(distance))))
 
 
 def point_error(prediction: NDArray, truth: NDArray) -> float:

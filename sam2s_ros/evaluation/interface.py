@@ -52,6 +52,41 @@ class MaskTracker(Protocol):
     ) -> None: ...
 
 
+class StreamTracker(MaskTracker, Protocol):
+    """A tracker that works on a stream as in the node: prompts name a frame by its stamp while later ones come in."""
+
+    @property
+    def last_prompted(self) -> MaskResult | None: ...
+
+    def encode_ahead(self, frame_rgb: NDArray[np.uint8]) -> None: ...
+
+    def advance(self, frames: int) -> int: ...
+
+    def add_object(
+        self,
+        frame_rgb: NDArray[np.uint8] | None,
+        mask: NDArray | None = None,
+        points: NDArray | None = None,
+        labels: NDArray | None = None,
+        box: NDArray | None = None,
+        name: str = "",
+        stamp_ns: int | None = None,
+        catch_up: bool = True,
+    ) -> int: ...
+
+    def refine_object(
+        self,
+        object_id: int,
+        frame_rgb: NDArray[np.uint8] | None = None,
+        mask: NDArray | None = None,
+        points: NDArray | None = None,
+        labels: NDArray | None = None,
+        box: NDArray | None = None,
+        stamp_ns: int | None = None,
+        catch_up: bool = True,
+    ) -> None: ...
+
+
 def mask_of(result: MaskResult | None, object_id: int, size: tuple[int, int]) -> NDArray[np.bool_]:
     """The object's mask bool [H, W] in a result, empty where the result does not have it."""
     if result is not None:

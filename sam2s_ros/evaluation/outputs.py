@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -13,55 +14,68 @@ from numpy.typing import NDArray
 
 from sam2s_ros.evaluation.intervals import Bootstrap
 from sam2s_ros.evaluation.overlay import OverlayVideo
-from sam2s_ros.evaluation.records import FRAMES_FILE, FrameRecord, RecordReader, RecordWriter
+from sam2s_ros.evaluation.records import FRAMES_FILE, FrameRecord, RecordReader
 from sam2s_ros.evaluation.reidentification import ReturnRule
 from sam2s_ros.evaluation.report_page import REPORT_FILE, write_report
 from sam2s_ros.evaluation.sequences import LabelledFrame
 from sam2s_ros.evaluation.summary import SUMMARY_FILE, summarise
-from sam2s_ros.evaluation.worst_frames import WorstFrames, load_worst_frames
+from sam2s_ros.evaluation.unfinished import UnfinishedRun
+from sam2s_ros.evaluation.worst_frames import WorstFrame, WorstFrames, load_worst_frames
 
 
 class EvaluationOutputs:
     """Takes records as they come; `finish` then computes the summary from the file, and writes it with the report.
 
     Memory holds one row group of records, the worst frames' pictures and, while the summary is made, the columns of one
-    object.
+    object. What was interrupted goes on where the same run (`key`) has left off, video by video (`unfinished`).
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, key: dict[str, Any]) -> None:
         if folder.exists() and not folder.is_dir() or folder.suffix == ".json":
             raise ValueError(
                 f"--out {folder}: give a folder; summary.json, frames.parquet and report.html go there"
             )
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        self._writer = RecordWriter(folder / FRAMES_FILE)
+        self._unfinished = UnfinishedRun(folder, key)
         self._worst = WorstFrames()
+        self.facts: dict[str, Any] = {}
+        """How it was run, for the summary: of the command, and of what ran (engine, settings)."""
 
-    def __enter__(self) -> EvaluationOutputs:
-        self._writer.__enter__()
-        return self
+    def write(
+        self,
+        frames: Callable[[], Iterable[tuple[FrameRecord, ...]]],
+        notes: Callable[[], Any] = lambda: None,
+    ) -> tuple[Path, Any]:
+        """Take the records of a sequence, frame by frame, and give the file that holds them.
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._writer.__exit__(kind, error, trace)
-        if kind is None:
-            self._worst.save(self._folder)
-
-    def write(self, frames: Iterable[tuple[FrameRecord, ...]]) -> None:
-        """Take the records of a sequence, frame by frame."""
-        for records in frames:
-            self._writer.write(records)
+        notes: what else is to be known of the sequence, as JSON, called when it has been run; given back, also where
+            that was in a run before this one.
+        """
+        path, found = self._unfinished.take(
+            frames,
+            lambda: {
+                "facts": self.facts,
+                "worst": [asdict(one) for one in self._worst.kept],
+                "notes": notes(),
+            },
+        )
+        self.facts.update(found["facts"])
+        self._worst.kept = [WorstFrame(**one) for one in found["worst"]]
+        return path, found["notes"]
 
     def observer(self, name: str, with_video: bool) -> SequenceObserver:
         """What is to see the frames of one sequence of the model that is judged; `name` is the video's."""
         path = self._folder / f"{name}.mp4" if with_video else None
         return SequenceObserver(self._worst, path)
 
-    def finish(self, rule: ReturnRule, bootstrap: Bootstrap, facts: Mapping[str, Any]) -> dict[str, Any]:
-        """Write summary.json and report.html from frames.parquet; returns the summary."""
-        return write_summary(self._folder, rule, bootstrap, facts)
+    def finish(self, rule: ReturnRule, bootstrap: Bootstrap) -> dict[str, Any]:
+        """Write frames.parquet, and summary.json and report.html from it; returns the summary."""
+        self._unfinished.join(self._folder / FRAMES_FILE)
+        self._worst.save(self._folder)
+        document = write_summary(self._folder, rule, bootstrap, self.facts)
+        self._unfinished.remove()
+        return document
 
 
 class SequenceObserver:

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from sam2s_ros.data.provenance import Provenance, place_of, read_provenance
 from sam2s_ros.data.video_folder import VIDEO_FILE, VideoFolder, find_videos, read_video
-from sam2s_ros.evaluation.command import model_maker
+from sam2s_ros.evaluation.model_arguments import add_model_arguments, model_maker
 from sam2s_ros.evaluation.propagate import Labels, propagate
 
 HELP = "carry sparse labels over a video with the tracker, forwards and backwards, with a confidence for every mask"
@@ -29,15 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="use only every Nth labelled frame; what is left out can be compared with (default: 1, all)",
     )
-    parser.add_argument("--model", default="nano", help="preset or weights file (default: nano)")
-    parser.add_argument("--checkpoint", type=Path, help="weights for the preset named by --model")
-    parser.add_argument("--engine", default="auto", help="engine that runs the model")
-    parser.add_argument(
-        "--precision", default="auto", help="fp32, bf16, or auto (default: what is fastest here)"
-    )
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE", help="a tracker setting (repeatable)"
-    )
+    add_model_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

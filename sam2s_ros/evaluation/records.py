@@ -77,7 +77,8 @@ class FrameRecord:
     consistency: float
     """`consistency.FlowConsistency`; needs no ground truth."""
     latency_ms: float
-    """Time that the tracker needed for this frame, prompts included; NaN for a dropped frame."""
+    """Time that the tracker needed for this frame, prompts included; in real time, from the image's stamp to the
+    publication of its masks. NaN for a dropped frame."""
 
 
 _TEXT = pa.dictionary(pa.int32(), pa.string())
@@ -142,6 +143,17 @@ class RecordWriter:
         writer.write_table(pa.Table.from_arrays(arrays, schema=SCHEMA), row_group_size=2 * ROWS_PER_GROUP)
         for column in self._columns.values():
             column.clear()
+
+
+def join_records(parts: Iterable[Path], path: Path) -> None:
+    """Write the records of several files into one, a row group at a time; it is there whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    with pq.ParquetWriter(partial, SCHEMA, compression="zstd") as writer:
+        for part in parts:
+            with pq.ParquetFile(part) as file:
+                for group in range(file.num_row_groups):
+                    writer.write_table(file.read_row_group(group), row_group_size=2 * ROWS_PER_GROUP)
+    partial.replace(path)
 
 
 @dataclass(frozen=True)

@@ -124,8 +124,10 @@ def _page(reader: RecordReader, document: Mapping[str, Any], worst: Sequence[Wor
 def _run_line(document: Mapping[str, Any], scores: Mapping[str, Any]) -> str:
     frames, mean = scores["frames"], scores["mean"]
     parts = [f"{_count(mean['objects'], 'object')} on {_count(frames['frames'], 'frame')}"]
-    if "prompt" in document:
-        parts.append(f"prompted once by {document['prompt']}")
+    if "prompts" in document:
+        parts.append(f"prompts: {document['prompts']}")
+    if "mode" in document:
+        parts.append(str(document["mode"]))
     engine = document.get("engine")
     if engine:
         parts.append(f"{engine['model']} on {engine['name']}, {engine['precision']}, {engine['device']}")

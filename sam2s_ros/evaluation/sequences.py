@@ -72,8 +72,8 @@ class ImageFolderSequence:
             FileNotFoundError: a folder is missing or holds no image.
             ValueError: a file name has no number, or two have the same.
         """
-        images = _numbered_files(self.images, IMAGE_SUFFIXES)
-        labels = _numbered_files(self.labels, frozenset({".png"})) if self.labels else {}
+        images = numbered_files(self.images, IMAGE_SUFFIXES)
+        labels = numbered_files(self.labels, frozenset({".png"})) if self.labels else {}
         truth = images if self.true_labels is None else self.true_labels
         return [
             (number, path, labels.get(number) if number in truth else None) for number, path in images.items()
@@ -117,8 +117,8 @@ def find_folder_sequences(
             return found
     raise FileNotFoundError(
         f"no sequence with ground truth under {path}: expected img/ beside annot/, "
-        "JPEGImages/ beside Annotations/, folders with video.json, or a folder of images with --labels for its label "
-        "images"
+        "JPEGImages/ beside Annotations/, folders with video.json, or a folder of images with --ground-truth for its "
+        "label images"
     )
 
 
@@ -214,8 +214,13 @@ def _with_objects(sequence: ImageFolderSequence, path: Path) -> ImageFolderSeque
         raise ValueError(f"{path} does not describe objects as `sam2s data synth` does: {error!r}") from None
 
 
-def _numbered_files(folder: Path, suffixes: frozenset[str]) -> dict[int, Path]:
-    """Files of the folder by the last number in their names, in increasing order."""
+def numbered_files(folder: Path, suffixes: frozenset[str]) -> dict[int, Path]:
+    """Files of the folder by the last number in their names, in increasing order.
+
+    Raises:
+        FileNotFoundError: it is no folder, or holds no such file.
+        ValueError: a name has no number, or two have the same.
+    """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not a folder")
     files: dict[int, Path] = {}

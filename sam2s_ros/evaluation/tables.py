@@ -81,6 +81,19 @@ def class_line(document: Document) -> str:
     return "\n".join(lines)
 
 
+def drop_line(document: Document) -> str:
+    """Frames that a tracker did not see, and latencies, of each tracker with such frames; empty where none has."""
+    lines = []
+    for name, one in document["scores"].items():
+        frames, timings = one["frames"], document["timings"][name]
+        if frames["dropped"]:
+            times = ", ".join(f"{key} {shown(timings.get(f'{key}_ms'), 0)}" for key in ("p50", "p95", "p99"))
+            lines.append(
+                f"{name}: {frames['dropped']} of {frames['frames']} frames dropped; ms from image to masks: {times}"
+            )
+    return "\n".join(lines)
+
+
 def shown(value: float | None, digits: int = 1) -> str:
     """A number for people, a dash where it is not known."""
     return "-" if value is None else f"{value:.{digits}f}"

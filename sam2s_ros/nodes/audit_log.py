@@ -135,6 +135,8 @@ def audit_facts(request: Any, response: Any, code: int) -> dict[str, Any]:
         facts["id"] = response.id
     if hasattr(response, "stamp"):
         facts["stamp_ns"] = stamp_to_ns(response.stamp)
+    if hasattr(response, "frames_behind"):
+        facts["frames_behind"] = response.frames_behind
     if hasattr(response, "mask"):
         mask = response.mask
         facts["mask"] = {"state": mask.state, "area": mask.area, "predicted_iou": mask.predicted_iou}

@@ -20,7 +20,9 @@ BENCHMARKS = {
     "engines": "tracker steps of all engines in turn with 1, 3, 4 and 8 objects",
     "image_transport": "images per second that reach a subscriber, with and without the Fast DDS profile",
     "service_load": "what 160 service calls a second over 8 clients cost a 15 Hz stream",
+    "late_prompts": "a prompt on an older image against the same in time and a stream without it",
     "flatness": "memory and step time over 10,000 frames",
+    "replay_timing": "how late the bag player publishes",
     "geometry_coverage": "how often published uncertainties cover the true error, in pixels and metres",
 }
 FOLDER = Path(__file__).resolve().parents[2] / "test" / "benchmarks"

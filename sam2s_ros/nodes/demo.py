@@ -70,9 +70,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
+    from sam2s_ros.nodes.client_results import TrackerError
     from sam2s_ros.nodes.demo_parts import run_bag_part, run_stream_part
     from sam2s_ros.nodes.demo_processes import ChildFailed
-    from sam2s_ros.nodes.demo_prompting import PromptRefused
     from sam2s_ros.nodes.demo_report import format_table
     from sam2s_ros.nodes.demo_stage import isolated_domain
     from sam2s_ros.nodes.image_transport import image_transport_environment
@@ -98,7 +98,7 @@ def _run(args: argparse.Namespace) -> int:
                     flush=True,
                 )
                 summary["stream"] = report
-    except (ChildFailed, PromptRefused) as error:
+    except (ChildFailed, TrackerError) as error:
         print(f"sam2s demo: failed after {time.monotonic() - begun:.0f} s: {error}", file=sys.stderr)
         return 1
     finally:

@@ -17,6 +17,7 @@ from std_msgs.msg import Header, String
 
 from sam2s_ros.evaluation.bags import LABEL_TOPIC, NAMES_TOPIC, BagSequence
 from sam2s_ros.evaluation.bags import image_to_rgb as decode_recorded_image
+from sam2s_ros.nodes.bag_file import BagFile, read_stamp
 from sam2s_ros.nodes.demo_overlay import OverlayPainter, write_pictures, write_video
 from sam2s_ros.nodes.demo_processes import ChildProcess
 from sam2s_ros.nodes.demo_prompting import FirstAppearance, PromptedObject
@@ -39,7 +40,7 @@ from sam2s_ros.nodes.demo_stage import (
     run_stage,
     tracker_topics,
 )
-from sam2s_ros.nodes.replay import LATCHED, BagFile, message_class, read_stamp
+from sam2s_ros.nodes.replay import LATCHED, message_class
 from sam2s_ros.nodes.shares import shipped_file
 from sam2s_ros.nodes.synthetic_camera import Scene
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
-from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from typing import Any
@@ -13,27 +12,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from lifecycle_msgs.msg import Transition
-from lifecycle_msgs.srv import ChangeState, GetState
+from lifecycle_msgs.srv import ChangeState
 from rclpy.client import Client
 from rclpy.node import Node
 
-from sam2s_msgs.msg import ErrorCode, Prompt
-from sam2s_msgs.srv import AddObject
-from sam2s_ros.nodes.messages import ns_to_stamp, rle_message, stamp_to_ns
+from sam2s_msgs.msg import ErrorCode
+from sam2s_ros.evaluation.prompts import first_prompt
+from sam2s_ros.nodes.client import Sam2sClient, prompt_message
+from sam2s_ros.nodes.client_results import TrackerError, TrackerTimeout, TrackerUnavailable
 
 BoolArray = npt.NDArray[np.bool_]
 REMEMBERED_FRAMES = 64
 TRY_AGAIN = (ErrorCode.UNKNOWN_STAMP, ErrorCode.NO_IMAGE)
-ASK_AGAIN_S = 2.0
-
-
-class PromptRefused(RuntimeError):
-    """The tracker node refused a call, or did not answer."""
-
-    def __init__(self, text: str, code: int = ErrorCode.NONE) -> None:
-        """`code`: one of the constants of sam2s_msgs/ErrorCode; NONE where the node gave none."""
-        super().__init__(text)
-        self.code = code
 
 
 @dataclass(frozen=True)
@@ -142,77 +132,32 @@ class FirstAppearance:
             self._tracked.discard(choice.stamp_ns)
 
 
-class TrackerClient:
-    """Service calls to a tracker node. The ROS node given must be spun by another thread."""
+def bring_to_active(node: Node, client: Sam2sClient, timeout_s: float) -> None:
+    """Configure and activate the tracker node, `timeout_s` for each step; TrackerError if it does not get there.
 
-    def __init__(self, node: Node, tracker: str = "tracker") -> None:
-        """`tracker`: the name of the tracker node."""
-        self._tracker = tracker
-        self._change_state: Client = node.create_client(ChangeState, f"{tracker}/change_state")
-        self._add_object: Client = node.create_client(AddObject, f"{tracker}/add_object")
-        self._get_state: Client = node.create_client(GetState, f"{tracker}/get_state")
-
-    def wait_until_up(self, timeout_s: float, check: Any) -> None:
-        """Block until the node answers; `check()` is called all the time and may raise.
-
-        A service is seen before the node has seen its client: on a busy machine the answer to a first call is then
-        dropped. So the node is asked for its state, which changes nothing, until an answer comes.
-
-        Raises:
-            PromptRefused: none comes within `timeout_s`.
-        """
-        deadline = time.monotonic() + timeout_s
-        while not (self._get_state.wait_for_service(timeout_sec=0.2) and self._answers()):
-            check()
-            if time.monotonic() > deadline:
-                raise PromptRefused(f"the node {self._tracker} did not come up within {timeout_s:g} s")
-
-    def _answers(self) -> bool:
-        try:
-            _answer(self._get_state, GetState.Request(), ASK_AGAIN_S)
-        except PromptRefused:
-            return False
-        return True
-
-    def configure_and_activate(self, timeout_s: float) -> None:
-        """Bring the node to active, `timeout_s` for each step; PromptRefused if it does not get there."""
+    `node` must be spun by another thread. The client has met the tracker node already (`wait_until_up`).
+    """
+    change_state: Client = node.create_client(ChangeState, f"{client.tracker}/change_state")
+    try:
         for name, transition in (
             ("configure", Transition.TRANSITION_CONFIGURE),
             ("activate", Transition.TRANSITION_ACTIVATE),
         ):
             request = ChangeState.Request(transition=Transition(id=transition))
-            if not _answer(self._change_state, request, timeout_s).success:
-                raise PromptRefused(f"the node {self._tracker} could not {name}")
-        if not self._add_object.wait_for_service(timeout_sec=timeout_s):
-            raise PromptRefused(f"the node {self._tracker} offers no service {self._add_object.srv_name}")
-
-    def add_object(self, name: str, mask: BoolArray, stamp_ns: int) -> Future[tuple[int, int]]:
-        """Ask for an object by its mask bool [H, W] on the image with this stamp, without waiting.
-
-        The future holds (id, prompted stamp), or PromptRefused with the node's words and error code.
-        """
-        prompt = Prompt(stamp=ns_to_stamp(stamp_ns), mask=rle_message(mask))
-        added: Future[tuple[int, int]] = Future()
-
-        def read(answer: Any) -> None:
-            try:
-                response = answer.result()
-                if not response.success:
-                    text = f"{self._tracker} refused to add '{name}': {response.message}"
-                    raise PromptRefused(text, response.error.code)
-                added.set_result((int(response.id), stamp_to_ns(response.stamp)))
-            except Exception as error:
-                added.set_exception(error)
-
-        request = AddObject.Request(client="demo", name=name, prompt=prompt)
-        self._add_object.call_async(request).add_done_callback(read)
-        return added
+            if not _answer(change_state, request, timeout_s).success:
+                raise TrackerError(f"the node {client.tracker} could not {name}")
+    finally:
+        node.destroy_client(change_state)
 
 
 def prompt_waiting(
-    client: TrackerClient, prompter: FirstAppearance, names: Mapping[int, str], timeout_s: float = 10.0
+    client: Sam2sClient,
+    prompter: FirstAppearance,
+    names: Mapping[int, str],
+    timeout_s: float = 10.0,
+    protocol: str = "mask",
 ) -> list[PromptedObject]:
-    """Give the node every prompt that is due, all at once, and return what it accepted.
+    """Give the node every prompt that is due, as mask, box or click, all at once, and return what it accepted.
 
     A prompt for an image that the node no longer keeps is left for a newer image; any other refusal is
     raised, and so is an answer that does not come within `timeout_s`.
@@ -223,29 +168,30 @@ def prompt_waiting(
         asked = []
         for choice in choices:
             name = names.get(choice.key, f"object {choice.key}")
-            asked.append((choice, name, client.add_object(name, choice.mask, choice.stamp_ns)))
+            prompt = prompt_message(**first_prompt(choice.mask, protocol), stamp_ns=choice.stamp_ns)
+            asked.append((choice, name, client.add_object_async(name, "", prompt)))
         for choice, name, answer in asked:
             try:
-                object_id, stamp_ns = answer.result(timeout_s)
+                added = answer.result(timeout_s)
             except FutureTimeoutError:
-                raise PromptRefused(f"no answer to adding '{name}' within {timeout_s:g} s") from None
-            except PromptRefused as error:
+                raise TrackerTimeout(f"no answer to adding '{name}' within {timeout_s:g} s") from None
+            except TrackerError as error:
                 if error.code not in TRY_AGAIN:
                     raise
                 prompter.refused(choice)
                 continue
-            call_ms = 1000 * (time.perf_counter() - start)
+            call_ms = round(1000 * (time.perf_counter() - start), 1)
             late = prompter.prompted(choice)
-            accepted.append(PromptedObject(choice.key, name, object_id, stamp_ns, late, round(call_ms, 1)))
+            accepted.append(PromptedObject(choice.key, name, added.id, choice.stamp_ns, late, call_ms))
     return accepted
 
 
 def _answer(client: Client, request: Any, timeout_s: float) -> Any:
     if not client.wait_for_service(timeout_sec=timeout_s):
-        raise PromptRefused(f"no service {client.srv_name} within {timeout_s:g} s")
+        raise TrackerUnavailable(f"no service {client.srv_name} within {timeout_s:g} s")
     arrived = threading.Event()
     future = client.call_async(request)
     future.add_done_callback(lambda _: arrived.set())
     if not arrived.wait(timeout_s):
-        raise PromptRefused(f"{client.srv_name} did not answer within {timeout_s:g} s")
+        raise TrackerTimeout(f"{client.srv_name} did not answer within {timeout_s:g} s")
     return future.result()

@@ -20,14 +20,15 @@ from sam2s_ros.nodes.shares import message_definitions
 
 @dataclass(frozen=True)
 class RecordedTopic:
-    """What to subscribe to; `listener(receipt_ns, data)` is called with each serialized message after it is
-    written.
+    """What to subscribe to; `listener(receipt_ns, data)` is called with each serialized message after it is written, or
+    without that where it is not `kept`.
     """
 
     name: str
     message_class: Any
     qos: QoSProfile
     listener: Callable[[int, bytes], None] | None = None
+    kept: bool = True
 
 
 class BagRecorder:
@@ -52,9 +53,11 @@ class BagRecorder:
         typestore = recording_typestore()
         for topic in self._topics:
             name = self._node.resolve_topic_name(topic.name)
-            connection = self._writer.add_connection(
-                name, type_name(topic.message_class), typestore=typestore
-            )
+            connection = None
+            if topic.kept:
+                connection = self._writer.add_connection(
+                    name, type_name(topic.message_class), typestore=typestore
+                )
             callback = self._make_callback(topic, connection)
             subscription = self._node.create_subscription(
                 topic.message_class, topic.name, callback, topic.qos, raw=True
@@ -73,7 +76,8 @@ class BagRecorder:
     def _make_callback(self, topic: RecordedTopic, connection: Any) -> Callable[[bytes], None]:
         def record(data: bytes) -> None:
             receipt_ns = time.time_ns()
-            self._writer.write(connection, receipt_ns, data)
+            if connection is not None:
+                self._writer.write(connection, receipt_ns, data)
             self.counts[topic.name] += 1
             if topic.listener is not None:
                 topic.listener(receipt_ns, data)

@@ -19,16 +19,18 @@ from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPo
 from rclpy.signals import SignalHandlerOptions
 
 from sam2s_msgs.msg import LabelTable, TrackedObjectArray
+from sam2s_ros.nodes.bag_file import read_stamp
+from sam2s_ros.nodes.client import Sam2sClient
+from sam2s_ros.nodes.client_results import TrackerError
 from sam2s_ros.nodes.demo_processes import ChildFailed, ChildProcess
 from sam2s_ros.nodes.demo_prompting import (
     FirstAppearance,
     PromptedObject,
-    PromptRefused,
-    TrackerClient,
+    bring_to_active,
     prompt_waiting,
 )
 from sam2s_ros.nodes.demo_recorder import BagRecorder, RecordedTopic
-from sam2s_ros.nodes.replay import LATCHED, read_stamp
+from sam2s_ros.nodes.replay import LATCHED
 from sam2s_ros.nodes.ros_domain import own_domain
 
 TRACKER = "tracker"
@@ -61,6 +63,9 @@ class Stage:
     prompter: FirstAppearance
     object_names: Mapping[int, str]
     timeout_s: float
+    tracker_module: str = "sam2s_ros.nodes.tracker_node"
+    protocol: str = "mask"
+    """How objects are prompted: mask, box or click (`evaluation.prompts`)."""
 
 
 @dataclass(frozen=True)
@@ -148,22 +153,23 @@ def run_stage(stage: Stage, say: Callable[[str], None]) -> StageResult:
 
     Raises:
         ChildFailed: a process ended with an error, or the part took longer than `timeout_s`.
-        PromptRefused: the node did not come up or refused a prompt.
+        TrackerError: the node did not come up or refused a prompt.
     """
     with ExitStack() as stack:
         spinner = Spinner(f"demo_{stage.name}")
         stack.callback(spinner.close)
         stack.enter_context(BagRecorder(spinner.node, stage.bag_folder, stage.topics))
-        client = TrackerClient(spinner.node, TRACKER)
+        client = Sam2sClient(spinner.node, TRACKER, client="demo")
+        stack.callback(client.close)
         stack.enter_context(spinner.spinning())
         tracker = stack.enter_context(
-            _child(stage, f"{stage.name}_tracker", "sam2s_ros.nodes.tracker_node", stage.tracker_arguments)
+            _child(stage, f"{stage.name}_tracker", stage.tracker_module, stage.tracker_arguments)
         )
         client.wait_until_up(NODE_UP_TIMEOUT_S, tracker.check)
         say(f"{stage.name}: tracker node is up (pid {tracker.pid}), bringing it to active")
         try:
-            client.configure_and_activate(TRANSITION_TIMEOUT_S)
-        except PromptRefused as error:
+            bring_to_active(spinner.node, client, TRANSITION_TIMEOUT_S)
+        except TrackerError as error:
             raise ChildFailed(f"{error}; the end of {tracker.log_path}:\n{tracker.log_tail()}") from error
         say(f"{stage.name}: active, publishing")
         publisher = stack.enter_context(
@@ -183,7 +189,7 @@ def _child(stage: Stage, name: str, module: str, arguments: Sequence[str]) -> Ch
 def _prompt_until_end(
     stage: Stage,
     spinner: Spinner,
-    client: TrackerClient,
+    client: Sam2sClient,
     tracker: ChildProcess,
     publisher: ChildProcess,
     say: Callable[[str], None],
@@ -191,7 +197,7 @@ def _prompt_until_end(
     deadline = time.monotonic() + stage.timeout_s
     prompted: list[PromptedObject] = []
     while publisher.is_running():
-        for item in prompt_waiting(client, stage.prompter, stage.object_names):
+        for item in prompt_waiting(client, stage.prompter, stage.object_names, protocol=stage.protocol):
             say(f"{stage.name}: added '{item.name}' as object {item.object_id} ({item.call_ms:.0f} ms)")
             prompted.append(item)
         spinner.check()

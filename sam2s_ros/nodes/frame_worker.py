@@ -47,8 +47,11 @@ class FrameWorker(Generic[Frame, Prepared]):
     has been prepared is never replaced. Calls (`call`) run on the processing thread between two frames, so only what
     `prepare` touches needs a lock. A frame waits for at most `CALLS_IN_A_ROW` calls, so that objects that are prompted
     together are all on the next frame, and for `QUICK_CALLS_IN_A_ROW` of those that take next to no time. What
-    `prepare` and `process` raise goes to `on_error`, what a call raises to its caller. `prepare` may return None for a
-    frame that is to be left out.
+    `prepare`, `process` and `spare` raise goes to `on_error`, what a call raises to its caller. `prepare` may return
+    None for a frame that is to be left out.
+
+    While neither a frame nor a call waits, `spare` runs on the processing thread, after a frame or a call, as long as
+    it returns True. It may be set at any time.
     """
 
     def __init__(
@@ -59,6 +62,8 @@ class FrameWorker(Generic[Frame, Prepared]):
         name: str,
     ) -> None:
         self._prepare, self._process, self._on_error = prepare, process, on_error
+        self.spare: Callable[[], bool] = lambda: False
+        self._has_spare_work = False
         self._changed = threading.Condition()
         self._newest: Frame | None = None
         self._prepared: Prepared | None = None
@@ -164,13 +169,11 @@ class FrameWorker(Generic[Frame, Prepared]):
         while True:
             with self._changed:
                 self._changed.wait_for(
-                    lambda: (
-                        not self._running or self._calls or self._quick_calls or self._prepared is not None
-                    )
+                    lambda: not self._running or self._has_spare_work or self._something_waits()
                 )
                 if not self._running:
                     return
-                call = self._next_call()
+                call = self._next_call() if self._something_waits() else None
                 prepared = None
                 if call is None:
                     prepared, self._prepared = self._prepared, None
@@ -179,6 +182,14 @@ class FrameWorker(Generic[Frame, Prepared]):
                 _answer(call)
             elif prepared is not None:
                 self._guarded(self._process, prepared)
+            else:
+                self._has_spare_work = bool(self._guarded(self.spare))
+                continue
+            self._has_spare_work = True  # what has just run may have left something to do
+
+    def _something_waits(self) -> bool:
+        """With the lock held."""
+        return bool(self._calls or self._quick_calls) or self._prepared is not None
 
     def _next_call(self) -> _Call | None:
         """The call whose turn it is, None if it is the frame's. With the lock held, and something waiting."""
@@ -192,9 +203,9 @@ class FrameWorker(Generic[Frame, Prepared]):
         self._in_a_row = self._quick_in_a_row = 0
         return None if frame_waits else self._quick_calls.popleft()
 
-    def _guarded(self, run: Callable[[Any], Answer], argument: Any) -> Answer | None:
+    def _guarded(self, run: Callable[..., Answer], *arguments: Any) -> Answer | None:
         try:
-            return run(argument)
+            return run(*arguments)
         except Exception as error:
             self._on_error(error)
             return None

@@ -124,7 +124,7 @@ def _tracked_object(result: FrameResult, row: int) -> TrackedObject:
     message.uncertainty = float(result.mask_uncertainty[row])
     message.boundary_width = float(result.boundary_width[row])
     message.last_seen = ns_to_stamp(int(result.last_seen_ns[row]))
-    message.mask_age = NAN if result.needs_reset else 0.0
+    message.mask_age = 0.0 if _has_mask(result, row) else NAN
     message.centroid = point_message(geometry.centroid[row])
     message.tip = point_message(geometry.tip[row])
     message.axis = _vector(geometry.axis[row])
@@ -138,13 +138,19 @@ def _tracked_object(result: FrameResult, row: int) -> TrackedObject:
     message.bounding_box_variance = geometry.box_variance[row].astype(np.float64)
     message.velocity_covariance = result.velocity_covariance[row].ravel().astype(np.float64)
     message.long_term_insertions = int(result.long_term_insertions[row])
-    message.mask = rle_message(result.masks[row])
+    if not result.frames_behind[row]:
+        message.mask = rle_message(result.masks[row])
     return message
+
+
+def _has_mask(result: FrameResult, row: int) -> bool:
+    """Whether a mask was made on this image: not where the tracker needs a reset, nor of an object on its way to it."""
+    return not result.needs_reset and result.frames_behind[row] == 0
 
 
 def _area(result: FrameResult, row: int) -> float:
     """0 for a mask without any pixel, whose other measures are NaN; NaN where no mask was made at all."""
-    if result.needs_reset:
+    if not _has_mask(result, row):
         return NAN
     area = float(result.geometry.area[row])
     return area if math.isfinite(area) else 0.0

@@ -102,7 +102,7 @@ def _reset_object(client: Sam2sClient, args: argparse.Namespace) -> Any:
 
 
 def _prompt(args: argparse.Namespace) -> dict[str, Any]:
-    from sam2s_ros.nodes.prompts import read_mask_image, read_stamp_ns
+    from sam2s_ros.tracking.prompts_file import read_mask_image, read_stamp_ns
 
     return {
         "points": [*args.click, *args.not_on],

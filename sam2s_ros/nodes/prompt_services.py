@@ -25,17 +25,19 @@ from sam2s_msgs.srv import (
 from sam2s_ros.nodes.audit_log import AuditLog, audit_facts
 from sam2s_ros.nodes.frame_worker import WorkerStoppedError, WorkerTimeoutError
 from sam2s_ros.nodes.messages import mask_summary, ns_to_stamp, stamp_to_ns, unknown_summary
-from sam2s_ros.nodes.prompts import PromptArrays, PromptInputError, prompt_from_message
+from sam2s_ros.nodes.prompts import prompt_from_message
 from sam2s_ros.nodes.service_limits import SERVICE_QOS, RequestError, check_request, shown
 from sam2s_ros.nodes.stream_watch import Pause, StreamWatch
 from sam2s_ros.tracking import FrameResult, StreamingTracker
 from sam2s_ros.tracking.errors import (
     ImageSizeChangedError,
+    ObjectBehindError,
     PromptError,
     TooManyObjectsError,
     UnknownObjectError,
     UnknownStampError,
 )
+from sam2s_ros.tracking.prompts_file import PromptArrays, PromptInputError
 
 Answer = TypeVar("Answer")
 QUICK = ("list_objects", "rename_object", "remove_object", "pause", "resume")
@@ -43,6 +45,9 @@ QUICK = ("list_objects", "rename_object", "remove_object", "pause", "resume")
 OLD_IMAGE_S = 1.0
 OTHER_CLOCK_S = 3600.0
 """An image that seems older than this has its stamp from another clock than the node's."""
+JOIN_S = 1.0
+"""How long a refinement waits for an object that is on its way to the image that it refers to."""
+TRY_AGAIN_S = 0.02
 
 
 class NoImageError(Exception):
@@ -60,6 +65,7 @@ _CODES: tuple[tuple[type[Exception], int], ...] = (
     (WorkerStoppedError, ErrorCode.NOT_ACTIVE),
     (ImageSizeChangedError, ErrorCode.RESET_NEEDED),
     (WorkerTimeoutError, ErrorCode.TIMED_OUT),
+    (ObjectBehindError, ErrorCode.TIMED_OUT),
 )
 
 
@@ -125,24 +131,28 @@ class PromptServices:
             _set_kept_range(response, tracker)
             stamp_ns, prompt = self._aim(tracker, request.prompt)
             name = request.name or f"object {tracker.next_id}"
-            response.id = tracker.add_object(None, **prompt.arguments(), name=name, stamp_ns=stamp_ns)
+            fields = {**prompt.arguments(), "name": name, "stamp_ns": stamp_ns}
+            response.id = tracker.add_object(None, **fields, catch_up=False)
             self._prompts_given[response.id] = 1
             self._host.set_class_name(response.id, request.class_name)
             _describe_prompted(response, tracker)
-            response.message = f"object {response.id} is tracked{self._age_of(response.stamp)}"
+            response.message = f"object {response.id} is tracked{self._distance_of(response)}"
 
         return self._answer(add, request, response, "add_object")
 
     def _on_refine(
         self, request: RefineObject.Request, response: RefineObject.Response
     ) -> RefineObject.Response:
+        meant_ns = 0
+
         def refine(tracker: StreamingTracker) -> None:
+            nonlocal meant_ns  # of the first try: the newest image may be another one by the next
             _set_kept_range(response, tracker)
-            stamp_ns, prompt = self._aim(tracker, request.prompt)
-            tracker.refine_object(request.id, None, **prompt.arguments(), stamp_ns=stamp_ns)
+            meant_ns, prompt = self._aim(tracker, request.prompt, meant_ns)
+            tracker.refine_object(request.id, None, **prompt.arguments(), stamp_ns=meant_ns, catch_up=False)
             self._prompts_given[request.id] = self._prompts_given.get(request.id, 0) + 1
             _describe_prompted(response, tracker)
-            response.message = f"object {request.id} is refined{self._age_of(response.stamp)}"
+            response.message = f"object {request.id} is refined{self._distance_of(response)}"
 
         response.id = request.id
         return self._answer(refine, request, response, "refine_object")
@@ -200,7 +210,7 @@ class PromptServices:
             response.stamp = ns_to_stamp(0 if result is None else result.stamp_ns)
             response.objects = self._summaries(tracker, result)
             _set_kept_range(response, tracker)
-            response.message = f"{len(response.objects)} objects"
+            response.message = f"{len(response.objects)} objects{_those_behind(tracker)}"
 
         response.max_objects = self._max_objects
         return self._answer(list_objects, request, response, "list_objects")
@@ -256,7 +266,7 @@ class PromptServices:
         code = ErrorCode.NONE
         try:
             check_request(request)
-            self._host.run_between_frames(job, service in QUICK)
+            self._run(job, service in QUICK)
             response.success = True
         except Exception as error:
             code = next((code for kind, code in _CODES if isinstance(error, kind)), ErrorCode.ENGINE_FAILED)
@@ -271,11 +281,22 @@ class PromptServices:
             response.message += f" ({trouble})"
         return response
 
+    def _run(self, job: Callable[[StreamingTracker], None], quick: bool) -> None:
+        """Run the job between two frames; again while its object is on its way to the image that is meant."""
+        deadline_s = time.monotonic() + JOIN_S
+        while True:
+            try:
+                return self._host.run_between_frames(job, quick)
+            except ObjectBehindError:
+                if time.monotonic() > deadline_s:
+                    raise
+            time.sleep(TRY_AGAIN_S)
+
     def _now_ns(self) -> int:
         return int(self._node.get_clock().now().nanoseconds)
 
-    def _aim(self, tracker: StreamingTracker, prompt: Any) -> tuple[int, PromptArrays]:
-        """The stamp of the kept image that is meant, and the prompt as arrays of that image."""
+    def _aim(self, tracker: StreamingTracker, prompt: Any, meant_ns: int = 0) -> tuple[int, PromptArrays]:
+        """The stamp of the kept image that is meant, `meant_ns` where that is known, and the prompt as arrays of it."""
         result = tracker.last_result
         if result is None or not tracker.kept_stamps_ns():
             raise NoImageError(
@@ -283,13 +304,15 @@ class PromptServices:
             )
         if result.needs_reset:
             raise ImageSizeChangedError(f"{result.needs_reset} (~/reset)")
-        stamp_ns = stamp_to_ns(prompt.stamp) or result.stamp_ns
+        stamp_ns = meant_ns or stamp_to_ns(prompt.stamp) or result.stamp_ns
         return stamp_ns, prompt_from_message(prompt, result.image_size)
 
-    def _age_of(self, stamp: Any) -> str:
-        """A remark on a prompted image that is old, as when images have stopped; empty for a recent one."""
-        age_s = (self._now_ns() - stamp_to_ns(stamp)) * 1e-9
-        return f", on an image {age_s:.1f} s old" if OLD_IMAGE_S < age_s < OTHER_CLOCK_S else ""
+    def _distance_of(self, response: Any) -> str:
+        """A remark on a prompted image that is old, as when images have stopped, or not the newest; else empty."""
+        age_s = (self._now_ns() - stamp_to_ns(response.stamp)) * 1e-9
+        age = f", on an image {age_s:.1f} s old" if OLD_IMAGE_S < age_s < OTHER_CLOCK_S else ""
+        behind = response.frames_behind
+        return f"{age}, {_images(behind)} behind: it joins once it has come through them" if behind else age
 
     def _summaries(self, tracker: StreamingTracker, result: FrameResult | None) -> list[ObjectSummary]:
         return [
@@ -309,10 +332,11 @@ class PromptServices:
 
 
 def _describe_prompted(response: Any, tracker: StreamingTracker) -> None:
-    """The object as the prompted image showed it, which may be older than the newest."""
+    """The object as the prompted image showed it, and how far that is behind the newest."""
     if (result := tracker.last_prompted) is not None:
         response.stamp = ns_to_stamp(result.stamp_ns)
-        response.mask = mask_summary(result, int(result.ids[0]))
+        response.mask = mask_summary(result, response.id)
+        response.frames_behind = tracker.frames_behind(response.id)
 
 
 def _describe_newest(response: Any, result: FrameResult | None) -> None:
@@ -327,6 +351,20 @@ def _describe_tracker(response: Any, tracker: StreamingTracker) -> None:
     if tracker.last_result is not None:
         response.stamp = ns_to_stamp(tracker.last_result.stamp_ns)
     response.objects = len(tracker.objects())
+
+
+def _those_behind(tracker: StreamingTracker) -> str:
+    """A remark on objects that are on their way to the newest image; empty where there are none."""
+    behind = [
+        f"{info.id} is {_images(info.frames_behind)} behind"
+        for info in tracker.objects()
+        if info.frames_behind
+    ]
+    return f"; on their way from a prompted image: {', '.join(behind)}" if behind else ""
+
+
+def _images(count: int) -> str:
+    return "1 image" if count == 1 else f"{count} images"
 
 
 def _set_kept_range(response: Any, tracker: StreamingTracker) -> None:

@@ -1,20 +1,21 @@
-"""Replays a bag over DDS as if it happened now: at the recorded rate, stamps rewritten to now, no pauses.
+"""Replays a bag over DDS at the recorded pace, as if it happened now or, with --clock, in its own time.
 
-Messages whose first field is a header get the new stamp, all of one recorded stamp the same one, so that an
-image and its ground truth still belong together. Everything else in a message stays as recorded, byte for
-byte. Topics keep their names; remap them as usual (`--ros-args -r /recorded/name:=/other/name`). Ends with
-one line of JSON on standard output.
+As now: messages whose first field is a header get a new stamp, all of one recorded stamp the same one, at the recorded
+distances, so that an image and its ground truth still belong together. With --clock every byte stays as recorded and
+/clock tells the recorded time, for nodes with use_sim_time. Topics keep their names; remap them as usual (`--ros-args
+-r /recorded/name:=/other/name`). Ends with one line of JSON on standard output: what was published, how late, and the
+stamp that the first recorded one became.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import itertools
 import json
-import struct
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,11 +27,12 @@ from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.utilities import remove_ros_args
-from rosbags.highlevel import AnyReader, AnyReaderError
-from rosbags.typesys import Stores, get_typestore
+from rosgraph_msgs.msg import Clock
 
-NANOSECONDS = 1_000_000_000
-STAMP_OFFSET = 4  # bytes of the CDR encapsulation before the header's seconds
+from sam2s_ros.nodes.bag_file import NANOSECONDS, BagFile, RecordedMessage, write_stamp
+from sam2s_ros.nodes.messages import ns_to_stamp
+from sam2s_ros.nodes.playback import ReadAhead, Timeline, TimingError, sleep_until
+
 LATCHED = QoSProfile(
     history=HistoryPolicy.KEEP_LAST,
     depth=1,
@@ -38,103 +40,21 @@ LATCHED = QoSProfile(
     durability=DurabilityPolicy.TRANSIENT_LOCAL,
 )
 STREAM = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=10, reliability=ReliabilityPolicy.RELIABLE)
+CLOCK = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+CLOCK_TOPIC = "/clock"
+LEAD_NS = 200_000_000
+"""Between the start and the first message, for reading ahead."""
+SWITCH_INTERVAL_S = 0.0005
+"""So long may the thread that reads keep the one that publishes from the interpreter."""
 
 
 @dataclass(frozen=True)
-class RecordedMessage:
-    """A serialized message of a bag; `stamp_ns` is its header stamp, None for a type without a header."""
+class DueMessage:
+    """A message as it is to be published; `due_ns` by the monotonic clock, None for right after the one before."""
 
     topic: str
-    stamp_ns: int | None
+    due_ns: int | None
     data: bytes
-
-
-def read_stamp(data: bytes | memoryview) -> int:
-    """Header stamp in ns of a CDR message that starts with a header; ValueError for a shorter message."""
-    if len(data) < STAMP_OFFSET + 8:
-        raise ValueError(f"a serialized message of {len(data)} bytes holds no header")
-    seconds, nanoseconds = struct.unpack_from(_stamp_format(data), data, STAMP_OFFSET)
-    return int(seconds) * NANOSECONDS + int(nanoseconds)
-
-
-def write_stamp(data: bytes, stamp_ns: int) -> bytes:
-    """The same CDR message with another header stamp."""
-    restamped = bytearray(data)
-    struct.pack_into(_stamp_format(data), restamped, STAMP_OFFSET, *divmod(stamp_ns, NANOSECONDS))
-    return bytes(restamped)
-
-
-def _stamp_format(data: bytes | memoryview) -> str:
-    return "<iI" if data[1] & 1 else ">iI"  # second byte of the encapsulation: CDR_BE 0, CDR_LE 1
-
-
-class Restamper:
-    """When to publish recorded messages, and with which stamp, on a clock that starts with the first."""
-
-    def __init__(self, start_ns: int, rate: float = 1.0) -> None:
-        """`start_ns`: when the first stamped message is due, any clock; `rate`: 2.0 is twice as fast."""
-        if not rate > 0:
-            raise ValueError(f"the rate must be above 0, not {rate}")
-        self._start_ns = start_ns
-        self._rate = rate
-        self._first_ns: int | None = None
-        self._stamps: dict[int, int] = {}
-
-    def due_ns(self, recorded_ns: int) -> int:
-        """When a message with this recorded stamp is to be published."""
-        if self._first_ns is None:
-            self._first_ns = recorded_ns
-        return self._start_ns + round((recorded_ns - self._first_ns) / self._rate)
-
-    def stamp_ns(self, recorded_ns: int, now_ns: int) -> int:
-        """The new stamp: `now_ns` where this recorded stamp is new, else the one given before."""
-        if len(self._stamps) > 1000:
-            self._stamps.pop(next(iter(self._stamps)))
-        return self._stamps.setdefault(recorded_ns, now_ns)
-
-
-class BagFile:
-    """The messages of a bag in recorded order, serialized, and the type of each topic."""
-
-    def __init__(self, path: Path) -> None:
-        """Read the topics of `path`, an .mcap or .db3 file or a bag folder.
-
-        Raises:
-            FileNotFoundError: there is no such bag.
-            ValueError: it is no readable ROS 2 bag, or no message in it has a header.
-        """
-        if not path.exists():
-            raise FileNotFoundError(f"there is no bag {path}")
-        self.path = path
-        with self._open() as bag:
-            self.types = {connection.topic: connection.msgtype for connection in bag.connections}
-            self._stamped_types = {
-                msgtype for msgtype in set(self.types.values()) if _starts_with_header(bag.typestore, msgtype)
-            }
-        if not self._stamped_types:
-            raise ValueError(f"{path}: no topic has a header, so nothing says when its messages are due")
-
-    def is_stamped(self, topic: str) -> bool:
-        """Whether the messages of a topic start with a header."""
-        return self.types[topic] in self._stamped_types
-
-    def messages(self) -> Iterator[RecordedMessage]:
-        """Every message in recorded order."""
-        with self._open() as bag:
-            for connection, _, data in bag.messages():
-                stamp_ns = read_stamp(data) if connection.msgtype in self._stamped_types else None
-                yield RecordedMessage(connection.topic, stamp_ns, bytes(data))
-
-    def _open(self) -> AnyReader:
-        try:
-            return AnyReader([self.path], default_typestore=get_typestore(Stores.ROS2_HUMBLE))
-        except AnyReaderError as error:
-            raise ValueError(f"{self.path} is no readable ROS 2 bag: {error}") from error
-
-
-def _starts_with_header(typestore: Any, msgtype: str) -> bool:
-    _, fields = typestore.fielddefs[msgtype]
-    return bool(fields) and fields[0][1][1] == "std_msgs/msg/Header"
 
 
 def message_class(msgtype: str) -> type:
@@ -149,40 +69,88 @@ def message_class(msgtype: str) -> type:
 class ReplayNode(Node):
     """Publishes a bag's messages, with its own publisher for each recorded topic."""
 
-    def __init__(self, bag: BagFile) -> None:
-        """Create a publisher for each topic: reliable; latched where the type has no header."""
+    def __init__(self, bag: BagFile, clock_hz: float | None = None) -> None:
+        """Create a publisher for each topic: reliable; latched where the type has no header.
+
+        clock_hz: keep the recorded stamps, and publish /clock so often, and right before each message; one that was
+            recorded is left out.
+        """
         super().__init__("replay")
+        if clock_hz is not None and not 0 < clock_hz <= 10_000:
+            raise ValueError(f"--clock {clock_hz:g}: give a rate above 0 and at most 10000 Hz")
         self._bag = bag
         self.publishers_by_topic: dict[str, Publisher] = {
             topic: self.create_publisher(
                 message_class(msgtype), topic, STREAM if bag.is_stamped(topic) else LATCHED
             )
             for topic, msgtype in bag.types.items()
+            if clock_hz is None or topic != CLOCK_TOPIC
         }
-        self.published = dict.fromkeys(bag.types, 0)
+        self._clock_period_ns = None if clock_hz is None else round(NANOSECONDS / clock_hz)
+        self._clock_publisher = None if clock_hz is None else self.create_publisher(Clock, CLOCK_TOPIC, CLOCK)
+        self.published = dict.fromkeys(self.publishers_by_topic, 0)
+        self.late = TimingError()
+        self.timeline: Timeline | None = None
+        """Of the newest `play_once`."""
 
     def play_once(self, rate: float, messages: Iterable[RecordedMessage] | None = None) -> None:
         """Publish every message when it is due; a late one goes out at once and delays nothing after it."""
-        restamper = Restamper(time.monotonic_ns(), rate)
-        for message in self._bag.messages() if messages is None else messages:
-            data = message.data
+        recorded = iter(self._bag.messages() if messages is None else messages)
+        head: list[RecordedMessage] = []
+        for message in recorded:
+            head.append(message)
             if message.stamp_ns is not None:
-                if not sleep_until(restamper.due_ns(message.stamp_ns), rclpy.ok):
-                    return
-                now_ns = self.get_clock().now().nanoseconds
-                data = write_stamp(data, restamper.stamp_ns(message.stamp_ns, now_ns))
-            self.publishers_by_topic[message.topic].publish(data)
-            self.published[message.topic] += 1
+                break
+        first_ns = next((one.stamp_ns for one in head if one.stamp_ns is not None), 0)
+        start_ns = time.monotonic_ns() + LEAD_NS
+        stamp_start_ns = time.time_ns() + LEAD_NS if self._clock_publisher is None else first_ns
+        self.timeline = timeline = Timeline(first_ns, start_ns, stamp_start_ns, rate)
+        with ReadAhead(self._due(itertools.chain(head, recorded), timeline)) as ahead:
+            for due in ahead:
+                if due.due_ns is not None:
+                    if not self._wait_until(due.due_ns, timeline):
+                        return
+                    self.late.add(time.monotonic_ns() - due.due_ns)
+                self.publishers_by_topic[due.topic].publish(due.data)
+                self.published[due.topic] += 1
 
+    def _due(self, messages: Iterable[RecordedMessage], timeline: Timeline) -> Iterator[DueMessage]:
+        for message in messages:
+            if message.topic not in self.publishers_by_topic:
+                continue
+            if message.stamp_ns is None:
+                yield DueMessage(message.topic, None, message.data)
+                continue
+            data = message.data
+            if self._clock_publisher is None:
+                data = write_stamp(data, timeline.stamp_ns(message.stamp_ns))
+            yield DueMessage(message.topic, timeline.due_ns(message.stamp_ns), data)
 
-def sleep_until(due_ns: int, go_on: Callable[[], bool]) -> bool:
-    """Sleep until `due_ns` of the monotonic clock; False as soon as `go_on` says so."""
-    while go_on():
-        left_ns = due_ns - time.monotonic_ns()
-        if left_ns <= 0:
-            return True
-        time.sleep(min(left_ns / NANOSECONDS, 0.1))
-    return False
+    def _wait_until(self, due_ns: int, timeline: Timeline) -> bool:
+        """Sleep until a time of the monotonic clock, telling the time meanwhile; False when told to stop."""
+        period_ns = self._clock_period_ns
+        if period_ns is not None:
+            tick_ns = time.monotonic_ns()
+            while tick_ns < due_ns:
+                if not sleep_until(tick_ns, rclpy.ok):
+                    return False
+                self._tell_time(timeline.recorded_ns(tick_ns))
+                tick_ns += period_ns
+        if not sleep_until(due_ns, rclpy.ok):
+            return False
+        if period_ns is not None:
+            self._tell_time(timeline.recorded_ns(due_ns))
+        return True
+
+    def _tell_time(self, recorded_ns: int) -> None:
+        if self._clock_publisher is not None and recorded_ns > 0:
+            self._clock_publisher.publish(Clock(clock=ns_to_stamp(recorded_ns)))
+
+    def document(self) -> dict[str, Any]:
+        """What the last line says."""
+        line = self.timeline
+        stamps = None if line is None else {"recorded": line.first_ns, "published": line.stamp_start_ns}
+        return {"published": self.published, "late_ms": self.late.document(), "first_stamp_ns": stamps}
 
 
 def wait_for_subscribers(publishers: dict[str, Publisher], wanted: dict[str, int], timeout_s: float) -> None:
@@ -237,9 +205,8 @@ def add_waiting_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of the executable `replay`; 0 when the bag was played to its end or it was told to stop."""
-    arguments = list(sys.argv if argv is None else ["replay", *argv])
+def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
+    """The command line of `replay`, without ROS arguments."""
     parser = argparse.ArgumentParser(prog="replay", description=__doc__)
     parser.add_argument("bag", type=Path, help=".mcap or .db3 file, or bag folder")
     parser.add_argument(
@@ -248,11 +215,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--loop", action="store_true", help="start again at the end, for as long as the node lives"
     )
+    parser.add_argument(
+        "--clock",
+        type=float,
+        nargs="?",
+        const=100.0,
+        metavar="HZ",
+        help="keep the recorded stamps and publish /clock at so many Hz (default of HZ: %(const)g)",
+    )
     add_waiting_arguments(parser)
-    args = parser.parse_args(remove_ros_args(arguments)[1:])
+    parsed = parser.parse_args(arguments)
+    if parsed.loop and parsed.clock is not None:
+        parser.error("--loop would make /clock go back: give one of --loop and --clock")
+    return parsed
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of the executable `replay`; 0 when the bag was played to its end or it was told to stop."""
+    arguments = list(sys.argv if argv is None else ["replay", *argv])
+    args = parse_arguments(remove_ros_args(arguments)[1:])
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     rclpy.init(args=arguments)
     try:
-        node = ReplayNode(BagFile(args.bag))
+        node = ReplayNode(BagFile(args.bag), args.clock)
         wait_for_subscribers(node.publishers_by_topic, parse_wanted(args.wait_for), args.timeout)
         node.play_once(args.rate)
         while args.loop and rclpy.ok():
@@ -261,7 +246,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         time.sleep(
             0.5 if rclpy.ok() else 0.0
         )  # let the last samples reach their readers before the writers vanish
-        print(json.dumps({"published": node.published}), flush=True)
+        print(json.dumps(node.document()), flush=True)
     except (OSError, ValueError) as error:
         print(f"replay: error: {error}", file=sys.stderr)
         return 2

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from sam2s_ros.nodes.audit_log import AuditLog
-from sam2s_ros.nodes.prompts import StartPrompt
 from sam2s_ros.tracking import FrameResult, StreamingTracker
+from sam2s_ros.tracking.prompts_file import StartPrompt
 
 
 class StartPrompts:

@@ -86,15 +86,16 @@ class SuggestionPublisher:
 def asked(result: FrameResult) -> set[tuple[int, int]]:
     """(kind, object id) of everything that the result gives reason to ask for.
 
-    On an image that shows nothing every object is UNCERTAIN and no click would help: only lost ones are asked for.
+    On an image that shows nothing every object is UNCERTAIN and no click would help: only lost ones are asked for. Nor
+    would one help an object that is on its way to the image from the one on which it was prompted.
     """
     kinds = {TrackState.LOST: Suggestion.LOST}
     if result.condition.usable:
         kinds[TrackState.UNCERTAIN] = Suggestion.AMBIGUOUS
     return {
         (kinds[state], int(object_id))
-        for state, object_id in zip(result.states, result.ids, strict=True)
-        if state in kinds
+        for state, object_id, behind in zip(result.states, result.ids, result.frames_behind, strict=True)
+        if state in kinds and not behind
     }
 
 

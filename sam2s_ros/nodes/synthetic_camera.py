@@ -31,13 +31,8 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from sam2s_ros.nodes.image_messages import ImageWriter
-from sam2s_ros.nodes.replay import (
-    NANOSECONDS,
-    add_waiting_arguments,
-    parse_wanted,
-    sleep_until,
-    wait_for_subscribers,
-)
+from sam2s_ros.nodes.playback import NANOSECONDS, sleep_until
+from sam2s_ros.nodes.replay import add_waiting_arguments, parse_wanted, wait_for_subscribers
 
 UInt8Array = npt.NDArray[np.uint8]
 CAMERA = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)

@@ -16,7 +16,7 @@ import time
 import traceback
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -26,20 +26,19 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.timer import Timer
 from sensor_msgs.msg import Image
 
 from sam2s_msgs.msg import TrackedObjectArray
-from sam2s_ros.engines.base import EngineDescription
 from sam2s_ros.nodes.audit_log import AuditLog
 from sam2s_ros.nodes.diagnostics import Diagnostics, NodeHealth
 from sam2s_ros.nodes.frame_worker import FrameWorker, WorkerStoppedError, WorkerTimeoutError
 from sam2s_ros.nodes.heartbeat import Heartbeat
 from sam2s_ros.nodes.image_messages import ImageMessageError, compressed_to_rgb, image_to_rgb
 from sam2s_ros.nodes.image_source import WARNING_PERIOD_S, ImageSource, ReceivedImage
+from sam2s_ros.nodes.late_objects import LateObjects
 from sam2s_ros.nodes.messages import latency_s, stamp_to_ns
+from sam2s_ros.nodes.node_parts import Active, Configured, PreparedImage
 from sam2s_ros.nodes.prompt_services import PromptServices
-from sam2s_ros.nodes.prompts import StartPrompt, load_prompts_file
 from sam2s_ros.nodes.range_input import RangeInput
 from sam2s_ros.nodes.result_publisher import ResultPublisher, TrackedFrame
 from sam2s_ros.nodes.settings import (
@@ -57,46 +56,11 @@ from sam2s_ros.nodes.stream_counter import StreamCounter
 from sam2s_ros.nodes.stream_watch import StreamWatch
 from sam2s_ros.nodes.tracker_process import run_process
 from sam2s_ros.tracking import StreamingTracker, load_tracker
+from sam2s_ros.tracking.prompts_file import load_prompts_file
 
 Answer = TypeVar("Answer")
 STOP_TIMEOUT_S = 30.0
 WORKER_THREADS = 2  # one encodes, one tracks
-
-
-@dataclass(frozen=True)
-class PreparedImage:
-    """A received image as an array that the tracker has encoded ahead, and how long each part of that took."""
-
-    received: ReceivedImage
-    image: npt.NDArray[np.uint8]
-    stages_s: dict[str, float]
-    ready_s: float
-
-
-@dataclass
-class Configured:
-    """What exists from configure to cleanup."""
-
-    settings: NodeSettings
-    worker: FrameWorker[ReceivedImage, PreparedImage]
-    tracker: StreamingTracker
-    engine: EngineDescription
-    results: ResultPublisher
-    services: PromptServices
-    audit: AuditLog
-    snapshots: Snapshots
-    start_prompts: list[StartPrompt]
-
-
-@dataclass
-class Active:
-    """What exists from activate to deactivate."""
-
-    source: ImageSource
-    watch: StreamWatch
-    timer: Timer
-    start_prompts: StartPrompts
-    range_input: RangeInput | None
 
 
 class TrackerNode(LifecycleNode):
@@ -282,6 +246,7 @@ class TrackerNode(LifecycleNode):
             stages_s["range"] = time.monotonic() - begun
         configured.results.publish(TrackedFrame(header, image, result, stages_s, trouble, positions))
         configured.snapshots.save_if_due(configured.tracker)
+        configured.late_objects.after_image()
         if trouble:
             self.get_logger().warning(trouble, throttle_duration_sec=WARNING_PERIOD_S)
 
@@ -325,6 +290,8 @@ class TrackerNode(LifecycleNode):
             raise
         engine = tracker.engine.describe()
         results = ResultPublisher(self, settings, engine, session)
+        late_objects = LateObjects(tracker, results.refresh, self.get_logger())
+        worker.spare = late_objects.in_spare_time
         services = PromptServices(self, self, settings.max_objects, audit)
         snapshots = Snapshots(self, self, settings, results)
         snapshots.find(time.monotonic() - begun_s)
@@ -334,7 +301,8 @@ class TrackerNode(LifecycleNode):
         gc.collect()
         gc.freeze()  # or a collection walks through all of torch and the stream pauses for 0.1 s
         return Configured(
-            settings, worker, tracker, engine, results, services, audit, snapshots, start_prompts
+            *(settings, worker, tracker, engine, results, late_objects, services, audit, snapshots),
+            start_prompts,
         )
 
     def _load_tracker(self, settings: NodeSettings) -> StreamingTracker:

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from sam2s_ros.nodes.tracker_node import TrackerNode
 
 SERVICE_THREADS = 10  # of each node: up to 8 waiting prompts beside lifecycle and parameters
+SWITCH_INTERVAL_S = 0.0005
+"""After this time a Python thread gives way to one that waits for the interpreter's lock. With Python's 5 ms, and two
+threads that compute, one that comes back from a wait of microseconds stands still for longer than its work takes."""
 SIGNAL_PERIOD_S = 0.2  # Python sees a signal that another thread has got only when the main thread runs
 
 
@@ -43,6 +46,7 @@ def run_process(make_node: Callable[[str, int], TrackerNode], args: Sequence[str
     stop = threading.Event()
     for signal_number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signal_number, lambda *_: stop.set())
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     rclpy.init(args=["tracker", *arguments], signal_handler_options=SignalHandlerOptions.NO)
     try:
         nodes = [make_node(camera, len(cameras)) for camera in cameras]

@@ -21,11 +21,3 @@ def check_frame(frame_rgb: NDArray[np.uint8]) -> tuple[int, int]:
     if frame_rgb.size == 0:
         raise FrameError(f"the frame has shape {frame_rgb.shape}, so no pixels; skip such images")
     return int(frame_rgb.shape[0]), int(frame_rgb.shape[1])
-
-
-def size_change_message(tracked: tuple[int, int], new: tuple[int, int]) -> str:
-    """What `ImageSizeChangedError` and `FrameResult.needs_reset` say; sizes are height, width."""
-    return (
-        f"the image size changed from {tracked[1]} x {tracked[0]} to {new[1]} x {new[0]} while objects were "
-        "tracked, so they are lost; reset the tracker and add them again"
-    )

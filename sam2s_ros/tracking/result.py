@@ -15,6 +15,9 @@ from sam2s_ros.tracking.image_condition import ImageCondition
 from sam2s_ros.tracking.states import TrackState
 from sam2s_ros.tracking.uncertainty import image_uncertainty
 
+PER_OBJECT_TUPLES = ("names", "states", "class_names", "state_reasons")
+"""Fields of `FrameResult` that have one entry for each object and are no arrays."""
+
 
 @dataclass(frozen=True)
 class FrameResult:
@@ -91,26 +94,21 @@ class FrameResult:
 
     def without(self, object_id: int) -> FrameResult:
         """The same result less one object. UnknownObjectError when it is not there."""
-        index = self.index_of(object_id)
+        return self._rows(np.delete(np.arange(len(self.ids)), self.index_of(object_id)))
 
-        def names_or_states(values: tuple[Any, ...]) -> tuple[Any, ...]:
-            return values[:index] + values[index + 1 :]
+    def only(self, object_id: int) -> FrameResult:
+        """The same result with one object alone. UnknownObjectError when it is not there."""
+        return self._rows(np.array([self.index_of(object_id)]))
 
-        arrays = [field.name for field in fields(self) if isinstance(getattr(self, field.name), np.ndarray)]
-        return replace(
-            self,
-            names=names_or_states(self.names),
-            states=names_or_states(self.states),
-            class_names=names_or_states(self.class_names),
-            state_reasons=names_or_states(self.state_reasons),
-            geometry=MaskGeometry(
-                **{
-                    field.name: np.delete(getattr(self.geometry, field.name), index, 0)
-                    for field in fields(MaskGeometry)
-                }
-            ),
-            **{name: np.delete(getattr(self, name), index, axis=0) for name in arrays},
-        )
+    def _rows(self, rows: NDArray[np.int64]) -> FrameResult:
+        """The same result with these objects alone; copies of their arrays."""
+        own: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        chosen: dict[str, Any] = {
+            name: value[rows] for name, value in own.items() if isinstance(value, np.ndarray)
+        }
+        chosen |= {name: tuple(own[name][row] for row in rows) for name in PER_OBJECT_TUPLES}
+        measures = {field.name: getattr(self.geometry, field.name)[rows] for field in fields(MaskGeometry)}
+        return replace(self, geometry=MaskGeometry(**measures), **chosen)
 
 
 @dataclass(frozen=True)

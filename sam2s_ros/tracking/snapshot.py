@@ -24,6 +24,7 @@ from sam2s_ros.tracking.long_term import LongTermFilter
 from sam2s_ros.tracking.memory_bank import EMPTY, MemoryBank
 from sam2s_ros.tracking.object_table import ObjectRecord, ObjectTable, rows_of
 from sam2s_ros.tracking.prompts import Prompt
+from sam2s_ros.tracking.reporting import without_those_behind
 from sam2s_ros.tracking.states import Judgement, ObjectStatus, Place, TrackState, restored_status
 
 FORMAT_VERSION = 1
@@ -78,7 +79,10 @@ class StreamFacts:
 
 
 def take_snapshot(parts: Remembered, stream: StreamFacts) -> Snapshot:
-    """A copy of all that is remembered, between two frames. SnapshotError when there is no object."""
+    """A copy of all that is remembered, between two frames. SnapshotError when there is no object.
+
+    An object on its way to the newest frame is saved as it was on the frame to which it has come.
+    """
     records = parts.table.records
     rows = rows_of(records)
     if not records:
@@ -90,19 +94,24 @@ def take_snapshot(parts: Remembered, stream: StreamFacts) -> Snapshot:
     pointers = _Columns.read_from(capacity.conditioning_slots, clock, capacity.recent_pointers)
     memory_slots = bank.memory_slots_of(memory.fixed, memory.clocks)
     pointer_slots = bank.pointer_slots_of(pointers.fixed, pointers.clocks)
-    held = (bank.frames[np.ix_(rows, memory_slots)] != EMPTY).any(axis=0)
+    memory_frames = _without_those_ahead(bank.frames[np.ix_(rows, memory_slots)], records, memory)
+    pointer_frames = _without_those_ahead(bank.pointer_frames[np.ix_(rows, pointer_slots)], records, pointers)
+    held = (memory_frames != EMPTY).any(axis=0)
     held[capacity.conditioning_slots : fixed] = True  # one of them holds the candidate, without a number
-    pointer_held = (bank.pointer_frames[np.ix_(rows, pointer_slots)] != EMPTY).any(axis=0)
+    pointer_held = (pointer_frames != EMPTY).any(axis=0)
     memory, pointers = memory.chosen(held), pointers.chosen(pointer_held)
     memory_slots, pointer_slots = memory_slots[held], pointer_slots[pointer_held]
     arrays: dict[str, NDArray[Any]] = parts.engine.export_state(rows, memory_slots, pointer_slots)
-    arrays["memory_frames"] = bank.frames[np.ix_(rows, memory_slots)]
-    arrays["pointer_frames"] = bank.pointer_frames[np.ix_(rows, pointer_slots)]
+    arrays["memory_frames"], arrays["pointer_frames"] = (
+        memory_frames[:, held],
+        pointer_frames[:, pointer_held],
+    )
     for part, names in PER_OBJECT.items():
         arrays |= {f"{part}.{name}": getattr(getattr(parts, part), name)[rows] for name in names}
     before = parts.frames.newest_usable
     if before is not None:
-        seen = parts.table.observation(rows, before)
+        behind = np.array([record.lag is not None for record in records])
+        seen = without_those_behind(parts.table.observation(rows, before), behind)
         arrays |= {"seen.logits": seen.logits, "seen.iou": seen.iou, "seen.score": seen.object_score}
     for record in records:
         if record.prompt is not None and record.prompt.mask is not None:
@@ -123,6 +132,19 @@ def take_snapshot(parts: Remembered, stream: StreamFacts) -> Snapshot:
         "objects": [_object_facts(record) for record in records],
     }
     return Snapshot(facts, arrays)
+
+
+def _without_those_ahead(
+    frames: NDArray[np.int64], records: list[ObjectRecord], columns: _Columns
+) -> NDArray[np.int64]:
+    """Frame numbers [N, K] of the columns without recent frames to which an object has not come yet: what its memory
+    has of them is from before the prompt that it comes from."""
+    for row, record in enumerate(records):
+        if record.lag is not None:
+            reached = record.lag.reached
+            ahead = columns.clocks >= reached.clock + reached.condition.usable
+            frames[row, len(columns.fixed) :][ahead] = EMPTY
+    return frames
 
 
 def check_snapshot(parts: Remembered, snapshot: Snapshot) -> None:

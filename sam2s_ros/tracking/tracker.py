@@ -16,19 +16,14 @@ from sam2s_ros.engines.base import Engine
 from sam2s_ros.tracking.catching_up import CatchingUp
 from sam2s_ros.tracking.class_memory import ClassMemory, KnownClasses
 from sam2s_ros.tracking.config import TrackerConfig
-from sam2s_ros.tracking.errors import (
-    ImageSizeChangedError,
-    ObjectBehindError,
-    PromptError,
-    SnapshotError,
-)
-from sam2s_ros.tracking.frame_check import check_frame, size_change_message
+from sam2s_ros.tracking.errors import ObjectBehindError, PromptError, SnapshotError
+from sam2s_ros.tracking.frame_check import check_frame
 from sam2s_ros.tracking.image_judge import ImageJudge
 from sam2s_ros.tracking.intake import FrameIntake
 from sam2s_ros.tracking.kept_frames import KeptFrame, KeptFrames
 from sam2s_ros.tracking.kinematics import Kinematics
+from sam2s_ros.tracking.listing import list_objects
 from sam2s_ros.tracking.long_term import LongTermFilter
-from sam2s_ros.tracking.masks import MaskUpsampler
 from sam2s_ros.tracking.memory_bank import MemoryBank
 from sam2s_ros.tracking.object_table import ObjectRecord, ObjectTable
 from sam2s_ros.tracking.prompts import Prompt, read_prompt, require_positive
@@ -44,8 +39,9 @@ from sam2s_ros.tracking.snapshot import (
     take_snapshot,
 )
 from sam2s_ros.tracking.state_keeping import with_doubt
-from sam2s_ros.tracking.states import TrackState, doubted
+from sam2s_ros.tracking.states import doubted
 from sam2s_ros.tracking.stopwatch import Stopwatch
+from sam2s_ros.tracking.stream_size import StreamSize
 
 
 class StreamingTracker:
@@ -90,8 +86,7 @@ class StreamingTracker:
         self._judge = ImageJudge(self.config)
         self._intake = FrameIntake(engine, self._frames, self.config.previous_mask_prompt == "flow")
         self._kinematics = Kinematics(self.config)
-        self._upsampler = MaskUpsampler(engine.mask_size, (1, 1))
-        self._needs_reset = ""
+        self._size = StreamSize(engine.mask_size)
         self._last_stamp_ns: int | None = None
 
     def reconfigure(self, config: TrackerConfig) -> None:
@@ -118,11 +113,13 @@ class StreamingTracker:
         watch = Stopwatch()
         size = check_frame(frame_rgb)
         stamp_ns = self._last_stamp_ns = self._next_stamp() if stamp_ns is None else int(stamp_ns)
-        self._notice_size(size)
-        if self._needs_reset:
+        if self._size.notice(size, tracking=len(self._table) > 0):
+            self._forget_frames()
+            self._size.set(size)
+        if self._size.needs_reset:
             insertions = self._long_term.insertions
             self.last_result = report_lost(
-                self._table, size, stamp_ns, self._needs_reset, insertions, self._classes, watch
+                self._table, size, stamp_ns, self._size.needs_reset, insertions, self._classes, watch
             )
             return self.last_result
         self._catching_up.make_room()
@@ -245,7 +242,7 @@ class StreamingTracker:
         watch, arrived = Stopwatch(), False
         try:
             for _ in range(frames):
-                lagging = [] if self._needs_reset else self._table.lagging
+                lagging = [] if self._size.needs_reset else self._table.lagging
                 if not lagging:
                     break
                 arrived |= self._catching_up.advance(lagging, watch)
@@ -262,7 +259,7 @@ class StreamingTracker:
         """Stop tracking an object; its id is not used again. UnknownObjectError when there is no such
         object."""
         self._forget_row(self._table.remove(object_id).row)
-        if self._needs_reset and not len(self._table):
+        if self._size.needs_reset and not len(self._table):
             self.reset()
         elif self.last_result is not None:
             self.last_result = self.last_result.without(object_id)
@@ -288,7 +285,7 @@ class StreamingTracker:
         record, newest = self._table.get(object_id), self._frames.newest
         self._prompted_size(None)
         assert newest is not None  # _prompted_size saw to it
-        self._bring_to(record, newest)
+        record.lag = None  # what it would have learnt on its way is forgotten with the rest
         self._bank.forget_since_first(record.row)
         self._long_term.conditioned(record.row, record.first, first=False)
         self._classes.clear(record.row)
@@ -301,7 +298,7 @@ class StreamingTracker:
 
     def doubt(self, reason: str) -> None:
         """Make every object UNCERTAIN or worse until `recover_frames` good frames follow, as after a pause."""
-        if self.last_result is None or self._needs_reset:
+        if self.last_result is None or self._size.needs_reset:
             return
         for record in self._table.records:
             record.judgement = doubted(record.judgement, self.last_result.frame_index, reason)
@@ -313,7 +310,7 @@ class StreamingTracker:
             self._forget_row(record.row)
         self._table.clear()
         self._forget_frames()
-        self._needs_reset = ""
+        self._size.needs_reset = ""
         self.last_result = self.last_prompted = None
 
     def take_snapshot(self) -> Snapshot:
@@ -321,9 +318,9 @@ class StreamingTracker:
 
         SnapshotError without objects, and while a reset is needed.
         """
-        if self._needs_reset:
-            raise SnapshotError(self._needs_reset)
-        size, tissue = self._upsampler.image_size, self._judge.usual_tissue
+        if self._size.needs_reset:
+            raise SnapshotError(self._size.needs_reset)
+        size, tissue = self._size.image_size, self._judge.usual_tissue
         return take_snapshot(self._remembered, StreamFacts(size, self._last_stamp_ns, tissue))
 
     def check_snapshot(self, snapshot: Snapshot) -> None:
@@ -344,36 +341,15 @@ class StreamingTracker:
             self._intake.begin_anew()
         self._kinematics.reset()
         self._judge.resume(stream.usual_tissue)
-        self._upsampler = MaskUpsampler(self.engine.mask_size, stream.image_size)
+        self._size.set(stream.image_size)
         self._last_stamp_ns = stream.last_stamp_ns
-        self._needs_reset = ""
         self.last_result = self.last_prompted = None
 
     def objects(self) -> list[TrackedObjectInfo]:
         """All objects by ascending id, as of the newest frame."""
-        result = self.last_result
-        unseen = [(TrackState.UNCERTAIN, "", float("nan"))] * len(self._table)
-        seen = (
-            unseen
-            if result is None
-            else zip(result.states, result.class_names, result.class_scores, strict=True)
-        )
-        return [
-            TrackedObjectInfo(
-                id=record.id,
-                name=record.name,
-                state=state,
-                added_stamp_ns=record.first.stamp_ns,
-                last_seen_ns=record.last_seen_ns,
-                frames_behind=self._catching_up.behind(record, self._frames.newest),
-                conditioning_frames=len(self._bank.conditioning_frames(record.row)),
-                long_term_frames=tuple(self._bank.long_term_frames(record.row)),
-                long_term_insertions=int(self._long_term.insertions[record.row]),
-                class_name=class_name,
-                class_score=float(class_score),
-            )
-            for record, (state, class_name, class_score) in zip(self._table.records, seen, strict=True)
-        ]
+        records = self._table.records
+        behind = [self._catching_up.behind(record, self._frames.newest) for record in records]
+        return list_objects(records, behind, self.last_result, self._bank, self._long_term)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -411,29 +387,14 @@ class StreamingTracker:
         last = self._last_stamp_ns
         return 0 if last is None else last + round(1e9 * self.config.frame_interval_s)
 
-    def _notice_size(self, size: tuple[int, int]) -> None:
-        """A new size is taken over while nothing is tracked, and otherwise asks for a reset."""
-        if self._needs_reset or size == self._upsampler.image_size:
-            return
-        if len(self._table):
-            self._needs_reset = size_change_message(self._upsampler.image_size, size)
-            return
-        self._forget_frames()
-        self._upsampler = MaskUpsampler(self.engine.mask_size, size)
-
     def _prompted_size(self, frame_rgb: NDArray[np.uint8] | None) -> tuple[int, int]:
         """The size of the image to be prompted. Refuses what cannot be prompted at all."""
-        if self._needs_reset:
-            raise ImageSizeChangedError(self._needs_reset)
-        tracked = self._upsampler.image_size
-        if frame_rgb is None:
-            if self._frames.newest is None:
-                raise PromptError("no frame has been tracked yet; give frame_rgb, or step() a frame first")
-            return tracked
-        size = check_frame(frame_rgb)
-        if len(self._table) and size != tracked:
-            raise ImageSizeChangedError(size_change_message(tracked, size))
-        return size
+        self._size.require_reset_done()
+        if frame_rgb is not None:
+            return self._size.require_same(frame_rgb, tracking=len(self._table) > 0)
+        if self._frames.newest is None:
+            raise PromptError("no frame has been tracked yet; give frame_rgb, or step() a frame first")
+        return self._size.image_size
 
     def _meant_frame(
         self, frame_rgb: NDArray[np.uint8] | None, stamp_ns: int | None, since: int = 0
@@ -455,7 +416,7 @@ class StreamingTracker:
         return frame
 
     def _is_new_image(self, frame_rgb: NDArray[np.uint8], stamp_ns: int | None, newest: KeptFrame) -> bool:
-        if check_frame(frame_rgb) != self._upsampler.image_size:
+        if check_frame(frame_rgb) != self._size.image_size:
             return True
         if stamp_ns is not None and stamp_ns != newest.stamp_ns:
             return stamp_ns not in self._frames.stamps_ns()
@@ -465,12 +426,13 @@ class StreamingTracker:
         """Prompt one object on a kept frame, on which it stays unless that is the newest."""
         watch = Stopwatch()
         with watch.stage("prompt"):
-            self._propagator.prompt(record, frame, prompt, self._upsampler.image_size)
+            self._propagator.prompt(record, frame, prompt, self._size.image_size)
         record.judgement = None
         self._judge.accept()
         self._catching_up.begin(record, frame)
-        self.last_prompted = self._report(frame, [record], Stopwatch())
-        self._show_newest(watch)
+        newest = self._show_newest(watch)
+        shown = newest if record.lag is None else self._report(frame, [record], Stopwatch())
+        self.last_prompted = shown.only(record.id)
 
     def _bring_to(self, record: ObjectRecord, frame: KeptFrame | None) -> None:
         """Track one object, without the others, through all frames up to this one."""
@@ -484,11 +446,12 @@ class StreamingTracker:
         if failure is not None:
             raise failure
 
-    def _show_newest(self, watch: Stopwatch) -> None:
+    def _show_newest(self, watch: Stopwatch) -> FrameResult:
         """All objects on the newest frame."""
         newest = self._frames.newest
         assert newest is not None
         self.last_result = self._kinematics.follow(self._report(newest, self._table.records, watch))
+        return self.last_result
 
     def _report(self, frame: KeptFrame, records: list[ObjectRecord], watch: Stopwatch) -> FrameResult:
         behind = np.array([self._catching_up.behind(record, frame) for record in records], dtype=np.int64)
@@ -497,7 +460,7 @@ class StreamingTracker:
             frame,
             records,
             self._table,
-            self._upsampler,
+            self._size.upsampler,
             insertions,
             self._classes,
             self.config,

@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 
 from sam2s_ros.training.ablation import Ablation, Measurement, Variant, read_ablation
-from sam2s_ros.training.config import TrainConfig, read_train_config
+from sam2s_ros.training.config import read_train_config
 
 HELP = "train variants of one recipe on the same number of clips, and compare them"
 COLUMNS = {"J&F": "jf", "found": "found", "false": "false", "class": "class"}
@@ -37,6 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, required=True, help="folder for weights, scores, table.md and table.json"
     )
+    parser.add_argument("--devices", type=int, default=1, help="processes of each training (default: 1)")
     parser.add_argument("--variants", help="only these, comma-separated (default: all)")
 
 
@@ -85,9 +86,9 @@ def write_configs(ablation: Ablation, variants: Sequence[Variant], out: Path) ->
 def check_budget(ablation: Ablation, variants: Sequence[Variant], out: Path) -> int:
     """Clips of each training; ValueError where they differ."""
     counts = {
-        variant.name: clips_of(
-            read_train_config(run_folder(out, variant.name, ablation.seeds[0]) / "config.yaml")
-        )
+        variant.name: read_train_config(
+            run_folder(out, variant.name, ablation.seeds[0]) / "config.yaml"
+        ).total_clips
         for variant in variants
         if variant.train is not None
     }
@@ -97,11 +98,6 @@ def check_budget(ablation: Ablation, variants: Sequence[Variant], out: Path) -> 
             + ", ".join(f"{count} clips ({name})" for name, count in counts.items())
         )
     return next(iter(counts.values()), 0)
-
-
-def clips_of(config: TrainConfig) -> int:
-    """Clips of a whole training, over all processes."""
-    return config.processes * sum(stage.steps * stage.clips for stage in config.stages)
 
 
 def run_folder(out: Path, variant: str, seed: int) -> Path:
@@ -124,6 +120,7 @@ def train_command(variant: Variant, seed: int, args: argparse.Namespace) -> list
         *("--config", str(folder / "config.yaml")),
         *("--data", str(args.data)),
         *("--out", str(folder)),
+        *("--devices", str(args.devices)),
     ]
 
 
@@ -140,7 +137,7 @@ def evaluate_command(
         source,
         *("--data", str(args.data)),
         *("--model", str(weights_of(ablation, variant, seed, args.out))),
-        *("--prompt", measurement.prompt),
+        *("--prompts", measurement.prompts),
         *settings,
         "--no-baselines",
         "--no-overlay",

@@ -35,7 +35,7 @@ class Measurement:
     name: str
     source: str
     """`DATA/...` stands for the data folder."""
-    prompt: str = "mask"
+    prompts: str = "mask"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,11 @@ from typing import Any
 
 import yaml
 
+from sam2s_ros.data.clips import folder_of
+from sam2s_ros.network import PRESETS
+
 MASK_LOSSES = ("balanced", "focal", "quality_focal")
+BF16_PARTS = ("none", "encoder", "all")
 LONG_TERM_FRAMES = 2
 """Of a clip with hybrid temporal sampling (source: SAM2S, section 4.2)."""
 
@@ -21,12 +25,14 @@ class StageConfig:
     length: int
     """Frames per clip; 1 trains on single images, prompted by clicks and boxes."""
     clips: int
-    """Clips per process and step."""
+    """Clips per batch; `TrainConfig.batches` of them make a step."""
     objects: int = 2
     """Objects per clip."""
+    images: float = 0.0
+    """Share of batches that are single images, from `TrainConfig.image_sources` (SAM2S: image to video 1:4)."""
     hybrid: float = 0.0
-    """Share of steps with SAM2S's hybrid temporal sampling: `LONG_TERM_FRAMES` anywhere in the video are remembered in
-    the long-term memory, and the frames after them are consecutive."""
+    """Share of the other batches with SAM2S's hybrid temporal sampling: `LONG_TERM_FRAMES` anywhere in the video are
+    remembered in the long-term memory, and the frames after them are consecutive."""
 
     def __post_init__(self) -> None:
         if self.hybrid and self.length < LONG_TERM_FRAMES + 3:
@@ -46,13 +52,13 @@ class PromptConfig:
     """Share of box prompts; the rest are clicks."""
     max_clicks: int = 4
     correction: float = 0.15
-    """Share of steps in which one later frame gets a corrective click and becomes a conditioning frame."""
+    """Share of batches in which one later frame gets a corrective click and becomes a conditioning frame."""
     previous_mask: float = 0.5
-    """Share of steps in which each frame is also prompted by the previous frame's predicted mask."""
+    """Share of batches in which each frame is also prompted by the previous frame's predicted mask."""
     drift: float = 0.0
-    """Share of steps in which wrong masks of recent frames are remembered (`drift.Drift`)."""
+    """Share of batches in which wrong masks of recent frames are remembered (`drift.Drift`)."""
     gap: float = 0.0
-    """Share of steps in which the frames after the first count as up to `LONGEST_GAP` frames later."""
+    """Share of batches in which the frames after the first count as up to `LONGEST_GAP` frames later."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +89,8 @@ class TrainConfig:
     """Everything a run depends on, except where its data lies and where its output goes."""
 
     preset: str = "nano"
+    image_size: int = 0
+    """Side of the network's input and of the clips, pixels; 0: the preset's."""
     init: str = ""
     """Checkpoint to start from; empty: random weights."""
     long_term: bool = False
@@ -93,20 +101,35 @@ class TrainConfig:
     """Beginnings of the names of the parameters to train, the others stay as they are; empty: all are trained. The
     object score alone (`sam_mask_decoder.pred_obj_score_head`) learns absences without a change of any mask."""
     seed: int = 1
-    processes: int = 2
+    batches: int = 2
+    """Batches of a step, each with a plan and random numbers of its own; their gradients are averaged. The processes of
+    a run share them evenly, so that any number of processes that divides this one trains the same."""
     threads: int = 1
+    """Threads of a process, on the CPU."""
+    workers: int = 1
+    """Processes that read ahead, for each process that trains; 0: read in between."""
     learning_rate: float = 1e-3
     final_learning_rate: float = 5e-5
+    layer_decay: float = 1.0
+    """Factor on the learning rate from each layer of the trunk to the one before it (SAM 2: 0.9); 1: none."""
     weight_decay: float = 0.05
     warmup_steps: int = 200
     clip_norm: float = 1.0
-    bf16_encoder: bool = False
-    """Train the image encoder in bfloat16 arithmetic (weights stay float32)."""
+    """Longest gradient over all parameters."""
+    bf16: str = "none"
+    """What is computed in bfloat16: none, the image encoder, or all but the losses. Weights stay float32."""
     ema: float = 0.998
+    """Share of the moving average of the weights that a step keeps; the average is what is validated and written."""
     save_every_steps: int = 100
     validate_every_steps: int = 1000
+    validation: str = ""
+    """`videos:FOLDER` validates on the videos of the split `val` below that folder; empty: on rendered scenes."""
+    validation_clips: int = 8
+    """Rendered scenes or, at most, videos that are validated on."""
     sources: dict[str, float] = field(default_factory=dict)
     """Weights of the clip sources, by name."""
+    image_sources: dict[str, float] = field(default_factory=dict)
+    """Weights of the sources of single images where a stage mixes them in; empty: those of `sources`."""
     prompts: PromptConfig = PromptConfig()
     loss: LossConfig = LossConfig()
     stages: tuple[StageConfig, ...] = ()
@@ -118,13 +141,22 @@ class TrainConfig:
             raise ValueError(
                 "a stage has hybrid sampling, which trains the long-term memory: set long_term: true"
             )
+        if self.preset not in PRESETS:
+            raise ValueError(f"preset is {self.preset!r}; use one of {', '.join(PRESETS)}")
         if self.loss.mask_loss not in MASK_LOSSES:
             raise ValueError(
                 f"loss.mask_loss is {self.loss.mask_loss!r}; use one of {', '.join(MASK_LOSSES)}"
             )
         if self.loss.softening < 0:
             raise ValueError(f"loss.softening is {self.loss.softening}; use 0 for none, or pixels")
-
+        if self.bf16 not in BF16_PARTS:
+            raise ValueError(f"bf16 is {self.bf16!r}; use one of {', '.join(BF16_PARTS)}")
+        if self.validation and folder_of(self.validation) is None:
+            raise ValueError(
+                f"validation is {self.validation!r}; use videos:FOLDER, or nothing for rendered scenes"
+            )
+        if self.batches < 1:
+            raise ValueError(f"batches is {self.batches}; a step needs at least 1")
         if self.loss.tsl and not self.class_bank:
             raise ValueError(
                 f"loss.tsl is {self.loss.tsl}, and there are no classes to learn: set class_bank"
@@ -133,6 +165,16 @@ class TrainConfig:
     @property
     def total_steps(self) -> int:
         return sum(stage.steps for stage in self.stages)
+
+    @property
+    def side(self) -> int:
+        """Side in pixels of the network's input and of the clips."""
+        return self.image_size or PRESETS[self.preset].image_size
+
+    @property
+    def total_clips(self) -> int:
+        """Clips of the whole run, over all processes."""
+        return self.batches * sum(stage.steps * stage.clips for stage in self.stages)
 
     def stage_at(self, step: int) -> StageConfig:
         """The stage that holds a step (0-based)."""
@@ -172,4 +214,10 @@ def _build(kind: type, values: dict[str, Any], where: str) -> Any:
         raise ValueError(
             f"{where}: unknown setting {', '.join(unknown)}; known are {', '.join(sorted(known))}"
         )
+    for setting in fields(kind):
+        value = values.get(setting.name)
+        if setting.type in ("int", "float") and isinstance(value, str):
+            raise ValueError(
+                f"{where}: {setting.name} is the text {value!r}; YAML wants numbers such as 1.0e-5"
+            )
     return kind(**values)

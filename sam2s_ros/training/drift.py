@@ -34,14 +34,14 @@ class Drift:
     """Logit of the wrong masks."""
 
     @staticmethod
-    def draw(count: int, rng: np.random.Generator) -> Drift:
+    def draw(count: int, rng: np.random.Generator, device: torch.device | str = "cpu") -> Drift:
         """Random errors for `count` objects; those that do not drift neither lose nor gain."""
         kind = rng.random(count)
         drifts = rng.random(count) < DRIFTING_SHARE
         angle = rng.uniform(0, 2 * np.pi, count)
 
         def tensor(values: np.ndarray) -> Tensor:
-            return torch.from_numpy(values)
+            return torch.from_numpy(values).to(device)
 
         return Drift(
             loses=tensor(drifts & (kind < 0.65))[:, None, None],
@@ -55,7 +55,7 @@ class Drift:
     def apply(self, masks: Tensor, neighbours: Tensor) -> Tensor:
         """Wrong logits [N, 1, S, S] for true masks [N, S, S] bool and those of another object of each clip."""
         size = masks.shape[-1]
-        axis = (torch.arange(size) + 0.5) / size
+        axis = (torch.arange(size, device=masks.device) + 0.5) / size
         grid_y, grid_x = torch.meshgrid(axis, axis, indexing="ij")
         weight = masks.float()
         mass = weight.sum(dim=(1, 2)).clamp(min=1)

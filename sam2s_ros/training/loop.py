@@ -1,56 +1,44 @@
-"""The training loop of one process: sample, roll out, average gradients, step, checkpoint."""
+"""The state of a run in one process, and its steps: read, roll out, share gradients, step, checkpoint."""
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from pickle import UnpicklingError
+from typing import Any
 
-import numpy as np
 import torch
-import torch.distributed as dist
+from lightning_fabric import Fabric
 from torch import Tensor
-from torch.nn import functional as F
 
-from sam2s_ros.network import Sam2Network, build_network
+from sam2s_ros.network import Sam2Network, build_network, with_image_size
 from sam2s_ros.network.checkpoint import read_checkpoint_bank
 from sam2s_ros.network.class_bank import CLASS_EMBEDDINGS, ClassBank, read_class_bank
-from sam2s_ros.training.config import LONG_TERM_FRAMES, StageConfig, TrainConfig
+from sam2s_ros.training.batches import ROLLING_OUT, Batch, Batches, BatchOrder, ClipSource, read_batches
+from sam2s_ros.training.clip_loss import ClipLoss
+from sam2s_ros.training.config import TrainConfig
 from sam2s_ros.training.initialise import align_memory_attention, align_prompt_attention
-from sam2s_ros.training.losses import hypotheses_loss, in_view
-from sam2s_ros.training.rollout import Rollout, RolloutPlan, Supervised
-from sam2s_ros.training.semantic_loss import SemanticSamples, semantic_loss
+from sam2s_ros.training.optimiser import (
+    RATE_SCALE,
+    layer_scales,
+    learning_rate,
+    parameter_groups,
+    trained_parameters,
+)
+from sam2s_ros.training.processes import make_fabric, sum_over_processes
 
-RENDERED_FRAMES = 4
-"""Frames that a scene is rendered for at least."""
-MIN_PROMPTED_AREA = 0.0008
-"""Share of the image that each object covers in a clip's first frame, where it is prompted."""
-
-
-class Clip(Protocol):
-    """frames uint8 [T, S, S, 3] RGB, masks bool [T, K, S, S], class_names [K] ("" when unknown)."""
-
-    frames: np.ndarray
-    masks: np.ndarray
-    class_names: tuple[str, ...]
-
-
-class ClipSource(Protocol):
-    """Where clips come from; the same generator state gives the same clip."""
-
-    def sample(
-        self, rng: np.random.Generator, length: int, objects: int, size: int, long_term: int = 0
-    ) -> Any: ...
+MAY_DIFFER = {"init", "class_bank", "threads", "workers", "save_every_steps"}
+"""Settings that a run may go on without or with others: paths, of which what they hold is in the checkpoint, and what
+changes no number."""
 
 
 @dataclass
 class Progress:
-    """One line of the log."""
+    """One line of the log: means over all batches of the step."""
 
     step: int
     loss: float
@@ -59,102 +47,29 @@ class Progress:
     presence: float
     class_accuracy: float
     """Share of the labelled objects in view whose class comes first; NaN without any."""
+    gradient: float
+    """Length of the gradient before it is clipped."""
     seconds: float
+    waited: float
+    """Seconds of these that the first process waited for clips."""
 
 
-def batch_of(
-    source: ClipSource, stage: StageConfig, size: int, rng: np.random.Generator, long_term: int = 0
-) -> tuple[np.ndarray, np.ndarray, list[tuple[str, ...]]]:
-    """Clips of one step -> frames uint8 [B, T, S, S, 3], masks bool [B, T, K, S, S], class names of each clip [B][K].
-
-    Setting a scene up costs more than another frame of it, so short clips are cut from longer ones. `long_term`
-    frames after the first lie anywhere in the video.
-    """
-    frames: list[np.ndarray] = []
-    masks: list[np.ndarray] = []
-    names: list[tuple[str, ...]] = []
-    while len(frames) < stage.clips:
-        clip = source.sample(rng, max(RENDERED_FRAMES, stage.length), stage.objects, size, long_term)
-        for start in range(0, len(clip.frames) - stage.length + 1, stage.length):
-            window = slice(start, start + stage.length)
-            if clip.masks[start].mean(axis=(1, 2)).min() >= MIN_PROMPTED_AREA:
-                frames.append(clip.frames[window])
-                masks.append(clip.masks[window])
-                names.append(clip.class_names)
-    return np.stack(frames[: stage.clips]), np.stack(masks[: stage.clips]), names[: stage.clips]
-
-
-def normalise(frames: np.ndarray, network: Sam2Network) -> Tensor:
-    """uint8 [..., S, S, 3] -> float32 [..., 3, S, S], mean and deviation removed."""
-    images = torch.from_numpy(frames).float().div_(255)
-    images = (images - torch.tensor(network.config.image_mean)) / torch.tensor(network.config.image_std)
-    return images.movedim(-1, -3).contiguous()
-
-
-def clip_loss(
-    network: Sam2Network,
-    frames: np.ndarray,
-    masks: np.ndarray,
-    config: TrainConfig,
-    rng: np.random.Generator,
-    long_term: int = 0,
-    rows: Tensor | None = None,
-) -> tuple[Tensor, dict[str, float]]:
-    """Loss and mean log numbers of one batch. `rows`: int64 [B, K] class of each object in the bank; None: unknown."""
-    plan = RolloutPlan.draw(config.prompts, frames.shape[1], rng, long_term)
-    rollout = Rollout(
-        network, normalise(frames, network), torch.from_numpy(masks), plan, rng, config.bf16_encoder
-    )
-    total = torch.zeros(())
-    logs: list[dict[str, float]] = []
-    size = config.loss.size
-    targets: dict[int, Tensor] = {}
-    passes = rollout.run()
-    for item in passes:
-        if item.frame not in targets:
-            targets[item.frame] = F.adaptive_avg_pool2d(rollout.truth(item.frame), size)
-        assert item.decoded.hypotheses is not None
-        loss, log = hypotheses_loss(item.decoded.hypotheses, item.multimask, targets[item.frame], config.loss)
-        total = total + loss
-        logs.append(log)
-    semantic, accuracy = _semantic_term(network, rollout, passes, rows, config)
-    loss = total / len(logs) + semantic
-    means = {key: float(np.mean([log[key] for log in logs])) for key in logs[0]}
-    return loss, {**means, "loss": means["loss"] + float(semantic.detach()), "class_accuracy": accuracy}
-
-
-def _semantic_term(
-    network: Sam2Network,
-    rollout: Rollout,
-    passes: list[Supervised],
-    rows: Tensor | None,
-    config: TrainConfig,
-) -> tuple[Tensor, float]:
-    """Weighted loss of temporal semantic learning, and its accuracy, over all passes and that of a mask prompt."""
-    bank = network.sam2s.class_embeddings
-    if bank is None or rows is None:
-        return torch.zeros(()), math.nan
-    said = [(item.frame, item.decoded) for item in passes]
-    if rollout.start.hypotheses is None:
-        said.append((0, rollout.start))
-    samples = [
-        SemanticSamples(
-            decoded.embedding,
-            rows.flatten(),
-            in_view(F.adaptive_avg_pool2d(rollout.truth(frame), config.loss.size)),
-        )
-        for frame, decoded in said
-        if decoded.embedding is not None
-    ]
-    loss, accuracy = semantic_loss(samples, bank, config.loss.tsl_scale)
-    return config.loss.tsl * loss, accuracy
-
-
-def _class_bank(config: TrainConfig) -> ClassBank | None:
+def class_bank_of(config: TrainConfig) -> ClassBank | None:
     """The bank that a run learns: the one it names, or that of the weights it begins with."""
     if config.class_bank:
         return read_class_bank(config.class_bank)
     return read_checkpoint_bank(config.init) if config.init else None
+
+
+def network_to_train(config: TrainConfig, bank: ClassBank | None) -> Sam2Network:
+    """The network of a configuration as its training begins. Errors as those of `build_network`."""
+    network = build_network(config.preset, config.init or None, config.long_term, bank)
+    if config.side != network.config.image_size:
+        network = with_image_size(network, config.side)
+    if not config.init:
+        align_prompt_attention(network)
+        align_memory_attention(network)
+    return network.train()
 
 
 def _same_bank(state: dict[str, Tensor], bank: ClassBank) -> bool:
@@ -162,122 +77,164 @@ def _same_bank(state: dict[str, Tensor], bank: ClassBank) -> bool:
     return stored is not None and torch.equal(stored, bank.embeddings.to(stored.dtype))
 
 
-def learning_rate(config: TrainConfig, step: int) -> float:
-    """Linear warm-up, then cosine down to the final rate."""
-    if step < config.warmup_steps:
-        return config.learning_rate * (step + 1) / config.warmup_steps
-    share = (step - config.warmup_steps) / max(1, config.total_steps - config.warmup_steps)
-    low, high = config.final_learning_rate, config.learning_rate
-    return low + (high - low) * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
-
-
-def trained_parameters(network: torch.nn.Module, beginnings: Sequence[str]) -> list[torch.nn.Parameter]:
-    """The parameters whose names begin with any of these, or all; the others get no gradient any more.
-
-    Raises:
-        ValueError: a beginning that no parameter has.
-    """
-    named = dict(network.named_parameters())
-    for beginning in beginnings:
-        if not any(name.startswith(beginning) for name in named):
-            parts = sorted({".".join(name.split(".")[:2]) for name in named})
-            raise ValueError(
-                f"train_only: no parameter of the network begins with '{beginning}'; there are {', '.join(parts)}"
-            )
-    for name, parameter in named.items():
-        parameter.requires_grad_(not beginnings or name.startswith(tuple(beginnings)))
-    return [parameter for parameter in named.values() if parameter.requires_grad]
-
-
 class Trainer:
-    """State of a run: network, moving average, optimiser, step. Saved whole, so that a killed run goes on exactly."""
+    """State of a run: network, moving average, optimiser, step, best score. Saved whole, so that a killed run goes on
+    exactly: clips and prompts are drawn from random numbers that depend on seed, step and batch alone.
+
+    Args:
+        source: the clips of videos.
+        fabric: the processes; None: this one alone, on the CPU.
+        images: the clips that single images are cut from; None: `source`.
+    """
 
     def __init__(
-        self, config: TrainConfig, source: ClipSource, out: Path, rank: int = 0, ranks: int = 1
+        self,
+        config: TrainConfig,
+        source: ClipSource,
+        out: Path,
+        fabric: Fabric | None = None,
+        images: ClipSource | None = None,
     ) -> None:
         torch.manual_seed(config.seed)
-        self.config, self.source, self.out, self.rank, self.ranks = config, source, out, rank, ranks
-        self.bank = _class_bank(config)
-        self.network = build_network(config.preset, config.init or None, config.long_term, self.bank).train()
-        if not config.init:
-            align_prompt_attention(self.network)
-            align_memory_attention(self.network)
-        self.average = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
-        self.trained = trained_parameters(self.network, config.train_only)
-        decay = [p for p in self.trained if p.ndim > 1]
-        plain = [p for p in self.trained if p.ndim <= 1]
-        self.optimiser = torch.optim.AdamW(
-            [{"params": decay, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}],
-            lr=config.learning_rate,
+        self.config, self.out = config, out
+        self.fabric = fabric or make_fabric(config)
+        self.bank = class_bank_of(config)
+        self.network = network_to_train(config, self.bank)
+        trained = trained_parameters(self.network, config.train_only)
+        scales = layer_scales(self.network, config.layer_decay)
+        self._plain_optimiser = torch.optim.AdamW(
+            parameter_groups(trained, scales, config.weight_decay), lr=config.learning_rate
         )
+        self.model, self.optimiser = self.fabric.setup(ClipLoss(self.network, config), self._plain_optimiser)
+        self.average = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
         self.step = 0
+        self.best = -math.inf
+        self._readable = Batches(config, source, images or source)
+        self._batches: Iterator[Batch] | None = None
 
     @property
     def checkpoint_path(self) -> Path:
         return self.out / "checkpoint.pt"
 
+    @property
+    def batches_here(self) -> int:
+        """Batches of a step that this process trains on."""
+        return self.config.batches // self.fabric.world_size
+
     def restore(self) -> bool:
-        """Go on from the last checkpoint in the output folder, if there is one."""
+        """Go on from the last checkpoint in the output folder, if there is one.
+
+        Raises:
+            ValueError: it was begun with other settings or another class bank, or is damaged.
+        """
         if not self.checkpoint_path.exists():
             return False
-        state = torch.load(self.checkpoint_path, weights_only=True)
-        if self.bank is not None and not _same_bank(state["network"], self.bank):
-            raise ValueError(
-                f"{self.checkpoint_path} was begun with another class bank; go on with that one, or in another --out"
-            )
+        state = self._read_checkpoint()
         self.network.load_state_dict(state["network"])
-        self.average = state["average"]
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.step = int(state["step"])
+        self.average = {k: v.to(self.fabric.device) for k, v in state["average"].items()}
+        self._plain_optimiser.load_state_dict(state["optimiser"])
+        self.step, self.best = int(state["step"]), float(state["best"])
+        self._batches = None
         return True
 
+    def _read_checkpoint(self) -> dict[str, Any]:
+        path = self.checkpoint_path
+        try:
+            state = torch.load(path, weights_only=True, map_location="cpu")
+            settings = state["settings"]
+        except (RuntimeError, EOFError, KeyError, TypeError, UnpicklingError) as error:
+            raise ValueError(
+                f"{path} is no checkpoint of this program ({error}); remove it to begin anew"
+            ) from error
+        if self.bank is not None and not _same_bank(state["network"], self.bank):
+            raise ValueError(
+                f"{path} was begun with another class bank; go on with that one, or in another --out"
+            )
+        now = asdict(self.config)
+        differing = [name for name in now if name not in MAY_DIFFER and settings.get(name) != now[name]]
+        if differing:
+            changes = "; ".join(f"{name} was {settings.get(name)}, is {now[name]}" for name in differing)
+            raise ValueError(
+                f"{path} was begun with other settings ({changes}); go on with those, or give another --out"
+            )
+        return state
+
     def save(self) -> None:
-        """Write the whole state atomically."""
+        """Write the whole state: the file appears complete or not at all."""
         state = {
+            "settings": asdict(self.config),
             "network": self.network.state_dict(),
             "average": self.average,
-            "optimiser": self.optimiser.state_dict(),
+            "optimiser": self._plain_optimiser.state_dict(),
             "step": self.step,
+            "best": self.best,
         }
         partial = self.checkpoint_path.with_suffix(".partial")
-        torch.save(state, partial)
+        with partial.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(partial, self.checkpoint_path)
 
     def train_step(self) -> Progress:
-        """One optimiser step; the data depends on seed, rank and step number alone."""
+        """One optimiser step on all batches of the step; this process takes its share of them.
+
+        Raises:
+            ValueError: the gradient is not finite; weights, average and step are still those before.
+        """
         started = time.perf_counter()
-        config = self.config
-        rng = np.random.default_rng([config.seed, self.rank, self.step])
-        stage = config.stage_at(self.step)
-        long_term = LONG_TERM_FRAMES if rng.random() < stage.hybrid else 0
-        frames, masks, names = batch_of(self.source, stage, self.network.config.image_size, rng, long_term)
-        rows = None if self.bank is None else torch.tensor([self.bank.rows(clip) for clip in names])
-        loss, log = clip_loss(self.network, frames, masks, config, rng, long_term, rows)
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        self._share_gradients()
-        torch.nn.utils.clip_grad_norm_(self.trained, config.clip_norm)
-        rate = learning_rate(config, self.step)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
+        waited = 0.0
+        logs = []
+        for number in range(self.batches_here):
+            asked = time.perf_counter()
+            batch = self._next_batch()
+            waited += time.perf_counter() - asked
+            last = number + 1 == self.batches_here
+            with self.fabric.no_backward_sync(self.model, enabled=not last):
+                loss, log = self._loss(batch)
+                self.fabric.backward(loss / self.batches_here)
+            logs.append(log)
+        norm = self.fabric.clip_gradients(
+            self.model, self.optimiser, max_norm=self.config.clip_norm, error_if_nonfinite=False
+        )
+        if norm is None or not math.isfinite(norm):
+            raise ValueError(
+                f"the gradient of step {self.step + 1} is {norm}: the training diverged; go on from the last "
+                "checkpoint in another --out, with a lower learning_rate"
+            )
+        rate = learning_rate(self.config, self.step)
+        for group in self._plain_optimiser.param_groups:
+            group["lr"] = rate * group[RATE_SCALE]
         self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
         self._update_average()
         self.step += 1
-        return Progress(self.step, seconds=time.perf_counter() - started, **log)
+        means = self._mean_over_processes(logs)
+        seconds = time.perf_counter() - started
+        return Progress(self.step, gradient=float(norm), seconds=seconds, waited=waited, **means)
 
-    def _share_gradients(self) -> None:
-        """Average gradients over processes; parameters that no clip touched count as zero."""
-        if self.ranks == 1:
-            return
-        flat = torch.cat(
-            [(p.grad if p.grad is not None else torch.zeros_like(p)).flatten() for p in self.trained]
-        )
-        dist.all_reduce(flat)
-        flat /= self.ranks
-        offset = 0
-        for p in self.trained:
-            p.grad = flat[offset : offset + p.numel()].view_as(p)
-            offset += p.numel()
+    def _next_batch(self) -> Batch:
+        if self._batches is None:
+            order = BatchOrder(self.config, self.step, self.fabric.global_rank, self.fabric.world_size)
+            self._batches = read_batches(self._readable, order, self.config.workers)
+        return next(self._batches)
+
+    def _loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        device = self.fabric.device
+        rows = None
+        if self.bank is not None:
+            rows = torch.tensor([self.bank.rows(names) for names in batch.class_names], device=device)
+        rng = batch.number.stream(self.config.seed, ROLLING_OUT)
+        return self.model(batch.frames.to(device), batch.masks.to(device), rng, batch.long_term, rows)
+
+    def _mean_over_processes(self, logs: list[dict[str, Tensor]]) -> dict[str, float]:
+        """Means over the batches of all processes; of what is NaN for a batch, over the others."""
+        names = list(logs[0])
+        values = torch.stack([torch.stack([log[name].float() for name in names]) for log in logs])
+        known = ~values.isnan()
+        sums = torch.stack((values.nan_to_num().sum(dim=0), known.float().sum(dim=0)))
+        total, count = sum_over_processes(self.fabric, sums).tolist()
+        return {name: t / c if c else math.nan for name, t, c in zip(names, total, count, strict=True)}
 
     def _update_average(self) -> None:
         keep = min(self.config.ema, (1 + self.step) / (10 + self.step))
@@ -285,39 +242,3 @@ class Trainer:
         torch._foreach_lerp_(
             [self.average[k] for k in state], [v.detach() for v in state.values()], weight=1 - keep
         )
-
-    def validate(self, clips: list[Any]) -> dict[str, float]:
-        """Mean IoU per frame of mask-prompted tracking over fixed clips, with the averaged weights.
-
-        Returns:
-            {"iou": both settings' mean, "iou_memory": previous-mask prompt off, "iou_previous": on}.
-        """
-        network = Sam2Network(self.network.config).eval()
-        network.load_state_dict(self.average)
-        scores = {}
-        for name, previous in (("iou_memory", False), ("iou_previous", True)):
-            scores[name] = float(np.mean([track_iou(network, clip, previous) for clip in clips]))
-        scores["iou"] = 0.5 * (scores["iou_memory"] + scores["iou_previous"])
-        return scores
-
-
-@torch.inference_mode()
-def track_iou(network: Sam2Network, clip: Clip, previous_mask: bool) -> float:
-    """Mean IoU over the frames after the first in which an object is in view."""
-    plan = RolloutPlan(prompt="mask", clicks=0, correct_at=-1, previous_mask=previous_mask)
-    images = normalise(clip.frames[None], network)
-    rollout = Rollout(network, images, torch.from_numpy(clip.masks[None]), plan, np.random.default_rng(0))
-    values = []
-    for item in rollout.run():
-        truth = rollout.truth(item.frame)[:, 0] > 0.5
-        predicted = item.decoded.high_res[:, 0] > 0
-        overlap = (truth & predicted).flatten(1).sum(1).float()
-        union = (truth | predicted).flatten(1).sum(1).clamp(min=1).float()
-        values += (overlap / union)[truth.flatten(1).any(1)].tolist()
-    return float(np.mean(values)) if values else 1.0
-
-
-def write_log(path: Path, record: Progress | dict[str, Any]) -> None:
-    """Append one JSON line."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(record) if isinstance(record, Progress) else record) + "\n")

@@ -50,7 +50,7 @@ def quality_focal_loss(logits: Tensor, target: Tensor, gamma: float = 2.0) -> Te
 
 def soften(target: Tensor, sigma: float) -> Tensor:
     """Labels [N, 1, H, W] smoothed by a Gaussian of 5 x 5 pixels that sums to 1; the border is repeated outwards."""
-    offset = torch.arange(-2, 3, dtype=target.dtype)
+    offset = torch.arange(-2, 3, dtype=target.dtype, device=target.device)
     line = torch.exp(-(offset**2) / (2 * sigma**2))
     kernel = torch.outer(line, line) / line.sum() ** 2
     return F.conv2d(F.pad(target, (2, 2, 2, 2), mode="replicate"), kernel[None, None])
@@ -83,7 +83,7 @@ def in_view(target: Tensor) -> Tensor:
 
 def hypotheses_loss(
     hypotheses: MaskHypotheses, multimask: bool, target: Tensor, config: LossConfig
-) -> tuple[Tensor, dict[str, float]]:
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Loss of one decoder pass (source: SAM 2 `MultiStepMultiMasksAndIous`).
 
     The hypothesis with the lowest mask loss learns its mask, the others with the weight `config.others`; every one
@@ -95,12 +95,13 @@ def hypotheses_loss(
         target: [N, 1, size, size] soft ground truth, coverage in 0..1.
 
     Returns:
-        The loss (scalar) and numbers for the log.
+        The loss and numbers for the log, scalars in float32 whatever the hypotheses were computed in.
     """
     chosen = slice(1, None) if multimask else slice(0, 1)
     logits = F.interpolate(
-        hypotheses.logits[:, chosen], size=target.shape[-2:], mode="bilinear", align_corners=False
+        hypotheses.logits[:, chosen].float(), size=target.shape[-2:], mode="bilinear", align_corners=False
     )
+    predicted_iou = hypotheses.iou[:, chosen].float()
     present = in_view(target).float()
     label = soften(target, config.softening) if config.softening else target
     pixel_term = PIXEL_LOSSES[config.mask_loss](logits, label)
@@ -108,14 +109,15 @@ def hypotheses_loss(
     lowest, index = mask_terms.min(dim=1)
     best = (1 - config.others) * lowest + config.others * mask_terms.mean(dim=1)
     actual = mask_iou(logits.detach(), target)
-    iou_term = (hypotheses.iou[:, chosen] - actual).abs().mean(dim=1)
+    iou_term = (predicted_iou - actual).abs().mean(dim=1)
     visible = present.sum().clamp(min=1)
-    presence_term = F.binary_cross_entropy_with_logits(hypotheses.object_score[:, 0], present)
+    presence_term = F.binary_cross_entropy_with_logits(hypotheses.object_score[:, 0].float(), present)
     loss = ((best + config.iou * iou_term) * present).sum() / visible + config.presence * presence_term
-    picked = hypotheses.iou[:, chosen].argmax(dim=1, keepdim=True)
+    picked = predicted_iou.argmax(dim=1, keepdim=True)
+    seen = hypotheses.object_score[:, 0] > 0
     return loss, {
-        "loss": float(loss.detach()),
-        "iou": float((actual.gather(1, picked)[:, 0] * present).sum() / visible),
-        "iou_best": float((actual.gather(1, index[:, None])[:, 0] * present).sum() / visible),
-        "presence": float(((hypotheses.object_score[:, 0] > 0).float() == present).float().mean()),
+        "loss": loss.detach(),
+        "iou": (actual.gather(1, picked)[:, 0] * present).sum() / visible,
+        "iou_best": (actual.gather(1, index[:, None])[:, 0] * present).sum() / visible,
+        "presence": (seen.float() == present).float().mean(),
     }

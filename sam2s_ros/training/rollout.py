@@ -82,14 +82,14 @@ class ClipMemory:
         n = f2.shape[0]
         index = [recent if e[1] else frame - e[0] - 1 for e in spatial]
         index += [recent + 1] * len(self.long_term)
-        valid = torch.ones(n, len(index), dtype=torch.bool)
+        valid = torch.ones(n, len(index), dtype=torch.bool, device=f2.device)
         for position, (_, counts) in enumerate(self.long_term, start=len(spatial)):
             valid[:, position] = counts
-        distance = torch.tensor([float(frame - e[0]) for e in pointed])
+        distance = torch.tensor([float(frame - e[0]) for e in pointed], device=f2.device)
         return self.network.attend_memory(
             f2,
             torch.stack([e[2] for e in spatial] + [memory for memory, _ in self.long_term], dim=1),
-            torch.tensor(index).expand(n, -1),
+            torch.tensor(index, device=f2.device).expand(n, -1),
             None if valid.all() else valid,
             torch.stack([e[3] for e in pointed], dim=1),
             distance.expand(n, -1),
@@ -120,13 +120,16 @@ class Rollout:
         self.network, self.plan, self.rng = network, plan, rng
         self.batch, self.length = images.shape[:2]
         self.objects = masks.shape[2]
-        self.masks = masks
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16_encoder):
+        self.images, self.masks = images, masks
+        if bf16_encoder:
+            with torch.autocast(images.device.type, torch.bfloat16):
+                features = network.encode_image(images.flatten(0, 1))
+        else:
             features = network.encode_image(images.flatten(0, 1))
         maps = (features.f0, features.f1, features.f2)
         self.features = ImageFeatures(*(self._by_clip(f.float()) for f in maps))
         self.memory = ClipMemory(network)
-        self.drift = Drift.draw(self.batch * self.objects, rng) if plan.drift else None
+        self.drift = Drift.draw(self.batch * self.objects, rng, images.device) if plan.drift else None
 
     def _by_clip(self, x: Tensor) -> Tensor:
         return x.unflatten(0, (self.batch, self.length))
@@ -229,21 +232,24 @@ class Rollout:
         return passes
 
     def _first_prompt(self) -> tuple[Tensor, Tensor]:
-        truth = self.masks[:, 0].flatten(0, 1).numpy()
+        device = self.masks.device
+        truth = self.masks[:, 0].flatten(0, 1).cpu().numpy()
         if self.plan.prompt == "box":
             boxes = np.stack([noisy_box(mask, self.rng) for mask in truth])
-            corners = torch.from_numpy(boxes).view(-1, 2, 2)
-            return corners, torch.tensor([[2, 3]]).expand(len(truth), -1)
+            corners = torch.from_numpy(boxes).view(-1, 2, 2).to(device)
+            return corners, torch.tensor([[2, 3]], device=device).expand(len(truth), -1)
         clicks = np.array([first_click(mask, self.rng) for mask in truth], np.float32)
-        return torch.from_numpy(clicks)[:, None], torch.ones(len(truth), 1, dtype=torch.int64)
+        labels = torch.ones(len(truth), 1, dtype=torch.int64, device=device)
+        return torch.from_numpy(clicks)[:, None].to(device), labels
 
     def _correction(self, decoded: Decoded, t: int) -> tuple[Tensor, Tensor]:
         """One corrective click per object -> points [N, 1, 2], labels [N, 1]."""
-        predicted = decoded.high_res.detach().gt(0)[:, 0].numpy()
-        truth = self.masks[:, t].flatten(0, 1).numpy()
+        device = self.masks.device
+        predicted = decoded.high_res.detach().gt(0)[:, 0].cpu().numpy()
+        truth = self.masks[:, t].flatten(0, 1).cpu().numpy()
         found = [corrective_click(p, m, self.rng) for p, m in zip(predicted, truth, strict=True)]
-        points = torch.tensor([[[x, y]] for x, y, _ in found])
-        return points, torch.tensor([[label] for _, _, label in found])
+        points = torch.tensor([[[x, y]] for x, y, _ in found], device=device)
+        return points, torch.tensor([[label] for _, _, label in found], device=device)
 
 
 def moved_mask_logits(masks: Tensor, size: int, rng: np.random.Generator) -> Tensor:
@@ -253,12 +259,12 @@ def moved_mask_logits(masks: Tensor, size: int, rng: np.random.Generator) -> Ten
     """
     n = masks.shape[0]
     low = F.interpolate(masks, size=(size, size), mode="bilinear", antialias=True)
-    angle = torch.from_numpy(rng.normal(0, 0.15, n)).float()
-    scale = torch.from_numpy(np.exp(rng.normal(0, 0.12, n))).float()
-    shift = torch.from_numpy(rng.normal(0, 0.08, (n, 2))).float()
+    angle = torch.from_numpy(rng.normal(0, 0.15, n)).float().to(masks.device)
+    scale = torch.from_numpy(np.exp(rng.normal(0, 0.12, n))).float().to(masks.device)
+    shift = torch.from_numpy(rng.normal(0, 0.08, (n, 2))).float().to(masks.device)
     where = (low[:, 0] > 0.5).float()
     mass = where.sum(dim=(1, 2)).clamp(min=1)
-    axis = (torch.arange(size) + 0.5) / size * 2 - 1
+    axis = (torch.arange(size, device=masks.device) + 0.5) / size * 2 - 1
     centre = torch.stack((where.sum(1) @ axis, where.sum(2) @ axis), dim=1) / mass[:, None]
     turn = torch.stack((angle.cos(), -angle.sin(), angle.sin(), angle.cos()), dim=1).view(n, 2, 2)
     matrix = turn * scale[:, None, None]

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from sam2s_ros import load_tracker
-from sam2s_ros.evaluation.prompts import prompt_object
+from sam2s_ros.evaluation.prompts import FirstSight, prompt_object
 from sam2s_ros.evaluation.rendered import RenderedSequence
 from sam2s_ros.tracking import FrameResult, StreamingTracker
 from sam2s_ros.tracking.geometry import MaskGeometry, measure
@@ -87,8 +87,8 @@ def _follow(
             if true.sum() >= LEAST_AREA and result.masks[row].any():
                 _compare(result, row, true, covered[result.states[row].name])
         if number == 0:
-            for label in sorted(set(np.unique(frame.labels)) - {0}):
-                ids[label] = prompt_object(tracker, frame.image, frame.labels == label, "mask", str(label))
+            for due in FirstSight("mask").due(frame, (), {}):
+                ids[due.label] = prompt_object(tracker, frame, due)
 
 
 def _compare(result: FrameResult, row: int, mask: np.ndarray, covered: dict[str, list[bool]]) -> None:

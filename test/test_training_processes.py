@@ -1,0 +1,141 @@
+"""Promises of `sam2s train`: any number of processes trains the same, and a run that was killed goes on exactly."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from training_cases import (
+    arguments,
+    largest_difference,
+    losses,
+    start,
+    steps_logged,
+    wait_until,
+    write_config,
+)
+
+from sam2s_ros.cli import main
+from sam2s_ros.training.config import StageConfig, TrainConfig
+from sam2s_ros.training.processes import make_fabric
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+LOST = r"lost another process of this training.*goes on from the last checkpoint|terminated with code -9"
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    return write_config(tmp_path / "tiny.yaml")
+
+
+def test_two_processes_train_what_one_does_and_outlive_a_killed_worker(config: Path, tmp_path: Path) -> None:
+    """To 1e-5 after 5 steps. The run ends with an error that says what happened; one process alone goes on with it."""
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    assert main(arguments(config, alone)) == 0
+    run = start("sam2s_ros.cli", *arguments(config, together, "--devices", "2", "--timeout-s", "30"))
+    wait_until(lambda: (together / "checkpoint.pt").exists(), run)
+    children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
+    assert len(children) == 1
+    os.kill(int(children[0]), signal.SIGKILL)
+    error = run.communicate(timeout=60)[1]
+    assert run.returncode != 0 and re.search(LOST, error), error
+    assert torch.load(together / "checkpoint.pt", weights_only=True)["step"] == 5
+    assert losses(together)[:5] == pytest.approx(losses(alone)[:5], abs=1e-5)
+    assert main(arguments(config, together)) == 0
+    assert losses(together) == pytest.approx(losses(alone), abs=1e-5)
+    assert largest_difference(alone, together) < 1e-5
+
+
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
+    """SIGKILL at a random moment: the next 20 losses are those of the run that was not interrupted, bit for bit."""
+    stages = [{"steps": 29, "length": 2, "clips": 1, "objects": 1, "images": 0.6}]
+    config = write_config(tmp_path / "tiny.yaml", batches=1, save_every_steps=4, workers=1, stages=stages)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert main(arguments(config, whole)) == 0
+    last = random.SystemRandom().randint(3, 8)
+    run = start("sam2s_ros.cli", *arguments(config, killed))
+    wait_until(lambda: steps_logged(killed) >= last, run)
+    run.kill()
+    run.wait()
+    taken = steps_logged(killed)
+    assert last <= taken < 29
+    assert main(arguments(config, killed)) == 0
+    assert losses(killed) == losses(whole) and len(losses(killed)) == 29
+    assert largest_difference(whole, killed) == 0
+
+
+@pytest.mark.slow
+def test_torchrun_trains_what_one_process_does(config: Path, tmp_path: Path) -> None:
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    assert main(arguments(config, alone)) == 0
+    torchrun = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "sam2s_ros.cli")
+    run = start(*torchrun, *arguments(config, together))
+    error = run.communicate(timeout=200)[1]
+    assert run.returncode == 0, error
+    assert losses(together) == pytest.approx(losses(alone), abs=1e-5)
+    assert largest_difference(alone, together) < 1e-5
+
+
+@pytest.mark.slow
+def test_nano_goes_on_exactly_after_a_kill(tmp_path: Path) -> None:
+    """At its own size, with the mixture of prompts and errors that it is trained with, on two processes."""
+    stages = [{"steps": 26, "length": 6, "clips": 1, "objects": 2, "hybrid": 0.5}]
+    prompts = {"mask": 0.5, "box": 0.15, "max_clicks": 3, "correction": 0.3, "drift": 0.4, "gap": 0.5}
+    changes = {"image_size": 256, "long_term": True, "workers": 1, "save_every_steps": 3, "prompts": prompts}
+    config = write_config(tmp_path / "nano.yaml", stages=stages, **changes)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert start("sam2s_ros.cli", *arguments(config, whole, "--devices", "2")).wait(timeout=280) == 0
+    run = start("sam2s_ros.cli", *arguments(config, killed, "--devices", "2"))
+    last = random.SystemRandom().randint(3, 6)
+    wait_until(lambda: steps_logged(killed) >= last, run)
+    run.kill()
+    run.wait()
+    assert start("sam2s_ros.cli", *arguments(config, killed, "--devices", "2")).wait(timeout=280) == 0
+    assert losses(killed) == losses(whole) and len(losses(killed)) == 26
+
+
+def test_processes_that_cannot_share_the_batches_are_refused(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments(config, tmp_path / "out", "--devices", "3")) == 2
+    assert "3 processes cannot share the 2 batches of a step evenly" in capsys.readouterr().err
+
+
+def test_torchrun_alone_says_how_many_processes_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "run")
+    with pytest.raises(ValueError, match="leave out --devices"):
+        make_fabric(TrainConfig(stages=(StageConfig(1, 1, 1),)), devices=2)
+
+
+def test_a_run_goes_on_with_its_own_settings_only(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stages = [{"steps": 1, "length": 1, "clips": 1, "objects": 1}]
+    out = tmp_path / "out"
+    assert main(arguments(write_config(config, stages=stages), out)) == 0
+    assert main(arguments(write_config(config, stages=stages, ema=0.9, threads=2), out)) == 2
+    assert "begun with other settings (ema was 0.998, is 0.9)" in capsys.readouterr().err
+    checkpoint = out / "checkpoint.pt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    assert main(arguments(write_config(config, stages=stages), out)) == 2
+    assert "checkpoint.pt is no checkpoint" in capsys.readouterr().err
+
+
+def test_weights_that_scored_best_are_kept_beside_the_last(config: Path, tmp_path: Path) -> None:
+    from sam2s_ros.network.checkpoint import read_metadata
+    from sam2s_ros.training.run_files import read_lines
+
+    stages = [{"steps": 2, "length": 1, "clips": 1, "objects": 1}]
+    out = tmp_path / "out"
+    assert main(arguments(write_config(config, stages=stages, validate_every_steps=1), out)) == 0
+    checks = read_lines(out / "validation.jsonl")
+    best = max(checks, key=lambda check: check["jf"])
+    stored = {name: read_metadata(out / f"{name}.safetensors") for name in ("best", "weights")}
+    assert stored["best"] is not None and stored["weights"] is not None
+    assert stored["best"].extra["validation"]["jf"] == best["jf"]
+    assert stored["weights"].extra["step"] == 2 == checks[-1]["step"]
