@@ -157,6 +157,20 @@ def test_the_review_lists_the_least_sure_frames_and_shows_them(truth: VideoFolde
     assert doubtful(video, 0.0, 99) == []
 
 
+def test_what_no_label_shows_is_said_and_does_not_hide_the_doubts_on_the_others(
+    truth: VideoFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("propagate", truth.path, tmp_path / "out", "--every", 6) == 0
+    assert "no label that was used shows liver 2" in capsys.readouterr().out
+    video = read_video(tmp_path / "out" / PLACE)
+    origins = read_provenance(video).origins
+    assert [row[2].by for row in origins.values()] == [GIVEN] + [MODEL] * 5
+    assert [row[2].confidence for row in origins.values()][1:] == [0.0] * 5
+    listed = [one.frame for one in doubtful(video, 1.1, 99)]
+    assert listed == sorted(FRAMES[1:], key=lambda number: (origins[number][1].confidence, number))
+    assert listed != sorted(listed), "or the order would show nothing"
+
+
 def test_corrections_replace_the_models_masks_keep_ids_and_are_noted(
     truth: VideoFolder, tmp_path: Path
 ) -> None:
