@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from sam2s_ros.data.arrays import FloatArray
 from sam2s_ros.data.instrument_bank import bank_kinds
+from sam2s_ros.data.provenance import PROVENANCE_FILE, read_provenance
 from sam2s_ros.data.video_folder import (
     SPLIT_NAMES,
     VIDEO_FILE,
@@ -130,6 +131,7 @@ def check_video(path: Path, kinds: Mapping[str, str], jump_speed: float = JUMP_S
                     f"{_pixels(size)}, {VIDEO_FILE} says {_pixels(video.facts.size)}",
                 )
             )
+    problems += _provenance_problems(video, masks)
     return [*problems, *_mask_problems(video, frames, masks, sizes, jump_speed)]
 
 
@@ -157,6 +159,21 @@ def _facts_problems(video: VideoFolder, kinds: Mapping[str, str]) -> Iterator[Pr
         yield Problem("wrong-split", where, f"{video.facts.split} in a folder named {video.path.parent.name}")
     for text in video.facts.skipped:
         yield Problem("skipped-source", where, f"left out when it was converted: {text}")
+
+
+def _provenance_problems(video: VideoFolder, masks: Mapping[int, Path]) -> Iterator[Problem]:
+    """Whether each mask is said to be by a hand or by a model, where any is."""
+    where = str(video.path / PROVENANCE_FILE)
+    try:
+        origins = read_provenance(video).origins
+    except ValueError as error:
+        yield Problem("provenance", where, str(error))
+        return
+    if video.facts.masklets and set(origins) != set(masks):
+        frame = min(set(origins) ^ set(masks))
+        yield Problem(
+            "provenance", where, f"frame {frame} is in only one of the file and the folder of masks"
+        )
 
 
 def _image_size(path: Path, problems: list[Problem]) -> tuple[int, int] | None:

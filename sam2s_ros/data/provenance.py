@@ -56,12 +56,10 @@ class Provenance:
         """Whether nothing on a labelled frame is from a model."""
         return frame in self.origins and all(origin.by_hand for origin in self.origins[frame].values())
 
-    def confidence(self, frame: int) -> tuple[float, int]:
-        """(the lowest confidence on a frame, the masklet that has it); (1, 0) where all is from a hand."""
-        found = [
-            (one.confidence, number) for number, one in self.origins.get(frame, {}).items() if not one.by_hand
-        ]
-        return min(found, default=(1.0, 0))
+    def confidences(self, frame: int) -> list[tuple[float, int]]:
+        """(confidence, masklet) of the model's masks on a frame, the lowest first; none where all is from a hand."""
+        row = self.origins.get(frame, {})
+        return sorted((one.confidence, number) for number, one in row.items() if not one.by_hand)
 
     @property
     def counts(self) -> dict[str, int]:

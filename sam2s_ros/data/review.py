@@ -74,14 +74,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def doubtful(video: VideoFolder, below: float, most: int) -> list[Doubt]:
-    """At most `most` frames with a confidence under `below`, the least sure first; none that is all by hand."""
+    """At most `most` frames with a confidence under `below`, the least sure first; none that is all by hand.
+
+    Of frames with the same lowest confidence, such as 0 of a masklet that no label shows, the next lowest decides.
+    """
     provenance = read_provenance(video)
-    found = []
-    for frame in provenance.origins:
-        confidence, masklet = provenance.confidence(frame)
-        if masklet and confidence < below:
-            found.append(Doubt(frame, confidence, masklet))
-    return sorted(found, key=lambda one: (one.confidence, one.frame))[:most]
+    found = [(provenance.confidences(frame), frame) for frame in provenance.origins]
+    ranked = sorted((row, frame) for row, frame in found if row and row[0][0] < below)
+    return [Doubt(frame, *row[0]) for row, frame in ranked[:most]]
 
 
 def read_list(path: Path, video: str) -> list[int]:

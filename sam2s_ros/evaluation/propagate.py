@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from sam2s_ros.data.linking import iou
 from sam2s_ros.data.provenance import MODEL, Origin, Provenance, new_version, write_provenance
 from sam2s_ros.data.readers import read_rgb
-from sam2s_ros.data.video_folder import VideoFolder, read_index, write_index, write_video_facts
+from sam2s_ros.data.video_folder import Masklet, VideoFolder, read_index, write_index, write_video_facts
 
 if TYPE_CHECKING:
     from sam2s_ros.tracking import StreamingTracker
@@ -59,6 +59,12 @@ class Labels:
         """Frame number -> label image."""
         return self.video.masks()
 
+    @cached_property
+    def unseen(self) -> list[Masklet]:
+        """Masklets that no label shows, of which nothing will be known elsewhere."""
+        shown = {one for number in self.provenance.origins for one in self.given(number)}
+        return [one for one in self.video.facts.masklets if one.id not in shown]
+
     def given(self, number: int) -> dict[int, NDArray[np.bool_]]:
         """The masks by hand on a frame that show something."""
         hand = self.provenance.by_hand(number)
@@ -88,12 +94,12 @@ def propagate(
     seen = {number: set(labels.given(number)) for number in labels.provenance.origins}
     with new_version(video, out) as partial:
         forward: dict[int, Mapping[int, float]] = {}
-        for number, opinion in _follow(labels, numbers, tracker):
+        for number, opinion in follow(labels, numbers, tracker):
             write_index(partial / "masks" / f"{number:06d}.png", opinion.ids)
             forward[number] = opinion.sure
             on_frame()
         origins: dict[int, dict[int, Origin]] = {}
-        for number, backward in _follow(labels, numbers[::-1], tracker):
+        for number, backward in follow(labels, numbers[::-1], tracker):
             path = partial / "masks" / f"{number:06d}.png"
             opinions = (Opinion(read_index(path), forward[number]), backward)
             ids, sure = _settle(
@@ -116,10 +122,10 @@ def propagate(
     return out
 
 
-def _follow(
+def follow(
     labels: Labels, numbers: Sequence[int], tracker: StreamingTracker
 ) -> Iterator[tuple[int, Opinion]]:
-    """A run over the frames in this order, which decides on the stamps: time goes on in both directions."""
+    """A run over the frames in this order: (number, what it says). Time goes on in both directions."""
     tracker.reset()
     width, height = labels.video.facts.size
     frames, rate = labels.video.frames(), labels.video.facts.frame_rate

@@ -61,7 +61,13 @@ def run(arguments: argparse.Namespace) -> int:
     for labels in all_labels:
         video = read_video(arguments.out / place_of(labels.video))
         provenance = read_provenance(video)
-        lowest = min(provenance.confidence(frame)[0] for frame in provenance.origins)
+        lowest = min(
+            (row[0][0] for row in map(provenance.confidences, provenance.origins) if row), default=1.0
+        )
+        for one in labels.unseen:
+            print(
+                f"{video.path}: no label that was used shows {one.name}; it is on no other frame, confidence 0"
+            )
         print(
             f"{video.path}: {len(video.frames())} frames from {len(labels.provenance.origins)} labelled ones, "
             f"{provenance.counts['model']} masks by the model, lowest confidence {lowest:.2f}"

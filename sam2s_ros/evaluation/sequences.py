@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -18,6 +18,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from sam2s_ros.data.provenance import read_provenance
 from sam2s_ros.data.readers import VOCALFOLDS_CLASSES, read_rgb
 from sam2s_ros.data.video_folder import VideoFolder, find_videos, read_index, read_video
 from sam2s_ros.data.write_videos import OBJECTS_FILE
@@ -61,6 +62,8 @@ class ImageFolderSequence:
     rate_hz: float = DEFAULT_RATE_HZ
     prompt_area: float = 0.0
     """Share of the image that an object covers when it is prompted; 0 is one pixel."""
+    true_labels: Container[int] | None = None
+    """Numbers of the frames whose label images are the truth; None: all are."""
 
     def paths(self) -> list[tuple[int, Path, Path | None]]:
         """(frame number, image, label image or None) of each frame, in order.
@@ -71,7 +74,10 @@ class ImageFolderSequence:
         """
         images = numbered_files(self.images, IMAGE_SUFFIXES)
         labels = numbered_files(self.labels, frozenset({".png"})) if self.labels else {}
-        return [(number, path, labels.get(number)) for number, path in images.items()]
+        truth = images if self.true_labels is None else self.true_labels
+        return [
+            (number, path, labels.get(number) if number in truth else None) for number, path in images.items()
+        ]
 
     def frames(self) -> Iterator[LabelledFrame]:
         """Each frame in order; raises ValueError for unreadable images and for labels of another size."""
@@ -119,6 +125,9 @@ def find_folder_sequences(
 def _converted_sequences(root: Path, videos: list[VideoFolder]) -> list[ImageFolderSequence]:
     """Videos of the project's own layout. Stills are left out: there is nothing to follow.
 
+    What a model has made (`data/provenance.py`) is no ground truth: of propagated videos only the label images that are
+    all by hand are scored against.
+
     Raises:
         ValueError: there are stills only.
     """
@@ -130,6 +139,7 @@ def _converted_sequences(root: Path, videos: list[VideoFolder]) -> list[ImageFol
             video.facts.names,
             video.facts.frame_rate,
             video.facts.prompt_area,
+            _true_labels(video),
         )
         for video in videos
         if not video.facts.stills
@@ -137,6 +147,11 @@ def _converted_sequences(root: Path, videos: list[VideoFolder]) -> list[ImageFol
     if not found:
         raise ValueError(f"{root} holds stills only, on which nothing can be followed")
     return found
+
+
+def _true_labels(video: VideoFolder) -> Container[int]:
+    provenance = read_provenance(video)
+    return frozenset(number for number in provenance.origins if provenance.complete_by_hand(number))
 
 
 def read_labels(path: Path) -> NDArray[np.uint8]:
