@@ -23,8 +23,8 @@ from rclpy.executors import (
 from rclpy.logging import get_logger
 from rclpy.service import Service
 
-QUICK_THREADS = 2
-"""Of the process, for all services in a `QuickGroup`."""
+QUICK_THREADS = 16
+"""Of the process, for all services in a `QuickGroup`: so many of their calls may wait for the end of a tracker step."""
 
 
 class QuickGroup(ReentrantCallbackGroup):
