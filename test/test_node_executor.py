@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -170,7 +171,11 @@ def test_what_a_service_raises_is_logged_and_the_next_call_is_answered(
     client.call_async(Trigger.Request())
     client.call_async(Trigger.Request()).add_done_callback(lambda _: answered.set())
     assert answered.wait(PATIENCE_S)
-    assert "RuntimeError: of the service" in capfd.readouterr().err
+    logged, limit = "", time.monotonic() + PATIENCE_S  # by another thread than the one that answered
+    while "RuntimeError: of the service" not in logged and time.monotonic() < limit:
+        logged += capfd.readouterr().err
+        time.sleep(0.01)
+    assert "RuntimeError: of the service" in logged
 
 
 def test_what_a_callback_raises_ends_the_spinning(node: Node) -> None:

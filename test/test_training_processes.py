@@ -52,11 +52,14 @@ def test_two_processes_train_what_one_does_and_outlive_a_killed_worker(config: P
 
 
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
-    """SIGKILL at a random moment: the next 20 losses are those of the run that was not interrupted, bit for bit."""
+    """SIGKILL at a random moment: the next 20 losses are those of the run that was not interrupted, bit for bit.
+
+    Each run is a process of its own: it forks to read, which a process with the threads of other tests must not.
+    """
     stages = [{"steps": 29, "length": 2, "clips": 1, "objects": 1, "images": 0.6}]
     config = write_config(tmp_path / "tiny.yaml", batches=1, save_every_steps=4, workers=1, stages=stages)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert main(arguments(config, whole)) == 0
+    assert start("sam2s_ros.cli", *arguments(config, whole)).wait(timeout=120) == 0
     last = random.SystemRandom().randint(3, 8)
     run = start("sam2s_ros.cli", *arguments(config, killed))
     wait_until(lambda: steps_logged(killed) >= last, run)
@@ -64,7 +67,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None
     run.wait()
     taken = steps_logged(killed)
     assert last <= taken < 29
-    assert main(arguments(config, killed)) == 0
+    assert start("sam2s_ros.cli", *arguments(config, killed)).wait(timeout=120) == 0
     assert losses(killed) == losses(whole) and len(losses(killed)) == 29
     assert largest_difference(whole, killed) == 0
 

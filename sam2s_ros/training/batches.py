@@ -151,6 +151,7 @@ def read_batches(batches: Batches, order: BatchOrder, workers: int) -> Iterator[
         num_workers=workers,
         collate_fn=_as_it_is,
         prefetch_factor=BATCHES_AHEAD if workers else None,
+        # Forks share the videos that the sources hold in memory. This process must not have begun threads of its own.
         multiprocessing_context="fork" if workers else None,
         worker_init_fn=_one_thread,
         generator=torch.Generator(),
