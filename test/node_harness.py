@@ -75,9 +75,9 @@ def random_weights() -> Path:
 
 
 def scene(number: int, size: tuple[int, int] = SIZE) -> np.ndarray:
-    """A grey gradient with a bright block that moves by 2 px per image, uint8 [H, W, 3]."""
+    """A grey gradient with a bright block that moves by 2 px per image, uint8 [H, W, 3]; nowhere without detail."""
     height, width = size
-    image = np.repeat(np.linspace(40, 120, width, dtype=np.uint8)[None, :, None], height, axis=0).repeat(
+    image = np.repeat(np.linspace(40, 80, width, dtype=np.uint8)[None, :, None], height, axis=0).repeat(
         3, axis=2
     )
     x = 10 + 2 * number % (width // 2)

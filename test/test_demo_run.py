@@ -166,8 +166,15 @@ def test_a_demo_that_is_told_to_stop_leaves_no_process(bag: Path, tmp_path: Path
 
 
 def test_a_bag_without_ground_truth_is_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    compressed, stamp = (
+        STORE.types["sensor_msgs/msg/CompressedImage"],
+        STORE.types["builtin_interfaces/msg/Time"],
+    )
+    header = STORE.types["std_msgs/msg/Header"](stamp=stamp(0, 0), frame_id="endoscope")
+    image = compressed(header=header, format="jpeg", data=np.zeros(1, np.uint8))
     with Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
-        writer.add_connection("/camera", "sensor_msgs/msg/Image", typestore=STORE)
+        topic = writer.add_connection("/camera/compressed", image.__msgtype__, typestore=STORE)
+        writer.write(topic, 0, bytes(STORE.serialize_cdr(image, image.__msgtype__)))
     assert main(["demo", "--out", str(tmp_path / "out"), "--bag", str(tmp_path / "bag")]) == 2
     assert "no ground truth under /ground_truth/labels" in capfd.readouterr().err
 
