@@ -122,8 +122,8 @@ def _connect(address: str) -> Any:
             ray.init(address, log_to_driver=False)
     except (OSError, ValueError, RuntimeError) as error:
         raise ValueError(
-            f"--ray {address}: no Ray cluster can be reached there ({error}); one with a token, which `ray start` makes, "
-            "wants RAY_AUTH_MODE=token and the file ~/.ray/auth_token of its head"
+            f"--ray {address}: no Ray cluster can be reached there ({error}); one with a token, which `ray start` "
+            "makes, wants RAY_AUTH_MODE=token and the file ~/.ray/auth_token of its head"
         ) from error
     return ray
 
