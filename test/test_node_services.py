@@ -133,6 +133,7 @@ def test_a_reset_takes_one_object_back_and_leaves_the_other(stage: Stage) -> Non
 def test_nothing_is_published_as_fresh_during_a_pause(stage: Stage) -> None:
     """The status is STALE with the name of who paused, old stamps stay, and no image is tracked; then all goes on."""
     object_id = stage.console.add_object(mask=block_mask()).id
+    earlier = stage.camera.track()
     last = stage.camera.track()
     paused = stage.console.pause("lens is cleaned")
     assert paused.stamp_ns == stamp_to_ns(last.header.stamp) and paused.paused_by == "console left"
@@ -152,6 +153,19 @@ def test_nothing_is_published_as_fresh_during_a_pause(stage: Stage) -> None:
     assert stage.console.pause("again").since_ns == paused.since_ns
     refined = stage.console.refine_object(object_id, points=[(45, 35)])
     assert refined.stamp_ns == paused.stamp_ns
+    added = stage.console.add_object("meanwhile", mask=block_mask())
+    late = stage.console.add_object("late", mask=block_mask(), stamp_ns=stamp_to_ns(earlier.header.stamp))
+    assert min(one.mask.state for one in (refined, added, late)) >= TrackState.UNCERTAIN
+    stage.camera.wait(
+        lambda: late.id in {one.id for one in stage.camera.arrays[-1].objects if not math.isnan(one.area)},
+        "the late object to join",
+    )
+    begun = len(stage.camera.arrays)
+    stage.camera.wait(lambda: len(stage.camera.arrays) >= begun + 2, "heartbeats")
+    assert all(
+        one.state >= TrackedObject.UNCERTAIN for array in stage.camera.arrays[begun:] for one in array.objects
+    )
+    assert {one.mask.state >= TrackState.UNCERTAIN for one in stage.console.list_objects().objects} == {True}
     ended = stage.console.resume()
     assert ended.paused_by == "console left" and ended.paused_s >= 0.5
     fresh = stage.camera.track()
@@ -160,6 +174,16 @@ def test_nothing_is_published_as_fresh_during_a_pause(stage: Stage) -> None:
         fresh.objects[0].state >= TrackedObject.UNCERTAIN and fresh.frames_skipped >= last.frames_skipped + 5
     )
     assert math.isnan(stage.console.resume().paused_s)
+
+
+def test_a_prompt_after_a_reset_in_a_pause_is_told_of_the_pause(stage: Stage) -> None:
+    """There is no image to prompt on, but the camera is not to blame."""
+    stage.camera.track()
+    stage.console.pause("lens is cleaned")
+    stage.console.reset()
+    with pytest.raises(CallRefused, match=r"paused by 'console left'.*lens is cleaned.*~/resume"):
+        stage.console.add_object(mask=block_mask())
+    stage.console.resume()
 
 
 def test_an_object_in_doubt_is_suggested_with_a_place_until_it_is_removed(stage: Stage) -> None:

@@ -29,7 +29,7 @@ from sam2s_ros.nodes.frame_worker import WorkerStoppedError, WorkerTimeoutError
 from sam2s_ros.nodes.messages import mask_summary, ns_to_stamp, stamp_to_ns, unknown_summary
 from sam2s_ros.nodes.prompts import prompt_from_message
 from sam2s_ros.nodes.service_limits import SERVICE_QOS, RequestError, check_request, shown
-from sam2s_ros.nodes.stream_watch import Pause, StreamWatch
+from sam2s_ros.nodes.stream_watch import PAUSED, Pause, StreamWatch
 from sam2s_ros.tracking import FrameResult, StreamingTracker
 from sam2s_ros.tracking.errors import (
     ImageSizeChangedError,
@@ -144,6 +144,7 @@ class PromptServices:
             response.id = tracker.add_object(None, **fields, catch_up=False)
             self._prompts_given[response.id] = 1
             self._host.set_class_name(response.id, request.class_name)
+            self._doubt_in_a_pause(tracker)
             _describe_prompted(response, tracker)
             response.message = f"object {response.id} is tracked{self._distance_of(response)}"
 
@@ -160,6 +161,7 @@ class PromptServices:
             meant_ns, prompt = self._aim(tracker, request.prompt, meant_ns)
             tracker.refine_object(request.id, None, **prompt.arguments(), stamp_ns=meant_ns, catch_up=False)
             self._prompts_given[request.id] = self._prompts_given.get(request.id, 0) + 1
+            self._doubt_in_a_pause(tracker)
             _describe_prompted(response, tracker)
             response.message = f"object {request.id} is refined{self._distance_of(response)}"
 
@@ -230,7 +232,7 @@ class PromptServices:
         def pause(tracker: StreamingTracker) -> None:
             wanted = Pause(request.client, request.reason, self._now_ns(), time.monotonic())
             lasting = self._host.watch().begin_pause(wanted)
-            tracker.doubt("tracking was paused")
+            tracker.doubt(PAUSED)
             _describe_tracker(response, tracker)
             response.paused_by, response.since = lasting.client, ns_to_stamp(lasting.since_ns)
             response.message = lasting.describe(time.monotonic())
@@ -245,7 +247,7 @@ class PromptServices:
             _describe_tracker(response, tracker)
             response.message = "tracking was not paused"
             if ended is not None:
-                tracker.doubt("tracking was paused")  # those too that were prompted meanwhile
+                tracker.doubt(PAUSED)
                 response.paused_by, response.paused = ended.client, time.monotonic() - ended.since_s
                 response.message = f"tracking goes on with the next image, after {response.paused:.1f} s"
 
@@ -303,6 +305,11 @@ class PromptServices:
                     raise
             time.sleep(TRY_AGAIN_S)
 
+    def _doubt_in_a_pause(self, tracker: StreamingTracker) -> None:
+        """Nothing is TRACKING while no image is tracked, nor what is prompted meanwhile."""
+        if self._host.watch().pause is not None:
+            tracker.doubt(PAUSED)
+
     def _now_ns(self) -> int:
         return int(self._node.get_clock().now().nanoseconds)
 
@@ -310,6 +317,8 @@ class PromptServices:
         """The stamp of the kept image that is meant, `meant_ns` where that is known, and the prompt as arrays of it."""
         result = tracker.last_result
         if result is None or not tracker.kept_stamps_ns():
+            if (pause := self._host.watch().pause) is not None:
+                raise NoImageError(f"there is no image to prompt on: {pause.describe(time.monotonic())}")
             raise NoImageError(
                 f"no image has arrived yet on {self._host.image_topic()}: start the camera, then prompt"
             )
