@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import re
 import stat
 import threading
 import time
@@ -16,14 +17,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from builtin_interfaces.msg import Time
 from node_harness import SIZE, Client, NodeProcess, block_mask, isolated_ros, mask
 
 from sam2s_msgs.msg import ErrorCode, Prompt, TrackedObject, TrackedObjectArray
+from sam2s_msgs.srv import ListObjects
 from sam2s_ros.cli import main
 from sam2s_ros.nodes import client as client_module
 from sam2s_ros.nodes.client import Sam2sClient, prompt_message
-from sam2s_ros.nodes.client_results import CallRefused, TrackerUnavailable
+from sam2s_ros.nodes.client_results import CallRefused, TrackerUnavailable, object_list
 from sam2s_ros.nodes.messages import stamp_to_ns
+from sam2s_ros.nodes.prompt_command import text
 from sam2s_ros.tracking import TrackState
 
 CALLERS = 8
@@ -324,12 +328,86 @@ def test_the_command_line_does_what_a_console_does(
     assert prompt("resume")["paused_by"] == "console left"
     assert [one["name"] for one in prompt("list")["objects"]] == ["dissector"]
     assert "suggestions" in prompt("suggestions")
+    listed = prompt("list")
+    assert "1 object" in listed["message"] and 0 < listed["age_s"] < 3600
+    time.sleep(max(0.0, 0.6 - listed["age_s"]))
     assert main(["prompt", "list", "--timeout", "60"]) == 0
-    assert "dissector" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "dissector" in said and said.splitlines()[0] == listed["message"] and " s old; room for" in said
+    newest = said.split()[-1]
+    assert prompt("refine", object_id, "--click", "50,40", "--stamp", newest.replace(".", ""))["id"] == int(
+        object_id
+    ), "in nanoseconds too"
+    assert main(["prompt", "refine", object_id, "--click", "50,40", "--stamp", "7.5", "--timeout", "60"]) == 1
+    assert f"to {newest}\n" in capsys.readouterr().err
+    assert main(["prompt", "reset-object", "0", "--timeout", "60"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "back at the first prompt" in line
     assert prompt("remove", object_id)["id"] == int(object_id)
     assert main(["prompt", "remove", object_id, "--timeout", "60"]) == 1
     assert f"no object has id {object_id}" in capsys.readouterr().err
     assert "removed" in prompt("reset")["message"]
+    for action in ("save-snapshot", "restore-snapshot"):
+        assert main(["prompt", action, "--timeout", "60"]) == 1
+        assert "set the parameter snapshot_dir" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("add", "--mask", "none.png"), "there is no mask image none.png: give an image file"),
+        (
+            ("add", "--click", "1,2", "--stamp", "noon"),
+            "stamp is 'noon': .* leave it out for the newest image",
+        ),
+        (("add", "--click", "1,2", "--stamp", "9999999999.5"), "stamp is '9999999999.5'"),
+    ],
+)
+def test_a_bad_argument_is_one_line_and_no_call(
+    arguments: tuple[str, ...],
+    words: str,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(client_module, "Sam2sClient", None)
+    assert main(["prompt", *arguments]) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert re.search(words, line)
+
+
+@pytest.mark.parametrize("action", ["reset", "save-snapshot", "restore-snapshot", "suggestions"])
+def test_who_asks_is_not_taken_where_the_request_has_no_place_for_it(
+    action: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["prompt", action, "--client", "bob"])
+    assert ended.value.code == 2 and "--client" in capsys.readouterr().err
+
+
+def test_the_age_of_an_image_is_said_by_a_clock_that_agrees() -> None:
+    """A replay of recorded stamps is no image of years ago."""
+    response = ListObjects.Response(stamp=Time(sec=100))
+    assert " on image 100.000000000; room" in text(object_list(response, 100_400_000_000))
+    assert "100.000000000, 2.5 s old; room" in text(object_list(response, 102_500_000_000))
+    for now_ns in (90_000_000_000, 1_700_000_000_000_000_000):
+        assert "another clock" in text(object_list(response, now_ns))
+    assert "on image none; room" in text(object_list(ListObjects.Response(), 5))
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"box": (1, 2, 3)}, r"box is \(1, 2, 3\): give the numbers x_min, y_min, x_max, y_max"),
+        ({"box": "1234"}, "box is '1234'"),
+        ({"points": [(1, 2), ("a", 2)]}, r"points\[1\] is \('a', 2\): give the numbers x, y"),
+        ({"points": [3]}, r"points\[0\] is 3"),
+        ({"points": [(1, 2)], "labels": [2]}, r"labels is \[2\]: give 1 .* or 0"),
+        ({"mask": np.ones((2, 3, 4), bool)}, r"mask has shape \(2, 3, 4\)"),
+    ],
+)
+def test_an_argument_that_no_message_holds_is_named(fields: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        prompt_message(**fields)
 
 
 def test_a_prompt_message_holds_what_was_marked() -> None:

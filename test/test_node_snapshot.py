@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from node_harness import (
 )
 
 from sam2s_msgs.msg import Prompt, TrackedObject, TrackedObjectArray
+from sam2s_ros.nodes.client import Sam2sClient
+from sam2s_ros.nodes.client_results import CallRefused
 from sam2s_ros.nodes.snapshots import SPARE_IDS, snapshot_folder
 from sam2s_ros.tracking import Snapshot, read_snapshot, write_snapshot
 from sam2s_ros.tracking.snapshot_files import FILES
@@ -147,6 +150,21 @@ def test_services_save_and_restore(case: Case) -> None:
     answer = restore(case)
     assert answer.success and f"restored {object_id} 'hook'" in answer.message, answer.message
     assert [one.id for one in case.track().objects] == [object_id]
+
+
+def test_a_console_saves_and_restores(case: Case) -> None:
+    with Sam2sClient(case.client.node, timeout_s=60.0) as console:
+        with pytest.raises(CallRefused, match="no object"):
+            console.save_snapshot()
+        object_id = case.add()
+        assert str(case.folder) in console.save_snapshot()
+        case.restart(snapshot_max_age_s=0.0)
+        assert case.track().objects == []
+        with ThreadPoolExecutor(1) as pool:
+            restoring = pool.submit(console.restore_snapshot)
+            while not restoring.done():
+                case.track()
+        assert f"restored {object_id} 'hook'" in restoring.result()
 
 
 def restore(case: Case, frame_id: str = "endoscope", size: tuple[int, int] = (96, 128)) -> Any:

@@ -47,6 +47,7 @@ from sam2s_ros.nodes.client_results import (
     SuggestionList,
     TrackerTimeout,
     TrackerUnavailable,
+    message_of,
     object_list,
     object_result,
     pause_result,
@@ -70,6 +71,8 @@ SERVICES: dict[str, Any] = {
     "pause": PauseTracking,
     "resume": ResumeTracking,
     "reset": Trigger,
+    "save_snapshot": Trigger,
+    "restore_snapshot": Trigger,
     "get_state": GetState,
 }
 """Service of the node -> its type. get_state is the last: a node that answers it has discovered the other clients."""
@@ -193,7 +196,11 @@ class Sam2sClient:
 
     def list_objects(self) -> ObjectList:
         """The objects, and the images that a prompt may name."""
-        return self._call("list_objects", ListObjects.Request(client=self.client), object_list)
+
+        def read(response: ListObjects.Response) -> ObjectList:
+            return object_list(response, self._node.get_clock().now().nanoseconds)
+
+        return self._call("list_objects", ListObjects.Request(client=self.client), read)
 
     def pause(self, reason: str = "") -> PauseResult:
         """Stop the tracking of images until `resume`."""
@@ -205,7 +212,15 @@ class Sam2sClient:
 
     def reset(self) -> str:
         """Forget all objects and images; what the node said. Its request has no place for the client's name."""
-        return self._call("reset", Trigger.Request(), lambda response: str(response.message))
+        return self._call("reset", Trigger.Request(), message_of)
+
+    def save_snapshot(self) -> str:
+        """Write the tracker's memory to disk now (parameter snapshot_dir); what the node said, with the file."""
+        return self._call("save_snapshot", Trigger.Request(), message_of)
+
+    def restore_snapshot(self) -> str:
+        """Take the newest snapshot, of any age, in the place of all objects; what the node said. Images must arrive."""
+        return self._call("restore_snapshot", Trigger.Request(), message_of)
 
     def suggestions(self) -> SuggestionList:
         """What the tracker last asked the operator to look at; the first call subscribes and waits for it.
@@ -326,19 +341,38 @@ def prompt_message(
     stamp_ns: int = 0,
 ) -> Prompt:
     """A prompt of clicks x, y with labels 1 or 0 (None: all 1), a box x_min, y_min, x_max, y_max, or a mask bool
-    [H, W], for the image of this stamp (0: the newest). ValueError for a label or a box that no message holds."""
+    [H, W], for the image of this stamp (0: the newest). ValueError names an argument that no message holds."""
+    pairs = [_floats(f"points[{index}]", one, "x, y") for index, one in enumerate(points)]
+    marks = [Prompt.POSITIVE] * len(pairs) if labels is None else list(labels)
+    if any(mark not in (Prompt.NEGATIVE, Prompt.POSITIVE) for mark in marks):
+        raise ValueError(f"labels is {labels!r}: give 1 (on the object) or 0 (not) for each point")
     prompt = Prompt(
         stamp=ns_to_stamp(stamp_ns),
-        points=[Point2D(x=float(x), y=float(y)) for x, y in points],
-        point_labels=[Prompt.POSITIVE] * len(points) if labels is None else [int(one) for one in labels],
+        points=[Point2D(x=x, y=y) for x, y in pairs],
+        point_labels=[int(mark) for mark in marks],
     )
     if box is not None:
-        x_min, y_min, x_max, y_max = (float(side) for side in box)
+        x_min, y_min, x_max, y_max = _floats("box", box, "x_min, y_min, x_max, y_max")
         prompt.has_box = True
         prompt.box = BoundingBox2D(x_min=x_min, y_min=y_min, x_max=x_max, y_max=y_max)
     if mask is not None:
+        if np.ndim(mask) != 2:
+            raise ValueError(
+                f"mask has shape {np.shape(mask)}: give bool [height, width] of the image's size"
+            )
         prompt.mask = rle_message(mask)
     return prompt
+
+
+def _floats(argument: str, value: Any, wanted: str) -> list[float]:
+    """As many numbers as `wanted` has names; ValueError names the argument."""
+    try:
+        numbers = [float(one) for one in value]
+    except (TypeError, ValueError):
+        numbers = []
+    if isinstance(value, str) or len(numbers) != len(wanted.split(",")):
+        raise ValueError(f"{argument} is {value!r}: give the numbers {wanted}, in pixels")
+    return numbers
 
 
 class _NewestSuggestions:
