@@ -169,7 +169,9 @@ def test_nothing_is_published_as_fresh_during_a_pause(stage: Stage) -> None:
     assert all(
         one.state >= TrackedObject.UNCERTAIN for array in stage.camera.arrays[begun:] for one in array.objects
     )
-    assert {one.mask.state >= TrackState.UNCERTAIN for one in stage.console.list_objects().objects} == {True}
+    listed = stage.console.list_objects()
+    assert {one.mask.state >= TrackState.UNCERTAIN for one in listed.objects} == {True}
+    assert "paused by 'console left'" in listed.message
     ended = stage.console.resume()
     assert ended.paused_by == "console left" and ended.paused_s >= 0.5
     fresh = stage.camera.track()

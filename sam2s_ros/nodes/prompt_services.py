@@ -222,6 +222,8 @@ class PromptServices:
             response.objects = self._summaries(tracker, result)
             _set_kept_range(response, tracker)
             response.message = f"{len(response.objects)} objects{_those_behind(tracker)}"
+            if (pause := self._host.watch().pause) is not None:
+                response.message += f"; {pause.describe(time.monotonic())}"
 
         response.max_objects = self._max_objects
         return self._answer(list_objects, request, response, "list_objects")
