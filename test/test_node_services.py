@@ -18,13 +18,14 @@ from typing import Any
 import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
-from node_harness import SIZE, Client, NodeProcess, block_mask, isolated_ros, mask
+from node_harness import SIZE, Client, NodeProcess, block_mask, isolated_ros
 
 from sam2s_msgs.msg import ErrorCode, Prompt, TrackedObject, TrackedObjectArray
 from sam2s_msgs.srv import ListObjects
 from sam2s_ros.cli import main
 from sam2s_ros.nodes import client as client_module
-from sam2s_ros.nodes.client import Sam2sClient, prompt_message
+from sam2s_ros.nodes.client import Sam2sClient
+from sam2s_ros.nodes.client_requests import prompt_message
 from sam2s_ros.nodes.client_results import CallRefused, TrackerUnavailable, object_list
 from sam2s_ros.nodes.messages import stamp_to_ns
 from sam2s_ros.nodes.prompt_command import text
@@ -394,28 +395,3 @@ def test_the_age_of_an_image_is_said_by_a_clock_that_agrees() -> None:
     for now_ns in (90_000_000_000, 1_700_000_000_000_000_000):
         assert "another clock" in text(object_list(response, now_ns))
     assert "on image none; room" in text(object_list(ListObjects.Response(), 5))
-
-
-@pytest.mark.parametrize(
-    ("fields", "words"),
-    [
-        ({"box": (1, 2, 3)}, r"box is \(1, 2, 3\): give the numbers x_min, y_min, x_max, y_max"),
-        ({"box": "1234"}, "box is '1234'"),
-        ({"points": [(1, 2), ("a", 2)]}, r"points\[1\] is \('a', 2\): give the numbers x, y"),
-        ({"points": [3]}, r"points\[0\] is 3"),
-        ({"points": [(1, 2)], "labels": [2]}, r"labels is \[2\]: give 1 .* or 0"),
-        ({"mask": np.ones((2, 3, 4), bool)}, r"mask has shape \(2, 3, 4\)"),
-    ],
-)
-def test_an_argument_that_no_message_holds_is_named(fields: dict[str, Any], words: str) -> None:
-    with pytest.raises(ValueError, match=words):
-        prompt_message(**fields)
-
-
-def test_a_prompt_message_holds_what_was_marked() -> None:
-    made = prompt_message([(1, 2), (3, 4)], [1, 0], (0, 1, 2, 3), None, 5_000_000_006)
-    assert [(point.x, point.y) for point in made.points] == [(1, 2), (3, 4)]
-    assert list(made.point_labels) == [1, 0] and made.has_box and made.box.y_max == 3
-    assert (made.stamp.sec, made.stamp.nanosec) == (5, 6)
-    masked = prompt_message(mask=block_mask())
-    assert masked.mask.counts == mask(block_mask())["mask"].counts

@@ -93,6 +93,10 @@ class AuditLog:
         self._node.get_logger().error(f"{service} is {reason}")
         return reason
 
+    def go_on_as(self, session: str) -> None:
+        """The ids are a snapshot's from now on: take on its session."""
+        self._session = session
+
     def close(self) -> None:
         """Close the file."""
         if self._file is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from rclpy.callback_groups import ReentrantCallbackGroup
@@ -134,6 +134,14 @@ class PromptServices:
         """Remove the services."""
         for service in self._services:
             self._node.destroy_service(service)
+
+    def prompt_counts(self, ids: Sequence[int]) -> dict[int, int]:
+        """How many prompts each of the objects was given, by id. On the worker's thread."""
+        return {one: self._prompts_given.get(one, 1) for one in ids}
+
+    def restore_counts(self, counts: Mapping[int, int]) -> None:
+        """Take a snapshot's objects, as `prompt_counts` gave them, in the place of all. On the worker's thread."""
+        self._prompts_given = dict(counts)
 
     def _on_add(self, request: AddObject.Request, response: AddObject.Response) -> AddObject.Response:
         def add(tracker: StreamingTracker) -> None:

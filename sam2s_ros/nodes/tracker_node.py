@@ -305,7 +305,7 @@ class TrackerNode(LifecycleNode):
         late_objects = LateObjects(tracker, self._late_object_joined, self.get_logger())
         worker.spare = late_objects.in_spare_time
         services = PromptServices(self, self, settings.max_objects, audit)
-        snapshots = Snapshots(self, self, settings, results)
+        snapshots = Snapshots(self, self, settings, results, services, audit)
         snapshots.find(time.monotonic() - begun_s)
         self.get_logger().info(
             f"configured: model {engine.model}, engine {engine.name} {engine.precision} ({engine.reason})"
