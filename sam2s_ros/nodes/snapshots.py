@@ -26,6 +26,7 @@ from sam2s_ros.nodes.audit_log import AuditLog
 from sam2s_ros.nodes.background import BackgroundThread
 from sam2s_ros.nodes.result_publisher import ResultPublisher
 from sam2s_ros.nodes.settings import NodeSettings
+from sam2s_ros.nodes.stream_watch import StreamWatch
 from sam2s_ros.tracking import Snapshot, SnapshotError, StreamingTracker
 from sam2s_ros.tracking.snapshot import snapshot_age_s
 from sam2s_ros.tracking.snapshot_files import STARTS, FoundFile, SnapshotFolder
@@ -55,6 +56,9 @@ class SnapshotHost(Protocol):
 
     def image_topic(self) -> str:
         """Where images are expected."""
+
+    def watch(self) -> StreamWatch:
+        """The status of the active stream."""
 
 
 @dataclass(frozen=True)
@@ -332,6 +336,10 @@ class Snapshots:
         def restore() -> str:
             assert self._folder is not None
             self._host.run_between_frames(lambda tracker: None)  # refused by a node that is not active
+            if (pause := self._host.watch().pause) is not None:
+                raise SnapshotError(
+                    f"only an image shows whether it is of the same camera, and {pause.describe(time.monotonic())}"
+                )
             found = self._disk.submit(self._folder.read).result(DISK_TIMEOUT_S)
             if not found:
                 raise SnapshotError(f"there is no snapshot in {self._folder.path}")
