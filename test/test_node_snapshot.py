@@ -158,10 +158,6 @@ def test_services_save_and_restore(case: Case) -> None:
     case.restart(snapshot_max_age_s=0.0)
     assert case.track().objects == [], "too old to be restored unasked"
     assert "snapshot_max_age_s is 0" in case.process.log()
-    assert case.client.call("pause", client="left", reason="lens").success
-    paused = case.client.call("restore_snapshot")
-    assert not paused.success and "tracking is paused by 'left'" in paused.message, paused.message
-    assert case.client.call("resume").success
     answer = restore(case)
     assert answer.success and f"restored {object_id} 'hook'" in answer.message, answer.message
     assert [one.id for one in case.track().objects] == [object_id]
@@ -175,6 +171,10 @@ def test_a_console_saves_and_restores(case: Case) -> None:
         assert str(case.folder) in console.save_snapshot()
         case.restart(snapshot_max_age_s=0.0)
         assert case.track().objects == []
+        console.pause("lens")
+        with pytest.raises(CallRefused, match="tracking is paused by.*: lens"):
+            console.restore_snapshot()
+        console.resume()
         with ThreadPoolExecutor(1) as pool:
             restoring = pool.submit(console.restore_snapshot)
             while not restoring.done():
