@@ -11,7 +11,7 @@ import pytest
 import torch
 from engine_cases import ENGINE_IDS, ENGINES, ComparingEngine, compare_with_eager
 from sam2_reference import perturb, set_object_score_bias
-from tracking_cases import SEMANTIC, SMALL, disc, moving_images, small_network
+from tracking_cases import MAPPED, SEMANTIC, SMALL, disc, moving_images, small_network
 
 from sam2s_ros.engines import EngineCapacity, PromptBatch, create_engine
 from sam2s_ros.engines.graphs import (
@@ -30,6 +30,7 @@ CAPACITY = EngineCapacity(max_objects=3, frame_slots=4)
 ROWS = np.arange(2)
 DEEP = dataclasses.replace(SMALL, memory_layers=2, binarize_mask_from_points=True)
 DEEP_SEMANTIC = dataclasses.replace(SEMANTIC, memory_layers=2)
+DEEP_MAPPED = dataclasses.replace(MAPPED, memory_layers=2)
 HIERA = dataclasses.replace(
     SMALL,
     trunk=HieraConfig(embed_dim=16, stages=(1, 2, 2, 1), global_att_blocks=(3,), window_spec=(8, 4, 4, 2)),
@@ -64,7 +65,7 @@ def attended_by_both(network: Sam2Network, graph: AttendGraph) -> tuple[Conditio
     found = graph(
         encoded[3], memory, index, valid.float(), pointers, distance, pointer_valid.float(), *encoded[5:]
     )
-    return expected, list(found) if network.config.semantic_dim else [found]
+    return expected, list(found) if network.config.has_class_token else [found]
 
 
 def image_tokens(conditioned: Conditioned) -> torch.Tensor:
@@ -73,7 +74,9 @@ def image_tokens(conditioned: Conditioned) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("presence", [8.0, -8.0], ids=["present", "absent"])
-@pytest.mark.parametrize("config", [DEEP, HIERA, DEEP_SEMANTIC], ids=["conv", "hiera", "semantic"])
+@pytest.mark.parametrize(
+    "config", [DEEP, HIERA, DEEP_SEMANTIC, DEEP_MAPPED], ids=["conv", "hiera", "token", "map"]
+)
 @torch.inference_mode()
 def test_every_graph_is_the_network_to_rounding(config: NetworkConfig, presence: float) -> None:
     network = random_network(config)
@@ -81,23 +84,27 @@ def test_every_graph_is_the_network_to_rounding(config: NetworkConfig, presence:
     mean, std = torch.tensor(config.image_mean), torch.tensor(config.image_std)
     image = torch.randint(0, 256, (128, 128, 3), dtype=torch.uint8)
     features = network.encode_image(((image / 255 - mean) / std).permute(2, 0, 1)[None])
-    f0, f1, f2, _, projected, *_ = EncodeGraph(network)(image)
+    f0, f1, f2, _, projected, *of_class = EncodeGraph(network)(image)
     assert largest_error(f2, features.f2) < 1e-5
     conditioned, found = attended_by_both(network, AttendGraph(network))
     tokens = [] if conditioned.class_token is None else [conditioned.class_token]
-    assert len(found) == 1 + len(tokens) == 1 + bool(config.semantic_dim)
+    assert len(found) == 1 + len(tokens) == 1 + config.has_class_token
     for ours, expected in zip(found, [image_tokens(conditioned), *tokens], strict=True):
         assert largest_error(ours, expected) < 1e-5
+    if features.class_map is not None:
+        assert largest_error(of_class[0], features.class_map) < 1e-5
 
     points, labels = 128 * torch.rand(3, 2, 2), torch.tensor([[1, 0], [2, 3], [1, -1]])
     mask = 5 * torch.randn(3, 1, config.mask_size, config.mask_size)
     for prior in (None, mask):
         for multimask in (True, False):
-            answer = network.decode(conditioned, features.f0, features.f1, points, labels, prior, multimask)
+            maps = features.f0, features.f1
+            answer = network.decode(conditioned, *maps, points, labels, prior, multimask, features.class_map)
             has_mask = torch.tensor([float(prior is not None)])
             sparse, dense = PromptGraph(network)(points, labels, mask[:, 0], has_mask)
             image = image_tokens(conditioned) + dense
-            found = DecodeGraph(network)(image, sparse, f0, f1, torch.tensor([int(multimask)]), *tokens)
+            given = tokens or of_class
+            found = DecodeGraph(network)(image, sparse, f0, f1, torch.tensor([int(multimask)]), *given)
             expected = [answer.logits, answer.iou, answer.object_score, answer.pointer]
             expected += [] if answer.embedding is None else [answer.embedding]
             errors = [largest_error(*pair) for pair in zip(found, expected, strict=True)]
@@ -180,12 +187,13 @@ def test_masks_are_those_of_eager_with_the_same_memory(name: str, precision: str
 
 
 @pytest.mark.parametrize(("name", "precision"), ENGINES, ids=ENGINE_IDS)
-def test_embeddings_and_masks_of_a_network_with_a_class_token_are_those_of_eager(
-    name: str, precision: str
+@pytest.mark.parametrize("known_by", [DEEP_SEMANTIC, DEEP_MAPPED], ids=["token", "map"])
+def test_embeddings_and_masks_of_a_network_that_knows_classes_are_those_of_eager(
+    known_by: NetworkConfig, name: str, precision: str
 ) -> None:
     """Prompted by a mask, a box and clicks, then tracked. Largest difference of an embedding of length 1."""
     config = TrackerConfig(max_objects=3)
-    networks = small_network(config=DEEP_SEMANTIC), small_network(config=DEEP_SEMANTIC)
+    networks = small_network(config=known_by), small_network(config=known_by)
     engine = compare_with_eager(networks, name, precision, config.engine_capacity())
     run_scenario(engine, config)
     embeddings = [np.concatenate([pair[i].embedding for pair in engine.pairs]) for i in (0, 1)]
@@ -196,18 +204,25 @@ def test_embeddings_and_masks_of_a_network_with_a_class_token_are_those_of_eager
         assert max(differing_pixels(engine)) <= 3
 
 
-def test_without_a_class_token_there_is_no_embedding_and_no_graph_has_more_inputs_or_outputs() -> None:
-    plain, semantic = small_network(), small_network(config=SEMANTIC)
+@pytest.mark.parametrize(
+    ("config", "name", "attend"),
+    [(SEMANTIC, "token", (["token"], ["conditioned_token"])), (MAPPED, "class_map", ([], []))],
+    ids=["token", "map"],
+)
+def test_a_network_that_knows_no_class_has_no_embedding_and_no_graph_more_inputs_or_outputs(
+    config: NetworkConfig, name: str, attend: tuple[list[str], list[str]]
+) -> None:
+    plain, semantic = small_network(), small_network(config=config)
     more = {}
     for graph in GRAPHS:
         one, other = graph(plain), graph(semantic)
         inputs = [name for name in other.example() if name not in one.example()]
         more[graph.name] = (inputs, list(other.outputs[len(one.outputs) :]))
     assert more == {
-        "encode": ([], ["token"]),
-        "attend": (["token"], ["conditioned_token"]),
+        "encode": ([], [name]),
+        "attend": attend,
         "prompt": ([], []),
-        "decode": (["token"], ["embedding"]),
+        "decode": ([name], ["embedding"]),
         "memorise": ([], []),
     }
     engine = create_engine("onnxruntime", plain, CAPACITY)

@@ -155,6 +155,21 @@ def test_a_trained_network_knows_what_it_was_told(tmp_path: Path) -> None:
     assert again.train_step().loss == logs[5].loss
 
 
+def test_a_class_map_learns_alone_and_nothing_else_changes(tmp_path: Path) -> None:
+    """With all else frozen: known after some steps; an unlabelled batch between them is no error."""
+    alone = {"class_map": 16, "train_only": ("sam2s.class",), "loss": LossConfig(tsl=1.0)}
+    config = semantic_config(tmp_path, learning_rate=3e-3, **alone)
+    trainer = Trainer(config, LabelledSquares("grasper", "hook"), tmp_path)
+    before = {name: value.clone() for name, value in trainer.network.state_dict().items()}
+    logs = [trainer.train_step() for _ in range(13)]
+    assert np.mean([log.class_accuracy for log in logs[-4:]]) > 0.6 > 1 / len(NAMES)
+    after = trainer.network.state_dict()
+    changed = {name.split(".")[1] for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"class_map", "class_reader"}
+    unlabelled = Trainer(config, LabelledSquares("", ""), tmp_path)
+    assert math.isnan(unlabelled.train_step().class_accuracy)
+
+
 def test_a_run_does_not_go_on_with_another_bank(tmp_path: Path) -> None:
     Trainer(semantic_config(tmp_path), LabelledSquares("hook", ""), tmp_path).save()
     config = semantic_config(tmp_path)

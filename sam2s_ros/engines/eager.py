@@ -24,6 +24,7 @@ from sam2s_ros.engines.given_masks import previous_mask_prompt
 from sam2s_ros.engines.memory_reads import repeated_read, without_empty_columns
 from sam2s_ros.engines.preprocess import Normaliser, resize_to_square
 from sam2s_ros.network.checkpoint import weights_sha256
+from sam2s_ros.network.class_map import HEADS
 from sam2s_ros.network.sam2 import Conditioned, Decoded, ImageFeatures, Sam2Network
 
 EAGER_PRECISIONS = ("fp32", "bf16")
@@ -70,11 +71,13 @@ class EagerEngine(Engine):
         config, capacity = self._network.config, self.capacity
         rows, side, size = capacity.max_objects, config.feature_size, config.image_size
         area, c, cm = side * side, config.hidden_dim, config.memory_dim
+        class_map = torch.zeros(1, config.class_map_dim + HEADS, 2 * side, 2 * side)
         self._features = [
             ImageFeatures(
                 torch.zeros(1, c // 8, 4 * side, 4 * side),
                 torch.zeros(1, c // 4, 2 * side, 2 * side),
                 torch.zeros(1, c, side, side),
+                class_map.clone() if config.class_map_dim else None,
             )
             for _ in range(capacity.frame_slots)
         ]
@@ -95,6 +98,8 @@ class EagerEngine(Engine):
         kept = self._features[frame_slot]
         for target, source in ((kept.f0, new.f0), (kept.f1, new.f1), (kept.f2, new.f2)):
             target.copy_(source)
+        if kept.class_map is not None and new.class_map is not None:
+            kept.class_map.copy_(new.class_map)
         self._encoded[frame_slot] = True
 
     @torch.inference_mode()
@@ -124,7 +129,7 @@ class EagerEngine(Engine):
             self._class_token[index] = conditioned.class_token
 
     def _kept_conditioned(self, index: Tensor) -> Conditioned:
-        token = self._class_token[index] if self._network.config.semantic_dim else None
+        token = self._class_token[index] if self._network.config.has_class_token else None
         return Conditioned(self._conditioned[index], token)
 
     @torch.inference_mode()
@@ -138,6 +143,7 @@ class EagerEngine(Engine):
             None if prompt.labels is None else torch.from_numpy(prompt.labels),
             self._previous_mask(rows, prompt.previous_mask_slot, prompt.previous_mask_flow),
             prompt.multimask,
+            frame.class_map,
         )
         return self._store(rows, frame_slot, decoded)
 
@@ -146,7 +152,8 @@ class EagerEngine(Engine):
         self, rows: NDArray[np.int64], frame_slot: int, masks: NDArray[np.float32]
     ) -> DecodeResult:
         frame = self._frame(frame_slot)
-        decoded = self._network.mask_as_output(frame.f2, frame.f0, frame.f1, torch.from_numpy(masks)[:, None])
+        given = torch.from_numpy(masks)[:, None]
+        decoded = self._network.mask_as_output(frame.f2, frame.f0, frame.f1, given, frame.class_map)
         return self._store(rows, frame_slot, decoded)
 
     @torch.inference_mode()

@@ -114,7 +114,7 @@ class TensorRtEngine(Engine):
                 self._put(graph, name, values, size)
             graph.run(n=size, m=part.slots.shape[1], p=part.pointer_slots.shape[1])
             self._keep_rows(graph, "conditioned", own)
-            if self._config.semantic_dim:
+            if self._config.has_class_token:
                 self._keep_rows(graph, "conditioned_token", own, "class_token")
 
     def decode(self, rows: NDArray[np.int64], frame_slot: int, prompt: PromptBatch) -> DecodeResult:

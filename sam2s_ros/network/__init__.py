@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sam2s_ros.network.class_bank import ClassBank
 from sam2s_ros.network.config import ConvTrunkConfig, HieraConfig, NetworkConfig
+from sam2s_ros.network.fit import class_map_dim
 from sam2s_ros.network.presets import PRESETS
 from sam2s_ros.network.sam2 import Conditioned, Decoded, ImageFeatures, Sam2Network
 from sam2s_ros.network.semantics import LONG_TERM_TPOS
@@ -34,16 +35,18 @@ def build_network(
     checkpoint: str | Path | None = None,
     long_term: bool = False,
     class_bank: ClassBank | None = None,
+    class_map: int = 0,
 ) -> Sam2Network:
     """Build the network of a preset in evaluation mode, float32, on the CPU.
 
     Args:
         preset: a key of `PRESETS`.
         checkpoint: weights to load strictly (safetensors, or a PyTorch file read with `weights_only=True`); None
-            leaves the weights random. The network has long-term memory and a class token if they have.
+            leaves the weights random. The network has long-term memory, and knows classes, if they do.
         long_term: give it long-term memory even if they have none.
-        class_bank: give it a class token and this bank. Weights that have a bank already get this one instead, which
-            must come from the same text encoder and prompt.
+        class_bank: give it this bank, and a class token or class map. Weights that have a bank already get this one
+            instead, which must come from the same text encoder and prompt, and keep what they tell classes by.
+        class_map: channels of the class map, for weights without a bank; 0: a class token.
 
     Raises:
         ValueError: unknown preset, a checkpoint that does not fit (the message lists what does not), or a class bank
@@ -52,12 +55,12 @@ def build_network(
     if preset not in PRESETS:
         raise ValueError(f"unknown preset {preset!r}; choose one of {', '.join(sorted(PRESETS))}")
     if checkpoint is None:
-        return _network(replace(PRESETS[preset], long_term=long_term), class_bank)
+        return _network(replace(PRESETS[preset], long_term=long_term), class_bank, class_map)
     from sam2s_ros.network.checkpoint import load_checkpoint, read_checkpoint_bank, read_shapes
 
-    own_bank = read_checkpoint_bank(checkpoint)
-    long_term = long_term or LONG_TERM_TPOS in read_shapes(checkpoint)
-    network = _network(replace(PRESETS[preset], long_term=long_term), own_bank or class_bank)
+    own_bank, shapes = read_checkpoint_bank(checkpoint), read_shapes(checkpoint)
+    config = replace(PRESETS[preset], long_term=long_term or LONG_TERM_TPOS in shapes)
+    network = _network(config, own_bank or class_bank, class_map_dim(shapes) if own_bank else class_map)
     load_checkpoint(network, checkpoint)
     if own_bank is not None and class_bank is not None:
         class_bank.check_replaces(own_bank)
@@ -65,11 +68,12 @@ def build_network(
     return network.eval()
 
 
-def _network(config: NetworkConfig, class_bank: ClassBank | None) -> Sam2Network:
-    """A network with random weights and, where it has a class token, this bank."""
+def _network(config: NetworkConfig, class_bank: ClassBank | None, class_map: int) -> Sam2Network:
+    """A network with random weights that knows the classes of this bank, if any."""
     if class_bank is None:
         return Sam2Network(config).eval()
-    network = Sam2Network(replace(config, semantic_dim=class_bank.dim, class_names=class_bank.names))
+    semantic = {"semantic_dim": class_bank.dim, "class_names": class_bank.names, "class_map_dim": class_map}
+    network = Sam2Network(replace(config, **semantic))
     network.put_class_bank(class_bank)
     return network.eval()
 

@@ -34,11 +34,15 @@ INVALID_BIAS = -1e4
 
 @dataclass(frozen=True)
 class ImageFeatures:
-    """Features of one frame: f0 [B, C/8, 4h, 4w], f1 [B, C/4, 2h, 2w], f2 [B, C, h, w] with h = w = S / 16."""
+    """Features of one frame: f0 [B, C/8, 4h, 4w], f1 [B, C/4, 2h, 2w], f2 [B, C, h, w] with h = w = S / 16.
+
+    `class_map` [B, D + heads, 2h, 2w], None for a network without one.
+    """
 
     f0: Tensor
     f1: Tensor
     f2: Tensor
+    class_map: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ class Decoded:
     hypotheses: MaskHypotheses | None
     """Everything the decoder said before a choice was made; None for a mask taken as the output."""
     embedding: Tensor | None
-    """[N, D] of length 1, to be compared with the rows of the class bank; None for a network without a class token."""
+    """[N, D] of length 1, to be compared with the rows of the class bank; None for a network that knows no class."""
 
 
 class Sam2Network(nn.Module):
@@ -129,7 +133,10 @@ class Sam2Network(nn.Module):
     def encode_image(self, image: Tensor) -> ImageFeatures:
         """Normalised image [B, 3, S, S] -> features; the decoder's projections of f0 and f1 are done here."""
         f0, f1, f2 = self.image_encoder(image)
-        return ImageFeatures(self.sam_mask_decoder.conv_s0(f0), self.sam_mask_decoder.conv_s1(f1), f2)
+        class_map = None if self.sam2s.class_map is None else self.sam2s.class_map(image, f0, f1)
+        return ImageFeatures(
+            self.sam_mask_decoder.conv_s0(f0), self.sam_mask_decoder.conv_s1(f1), f2, class_map
+        )
 
     def without_memory(self, f2: Tensor) -> Conditioned:
         """An object's first frame [N or 1, C, h, w], prompted by clicks or a box; the class token is the learnt one."""
@@ -214,6 +221,7 @@ class Sam2Network(nn.Module):
         labels: Tensor | None,
         mask_prompt: Tensor | None,
         multimask: bool,
+        class_map: Tensor | None = None,
     ) -> Decoded:
         """Masks of N objects from conditioned features and prompts (source: SAM 2 `_forward_sam_heads`).
 
@@ -224,6 +232,7 @@ class Sam2Network(nn.Module):
             labels: [N, K] 1 positive, 0 negative, 2 and 3 box corners, -1 not a point; None with `points` None.
             mask_prompt: [N, 1, 4h, 4w] logits, or None.
             multimask: take the best of the ambiguous hypotheses instead of the single one.
+            class_map: [N or 1, D + heads, 2h, 2w], for a network that has one.
         """
         features = conditioned.features
         n = features.shape[0]
@@ -240,9 +249,9 @@ class Sam2Network(nn.Module):
             f1,
             conditioned.class_token,
         )
-        return self._choose(hypotheses, multimask)
+        return self._choose(hypotheses, multimask, class_map)
 
-    def _choose(self, hypotheses: MaskHypotheses, multimask: bool) -> Decoded:
+    def _choose(self, hypotheses: MaskHypotheses, multimask: bool, class_map: Tensor | None) -> Decoded:
         """The hypothesis of highest predicted IoU among the ambiguous ones, or the single-mask one."""
         if multimask:
             best = hypotheses.iou[:, 1:].argmax(dim=1) + 1
@@ -250,8 +259,8 @@ class Sam2Network(nn.Module):
             best = torch.zeros_like(hypotheses.iou[:, 0], dtype=torch.int64)
         row = torch.arange(best.shape[0], device=best.device)
         appearing = hypotheses.object_score > 0
-        logits = hypotheses.logits[row, best][:, None]
-        logits = torch.where(appearing[:, :, None, None], logits, NO_OBJECT_LOGIT)
+        chosen = hypotheses.logits[row, best]
+        logits = torch.where(appearing[:, :, None], chosen, NO_OBJECT_LOGIT)[:, None]
         pointer = self.obj_ptr_proj(hypotheses.tokens[row, best])
         return Decoded(
             logits=logits,
@@ -260,7 +269,7 @@ class Sam2Network(nn.Module):
             object_score=hypotheses.object_score,
             pointer=self._pointer_or_absence(pointer, appearing),
             hypotheses=hypotheses,
-            embedding=self.sam2s.embedding(hypotheses.class_token),
+            embedding=self.sam2s.embedding(hypotheses.class_token, class_map, chosen),
         )
 
     def _pointer_or_absence(self, pointer: Tensor, appearing: Tensor) -> Tensor:
@@ -268,13 +277,16 @@ class Sam2Network(nn.Module):
         present = appearing.to(pointer.dtype)
         return present * pointer + (1 - present) * self.no_obj_ptr
 
-    def mask_as_output(self, f2: Tensor, f0: Tensor, f1: Tensor, mask: Tensor) -> Decoded:
+    def mask_as_output(
+        self, f2: Tensor, f0: Tensor, f1: Tensor, mask: Tensor, class_map: Tensor | None = None
+    ) -> Decoded:
         """Take a given mask as the frame's output (source: SAM 2 `_use_mask_as_output`).
 
         Args:
             f2: [N or 1, C, h, w] the frame's own features, without memory.
             f0: [N or 1, C/8, 4h, 4w]. f1: [N or 1, C/4, 2h, 2w].
             mask: [N, 1, S, S] float, 0 or 1.
+            class_map: as for `decode`.
 
         Returns:
             `Decoded` with predicted IoU 1, and object score 10 where the mask is not empty, else -10.
@@ -296,6 +308,7 @@ class Sam2Network(nn.Module):
             None,
             self.mask_downsample(mask),
             multimask=False,
+            class_map=class_map,
         )
         appearing = mask.flatten(1).gt(0).any(dim=1, keepdim=True)
         return Decoded(

@@ -96,7 +96,10 @@ class TrainConfig:
     long_term: bool = False
     """Give the network the long-term memory's own temporal embedding, which begins as the conditioning frames' one."""
     class_bank: str = ""
-    """Class embeddings (`sam2s embed-classes`): gives the network a class token and this bank. Empty: as `init` is."""
+    """Class embeddings (`sam2s embed-classes`): gives the network this bank, and a class token or, with `class_map`, a
+    class map. Empty: as `init` is."""
+    class_map: int = 0
+    """Channels of the class map, by which classes are told without a part in any mask; 0: a class token."""
     train_only: tuple[str, ...] = ()
     """Beginnings of the names of the parameters to train, the others stay as they are; empty: all are trained. The
     object score alone (`sam_mask_decoder.pred_obj_score_head`) learns absences without a change of any mask."""
