@@ -11,7 +11,7 @@ import pytest
 import torch
 from engine_cases import ENGINE_IDS, ENGINES, ComparingEngine, compare_with_eager
 from sam2_reference import perturb, set_object_score_bias
-from tracking_cases import MAPPED, SEMANTIC, SMALL, disc, moving_images, small_network
+from tracking_cases import READING, SEMANTIC, SMALL, disc, moving_images, small_network
 
 from sam2s_ros.engines import EngineCapacity, PromptBatch, create_engine
 from sam2s_ros.engines.graphs import (
@@ -30,7 +30,7 @@ CAPACITY = EngineCapacity(max_objects=3, frame_slots=4)
 ROWS = np.arange(2)
 DEEP = dataclasses.replace(SMALL, memory_layers=2, binarize_mask_from_points=True)
 DEEP_SEMANTIC = dataclasses.replace(SEMANTIC, memory_layers=2)
-DEEP_MAPPED = dataclasses.replace(MAPPED, memory_layers=2)
+DEEP_READING = dataclasses.replace(READING, memory_layers=2)
 HIERA = dataclasses.replace(
     SMALL,
     trunk=HieraConfig(embed_dim=16, stages=(1, 2, 2, 1), global_att_blocks=(3,), window_spec=(8, 4, 4, 2)),
@@ -56,15 +56,14 @@ def attended_by_both(network: Sam2Network, graph: AttendGraph) -> tuple[Conditio
     torch.manual_seed(4)
     config, image = network.config, torch.randint(0, 256, (128, 128, 3), dtype=torch.uint8)
     encoded = EncodeGraph(network)(image)
+    token = encoded[5:] if config.has_class_token else ()
     area = config.feature_size**2
     memory, index = torch.randn(3, 5, area, config.memory_dim), torch.randint(0, 8, (3, 5))
     pointers, distance = torch.randn(3, 4, config.hidden_dim), torch.randint(1, 16, (3, 4)).float()
     valid, pointer_valid = torch.rand(3, 5) < 0.6, torch.rand(3, 4) < 0.6
     valid[:, 0] = True
     expected = network.attend_memory(encoded[2], memory, index, valid, pointers, distance, pointer_valid)
-    found = graph(
-        encoded[3], memory, index, valid.float(), pointers, distance, pointer_valid.float(), *encoded[5:]
-    )
+    found = graph(encoded[3], memory, index, valid.float(), pointers, distance, pointer_valid.float(), *token)
     return expected, list(found) if network.config.has_class_token else [found]
 
 
@@ -75,7 +74,7 @@ def image_tokens(conditioned: Conditioned) -> torch.Tensor:
 
 @pytest.mark.parametrize("presence", [8.0, -8.0], ids=["present", "absent"])
 @pytest.mark.parametrize(
-    "config", [DEEP, HIERA, DEEP_SEMANTIC, DEEP_MAPPED], ids=["conv", "hiera", "token", "map"]
+    "config", [DEEP, HIERA, DEEP_SEMANTIC, DEEP_READING], ids=["conv", "hiera", "token", "reader"]
 )
 @torch.inference_mode()
 def test_every_graph_is_the_network_to_rounding(config: NetworkConfig, presence: float) -> None:
@@ -91,15 +90,15 @@ def test_every_graph_is_the_network_to_rounding(config: NetworkConfig, presence:
     assert len(found) == 1 + len(tokens) == 1 + config.has_class_token
     for ours, expected in zip(found, [image_tokens(conditioned), *tokens], strict=True):
         assert largest_error(ours, expected) < 1e-5
-    if features.class_map is not None:
-        assert largest_error(of_class[0], features.class_map) < 1e-5
+    if features.pixels is not None:
+        assert largest_error(of_class[0], features.pixels) < 1e-5
 
     points, labels = 128 * torch.rand(3, 2, 2), torch.tensor([[1, 0], [2, 3], [1, -1]])
     mask = 5 * torch.randn(3, 1, config.mask_size, config.mask_size)
     for prior in (None, mask):
         for multimask in (True, False):
             maps = features.f0, features.f1
-            answer = network.decode(conditioned, *maps, points, labels, prior, multimask, features.class_map)
+            answer = network.decode(conditioned, *maps, points, labels, prior, multimask, features.pixels)
             has_mask = torch.tensor([float(prior is not None)])
             sparse, dense = PromptGraph(network)(points, labels, mask[:, 0], has_mask)
             image = image_tokens(conditioned) + dense
@@ -187,7 +186,7 @@ def test_masks_are_those_of_eager_with_the_same_memory(name: str, precision: str
 
 
 @pytest.mark.parametrize(("name", "precision"), ENGINES, ids=ENGINE_IDS)
-@pytest.mark.parametrize("known_by", [DEEP_SEMANTIC, DEEP_MAPPED], ids=["token", "map"])
+@pytest.mark.parametrize("known_by", [DEEP_SEMANTIC, DEEP_READING], ids=["token", "reader"])
 def test_embeddings_and_masks_of_a_network_that_knows_classes_are_those_of_eager(
     known_by: NetworkConfig, name: str, precision: str
 ) -> None:
@@ -206,8 +205,8 @@ def test_embeddings_and_masks_of_a_network_that_knows_classes_are_those_of_eager
 
 @pytest.mark.parametrize(
     ("config", "name", "attend"),
-    [(SEMANTIC, "token", (["token"], ["conditioned_token"])), (MAPPED, "class_map", ([], []))],
-    ids=["token", "map"],
+    [(SEMANTIC, "token", (["token"], ["conditioned_token"])), (READING, "pixels", ([], []))],
+    ids=["token", "reader"],
 )
 def test_a_network_that_knows_no_class_has_no_embedding_and_no_graph_more_inputs_or_outputs(
     config: NetworkConfig, name: str, attend: tuple[list[str], list[str]]

@@ -34,8 +34,8 @@ SIZE = (90, 160)
 CLASSES = ("hook", "grasper", "liver")
 SEMANTIC = replace(SMALL, semantic_dim=24, class_names=CLASSES)
 """The same with a class token and a bank of three classes."""
-MAPPED = replace(SEMANTIC, class_map_dim=16)
-"""The same with a class map instead of the token."""
+READING = replace(SEMANTIC, class_reader=True)
+"""The same with a class reader instead of the token."""
 
 
 def small_network(seed: int = 0, config: NetworkConfig = SMALL) -> Sam2Network:

@@ -24,7 +24,6 @@ from sam2s_ros.engines.given_masks import previous_mask_prompt
 from sam2s_ros.engines.memory_reads import repeated_read, without_empty_columns
 from sam2s_ros.engines.preprocess import Normaliser, resize_to_square
 from sam2s_ros.network.checkpoint import weights_sha256
-from sam2s_ros.network.class_map import HEADS
 from sam2s_ros.network.sam2 import Conditioned, Decoded, ImageFeatures, Sam2Network
 
 EAGER_PRECISIONS = ("fp32", "bf16")
@@ -60,6 +59,7 @@ class EagerEngine(Engine):
         self._network = network.eval()
         self._sha256 = weights_sha256(network.state_dict())
         network.image_encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network.sam2s.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._precision, self._reason = precision, reason
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         self._normalise = Normaliser(config.image_mean, config.image_std, dtype)
@@ -71,13 +71,12 @@ class EagerEngine(Engine):
         config, capacity = self._network.config, self.capacity
         rows, side, size = capacity.max_objects, config.feature_size, config.image_size
         area, c, cm = side * side, config.hidden_dim, config.memory_dim
-        class_map = torch.zeros(1, config.class_map_dim + HEADS, 2 * side, 2 * side)
         self._features = [
             ImageFeatures(
                 torch.zeros(1, c // 8, 4 * side, 4 * side),
                 torch.zeros(1, c // 4, 2 * side, 2 * side),
                 torch.zeros(1, c, side, side),
-                class_map.clone() if config.class_map_dim else None,
+                torch.zeros(1, 3, size, size) if config.class_reader else None,
             )
             for _ in range(capacity.frame_slots)
         ]
@@ -98,8 +97,8 @@ class EagerEngine(Engine):
         kept = self._features[frame_slot]
         for target, source in ((kept.f0, new.f0), (kept.f1, new.f1), (kept.f2, new.f2)):
             target.copy_(source)
-        if kept.class_map is not None and new.class_map is not None:
-            kept.class_map.copy_(new.class_map)
+        if kept.pixels is not None and new.pixels is not None:
+            kept.pixels.copy_(new.pixels)
         self._encoded[frame_slot] = True
 
     @torch.inference_mode()
@@ -143,7 +142,7 @@ class EagerEngine(Engine):
             None if prompt.labels is None else torch.from_numpy(prompt.labels),
             self._previous_mask(rows, prompt.previous_mask_slot, prompt.previous_mask_flow),
             prompt.multimask,
-            frame.class_map,
+            frame.pixels,
         )
         return self._store(rows, frame_slot, decoded)
 
@@ -153,7 +152,7 @@ class EagerEngine(Engine):
     ) -> DecodeResult:
         frame = self._frame(frame_slot)
         given = torch.from_numpy(masks)[:, None]
-        decoded = self._network.mask_as_output(frame.f2, frame.f0, frame.f1, given, frame.class_map)
+        decoded = self._network.mask_as_output(frame.f2, frame.f0, frame.f1, given, frame.pixels)
         return self._store(rows, frame_slot, decoded)
 
     @torch.inference_mode()

@@ -28,7 +28,6 @@ from sam2s_ros.engines.memory_reads import repeated_read, rows_of, without_empty
 from sam2s_ros.engines.preprocess import resize_to_square
 from sam2s_ros.engines.runner import GraphRunner
 from sam2s_ros.network.checkpoint import weights_sha256
-from sam2s_ros.network.class_map import HEADS
 from sam2s_ros.network.prompt_encoder import NOT_A_POINT
 from sam2s_ros.network.sam2 import Sam2Network
 
@@ -40,7 +39,7 @@ NO_PROMPT_TOKENS = 2
 class _FrameFeatures:
     """What `EncodeGraph` says of one frame, in its order.
 
-    `of_class` is the class token [1, 1, C] or the class map; empty for a network that knows no class.
+    `of_class` is the class token [1, 1, C] or the normalised image [1, 3, S, S], or empty where no class is known.
     """
 
     f0: NDArray[np.float32]
@@ -91,8 +90,8 @@ class GraphEngine(Engine):
         rows, side = capacity.max_objects, config.feature_size
         area, c, cm = side * side, config.hidden_dim, config.memory_dim
         of_class = (1, self._tokens, c)
-        if config.class_map_dim:
-            of_class = (1, config.class_map_dim + HEADS, 2 * side, 2 * side)
+        if config.class_reader:
+            of_class = (1, 3, config.image_size, config.image_size)
         self._features = [
             _FrameFeatures(
                 f0=_zeros(1, area, 16, c // 8),
@@ -158,8 +157,8 @@ class GraphEngine(Engine):
         return {"token": np.ascontiguousarray(token)} if self._tokens else {}
 
     def _class_input(self, frame: _FrameFeatures, token: NDArray[np.float32]) -> dict[str, np.ndarray]:
-        """What the decoder tells classes by: the frame's class map, or the class token [n, 1, C] of each object."""
-        return {"class_map": frame.of_class} if self._config.class_map_dim else self._token_input(token)
+        """What the decoder tells classes by: the frame's pixels, or the class token [n, 1, C] of each object."""
+        return {"pixels": frame.of_class} if self._config.class_reader else self._token_input(token)
 
     def decode(self, rows: NDArray[np.int64], frame_slot: int, prompt: PromptBatch) -> DecodeResult:
         frame = self._frame(frame_slot)

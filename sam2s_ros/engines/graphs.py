@@ -13,7 +13,8 @@ What differs from the network's modules, none of it in the result:
 - of the mask hypotheses only the chosen one becomes a mask.
 
 Of a network with a class token, `encode`, `attend` and `decode` hand it on: each has one more output, the last two one
-more input. Of one with a class map, `encode` makes it and `decode` reads it.
+more input. Of one with a class reader, `encode` gives the normalised image and
+`decode` takes it.
 """
 
 from __future__ import annotations
@@ -33,7 +34,6 @@ from sam2s_ros.engines.graph_layers import (
     TokenSelfAttention,
     Upscaling,
 )
-from sam2s_ros.network.class_map import HEADS
 from sam2s_ros.network.layers import LayerNorm2d
 from sam2s_ros.network.memory_attention import MemoryAttentionLayer
 from sam2s_ros.network.memory_encoder import FuserBlock
@@ -60,7 +60,7 @@ class Graph(nn.Module):
         super().__init__()
         self.config = network.config
         self.has_token = network.config.has_class_token
-        self.has_map = network.config.class_map_dim > 0
+        self.has_reader = network.config.class_reader
 
     def example(self) -> Example:
         """Inputs by name; N = 2, M = 3, P = 5, K = 4, T = 3 where they occur."""
@@ -73,7 +73,7 @@ class EncodeGraph(Graph):
     Gives f0 [1, L, 16, C/8] and f1 [1, L, 4, C/4] (by stride-16 cell, then in the order of upscaling), f2 [1, C, h, w],
     `attended` [1, L, C]: f2 after the first self-attention of memory attention, and `projected` [1, C, h, w]: f2 as the
     memory encoder adds it to the mask; also `token` [1, 1, C], the class token after that self-attention, or
-    `class_map` [1, D + heads, 2h, 2w].
+    the normalised image `pixels` [1, 3, S, S].
     """
 
     name = "encode"
@@ -100,9 +100,8 @@ class EncodeGraph(Graph):
             self.outputs = (*self.outputs, "token")
             self.token_attention = TokenSelfAttention(_layers(network)[0])
             self.register_buffer("class_token", _class_token(network))
-        self.class_map = network.sam2s.class_map
-        if self.has_map:
-            self.outputs = (*self.outputs, "class_map")
+        if self.has_reader:
+            self.outputs = (*self.outputs, "pixels")
 
     def example(self) -> Example:
         size = self.config.image_size
@@ -112,12 +111,11 @@ class EncodeGraph(Graph):
         pixels = image.permute(2, 0, 1).float()[None]
         pixels = pixels * self.scale + self.offset
         f0, f1, f2 = self.image_encoder(pixels)
-        class_map = () if self.class_map is None else (self.class_map(pixels, f0, f1),)
         x = f2.flatten(2).transpose(1, 2) + self.position
         attended = self.self_attention(x, self.phases())
         f0, f1 = self._by_cell(self.conv_s0(f0), 2), self._by_cell(self.conv_s1(f1), 1)
         token = (self.token_attention(self.class_token, x),) if self.has_token else ()
-        return f0, f1, f2, attended, self.projection(f2), *token, *class_map
+        return f0, f1, f2, attended, self.projection(f2), *token, *((pixels,) if self.has_reader else ())
 
     def _by_cell(self, x: Tensor, doublings: int) -> Tensor:
         """[1, D, h * 2^d, w * 2^d] -> [1, L, 4^d, D]: by cell, then by quarter of the cell, then by quarter of that."""
@@ -252,7 +250,7 @@ class DecodeGraph(Graph):
     `image` [N, L, C]: conditioned features with the dense prompt added; `sparse` [N, T, C]; `multimask` int64 [1]: 1 to
     choose among the ambiguous hypotheses, 0 to take the single one. Gives logits [N, 4h, 4w], iou [N], object_score
     [N, 1] and pointer [N, C], as the network's `Decoded`; from the class `token` [N, 1, C], or the frame's
-    `class_map`, also `embedding` [N, D].
+    `pixels`, also `embedding` [N, D].
     """
 
     name = "decode"
@@ -272,15 +270,15 @@ class DecodeGraph(Graph):
         self.register_buffer("position", position.detach().contiguous())
         self.register_buffer("output_tokens", torch.cat(tokens)[None].detach())
         self.parts = network.sam2s
-        if self.has_token or self.has_map:
+        if self.has_token or self.has_reader:
             self.outputs = (*self.outputs, "embedding")
 
     def example(self) -> Example:
         c, area = self.config.hidden_dim, self.config.feature_size**2
         of_class: Example = {"token": (torch.randn(2, 1, c), ("n",))} if self.has_token else {}
-        if self.has_map:
-            side = 2 * self.config.feature_size
-            of_class = {"class_map": (torch.randn(1, self.config.class_map_dim + HEADS, side, side), ())}
+        if self.has_reader:
+            size = self.config.image_size
+            of_class = {"pixels": (torch.randn(1, 3, size, size), ())}
         return {
             "image": (torch.randn(2, area, c), ("n",)),
             "sparse": (torch.randn(2, 3, c), ("n", "t")),
@@ -301,7 +299,7 @@ class DecodeGraph(Graph):
     ) -> tuple[Tensor, ...]:
         n, _, channels = image.shape
         decoder, side = self.decoder, self.config.feature_size
-        token, class_map = (None, of_class) if self.has_map else (of_class, None)
+        token, pixels = (None, of_class) if self.has_reader else (of_class, None)
         given = (sparse,) if token is None else (token, sparse)
         tokens = torch.cat((self.output_tokens.expand(n, -1, -1), *given), dim=1)
         tokens, image = decoder.transformer(image, self.position, tokens)
@@ -313,14 +311,14 @@ class DecodeGraph(Graph):
         weights = torch.stack([head(hypotheses[:, i]) for i, head in enumerate(heads)], dim=1)
         weights = torch.gather(weights, 1, best[:, :, None].expand(-1, -1, channels // 8))
         chosen = torch.gather(hypotheses, 1, best[:, :, None].expand(-1, -1, channels))[:, 0]
-        pixels = self.upscaling(image, f0, f1) @ weights.transpose(1, 2)
-        logits = pixels.reshape(n, side, side, 2, 2, 2, 2).permute(0, 1, 3, 5, 2, 4, 6)
+        cells = self.upscaling(image, f0, f1) @ weights.transpose(1, 2)
+        logits = cells.reshape(n, side, side, 2, 2, 2, 2).permute(0, 1, 3, 5, 2, 4, 6)
         appearing = object_score > 0
         mask = logits.reshape(n, 4 * side, 4 * side)
         logits = torch.where(appearing[:, :, None], mask, NO_OBJECT_LOGIT)
         pointer = torch.where(appearing, self.pointer_projection(chosen), self.no_pointer)
         class_token = None if token is None else tokens[:, 2 + decoder.num_masks]
-        said = self.parts.embedding(class_token, class_map, mask)
+        said = self.parts.embedding(class_token, pixels, mask)
         embedding = () if said is None else (said,)
         return logits, torch.gather(iou, 1, best)[:, 0], object_score, pointer, *embedding
 

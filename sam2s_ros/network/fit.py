@@ -11,7 +11,7 @@ import torch
 from sam2s_ros.network.class_bank import CLASS_EMBEDDINGS
 from sam2s_ros.network.presets import PRESETS
 from sam2s_ros.network.sam2 import Sam2Network
-from sam2s_ros.network.semantics import CLASS_MAP_WIDTH, LONG_TERM_TPOS
+from sam2s_ros.network.semantics import LONG_TERM_TPOS, has_class_reader
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -22,19 +22,19 @@ SAM_2_0_LACKS = frozenset({"no_obj_embed_spatial", "obj_ptr_tpos_proj.weight", "
 
 @cache
 def preset_shapes(
-    preset: str, long_term: bool = False, class_bank: tuple[int, int] = (0, 0), class_map_dim: int = 0
+    preset: str, long_term: bool = False, class_bank: tuple[int, int] = (0, 0), class_reader: bool = False
 ) -> Shapes:
     """Names and shapes of a preset's state dict; nothing is allocated for it.
 
     With `long_term`, those of the preset's network with long-term memory; with `class_bank` (K, D), of the one with a
-    bank of K classes and D channels and a class token or, with `class_map_dim`, a class map. Raises ValueError for an
+    bank of K classes and D channels and a class token or, with `class_reader`, a class reader. Raises ValueError for an
     unknown preset.
     """
     if preset not in PRESETS:
         raise ValueError(f"unknown preset {preset!r}; choose one of {', '.join(sorted(PRESETS))}")
     count, dim = class_bank
     names = tuple(map(str, range(count)))
-    semantic = {"semantic_dim": dim, "class_names": names, "class_map_dim": class_map_dim}
+    semantic = {"semantic_dim": dim, "class_names": names, "class_reader": class_reader}
     config = replace(PRESETS[preset], long_term=long_term, **semantic)
     with torch.device("meta"):
         network = Sam2Network(config)
@@ -48,12 +48,9 @@ def shapes_with_parts_of(preset: str, shapes: Shapes) -> Shapes:
     """
     bank = shapes.get(CLASS_EMBEDDINGS, (0, 0))
     count, dim = bank if len(bank) == 2 and min(bank) > 0 else (0, 0)
-    return preset_shapes(preset, LONG_TERM_TPOS in shapes, (count, dim), class_map_dim(shapes) if dim else 0)
-
-
-def class_map_dim(shapes: Shapes) -> int:
-    """Channels of the class map that tensors of these shapes have; 0: none."""
-    return int(shapes.get(CLASS_MAP_WIDTH, (0,))[0])
+    return preset_shapes(
+        preset, LONG_TERM_TPOS in shapes, (count, dim), bool(dim) and has_class_reader(shapes)
+    )
 
 
 def fitting_preset(shapes: Shapes, preferred: str | None = None) -> str | None:

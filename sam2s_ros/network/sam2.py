@@ -36,13 +36,13 @@ INVALID_BIAS = -1e4
 class ImageFeatures:
     """Features of one frame: f0 [B, C/8, 4h, 4w], f1 [B, C/4, 2h, 2w], f2 [B, C, h, w] with h = w = S / 16.
 
-    `class_map` [B, D + heads, 2h, 2w], None for a network without one.
+    `pixels` [B, 3, S, S] is the normalised image itself, for a class reader; None for a network without one.
     """
 
     f0: Tensor
     f1: Tensor
     f2: Tensor
-    class_map: Tensor | None = None
+    pixels: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -133,10 +133,8 @@ class Sam2Network(nn.Module):
     def encode_image(self, image: Tensor) -> ImageFeatures:
         """Normalised image [B, 3, S, S] -> features; the decoder's projections of f0 and f1 are done here."""
         f0, f1, f2 = self.image_encoder(image)
-        class_map = None if self.sam2s.class_map is None else self.sam2s.class_map(image, f0, f1)
-        return ImageFeatures(
-            self.sam_mask_decoder.conv_s0(f0), self.sam_mask_decoder.conv_s1(f1), f2, class_map
-        )
+        pixels = image.float() if self.config.class_reader else None
+        return ImageFeatures(self.sam_mask_decoder.conv_s0(f0), self.sam_mask_decoder.conv_s1(f1), f2, pixels)
 
     def without_memory(self, f2: Tensor) -> Conditioned:
         """An object's first frame [N or 1, C, h, w], prompted by clicks or a box; the class token is the learnt one."""
@@ -221,7 +219,7 @@ class Sam2Network(nn.Module):
         labels: Tensor | None,
         mask_prompt: Tensor | None,
         multimask: bool,
-        class_map: Tensor | None = None,
+        pixels: Tensor | None = None,
     ) -> Decoded:
         """Masks of N objects from conditioned features and prompts (source: SAM 2 `_forward_sam_heads`).
 
@@ -232,7 +230,7 @@ class Sam2Network(nn.Module):
             labels: [N, K] 1 positive, 0 negative, 2 and 3 box corners, -1 not a point; None with `points` None.
             mask_prompt: [N, 1, 4h, 4w] logits, or None.
             multimask: take the best of the ambiguous hypotheses instead of the single one.
-            class_map: [N or 1, D + heads, 2h, 2w], for a network that has one.
+            pixels: [N or 1, 3, S, S] normalised image, for a network with a class reader.
         """
         features = conditioned.features
         n = features.shape[0]
@@ -249,9 +247,9 @@ class Sam2Network(nn.Module):
             f1,
             conditioned.class_token,
         )
-        return self._choose(hypotheses, multimask, class_map)
+        return self._choose(hypotheses, multimask, pixels)
 
-    def _choose(self, hypotheses: MaskHypotheses, multimask: bool, class_map: Tensor | None) -> Decoded:
+    def _choose(self, hypotheses: MaskHypotheses, multimask: bool, pixels: Tensor | None) -> Decoded:
         """The hypothesis of highest predicted IoU among the ambiguous ones, or the single-mask one."""
         if multimask:
             best = hypotheses.iou[:, 1:].argmax(dim=1) + 1
@@ -269,7 +267,7 @@ class Sam2Network(nn.Module):
             object_score=hypotheses.object_score,
             pointer=self._pointer_or_absence(pointer, appearing),
             hypotheses=hypotheses,
-            embedding=self.sam2s.embedding(hypotheses.class_token, class_map, chosen),
+            embedding=self.sam2s.embedding(hypotheses.class_token, pixels, chosen),
         )
 
     def _pointer_or_absence(self, pointer: Tensor, appearing: Tensor) -> Tensor:
@@ -278,7 +276,7 @@ class Sam2Network(nn.Module):
         return present * pointer + (1 - present) * self.no_obj_ptr
 
     def mask_as_output(
-        self, f2: Tensor, f0: Tensor, f1: Tensor, mask: Tensor, class_map: Tensor | None = None
+        self, f2: Tensor, f0: Tensor, f1: Tensor, mask: Tensor, pixels: Tensor | None = None
     ) -> Decoded:
         """Take a given mask as the frame's output (source: SAM 2 `_use_mask_as_output`).
 
@@ -286,7 +284,7 @@ class Sam2Network(nn.Module):
             f2: [N or 1, C, h, w] the frame's own features, without memory.
             f0: [N or 1, C/8, 4h, 4w]. f1: [N or 1, C/4, 2h, 2w].
             mask: [N, 1, S, S] float, 0 or 1.
-            class_map: as for `decode`.
+            pixels: as for `decode`.
 
         Returns:
             `Decoded` with predicted IoU 1, and object score 10 where the mask is not empty, else -10.
@@ -308,7 +306,7 @@ class Sam2Network(nn.Module):
             None,
             self.mask_downsample(mask),
             multimask=False,
-            class_map=class_map,
+            pixels=pixels,
         )
         appearing = mask.flatten(1).gt(0).any(dim=1, keepdim=True)
         return Decoded(

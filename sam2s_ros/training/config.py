@@ -96,10 +96,10 @@ class TrainConfig:
     long_term: bool = False
     """Give the network the long-term memory's own temporal embedding, which begins as the conditioning frames' one."""
     class_bank: str = ""
-    """Class embeddings (`sam2s embed-classes`): gives the network this bank, and a class token or, with `class_map`, a
-    class map. Empty: as `init` is."""
-    class_map: int = 0
-    """Channels of the class map, by which classes are told without a part in any mask; 0: a class token."""
+    """Class embeddings (`sam2s embed-classes`): gives the network this bank, and a class token or, with
+    `class_reader`, a class reader. Empty: as `init` is."""
+    class_reader: bool = False
+    """Whether classes are told by a reader that has no part in any mask, instead of by a class token."""
     train_only: tuple[str, ...] = ()
     """Beginnings of the names of the parameters to train, the others stay as they are; empty: all are trained. The
     object score alone (`sam_mask_decoder.pred_obj_score_head`) learns absences without a change of any mask."""

@@ -178,7 +178,7 @@ class Rollout:
     ) -> Decoded:
         """`Sam2Network.decode` of a frame's objects."""
         maps = frame.f0, frame.f1
-        return self.network.decode(conditioned, *maps, points, labels, mask, multimask, frame.class_map)
+        return self.network.decode(conditioned, *maps, points, labels, mask, multimask, frame.pixels)
 
     def _number(self, t: int) -> int:
         """The frame's number for its memory: that of the prompted frame is 0, a gap may follow."""
@@ -216,7 +216,7 @@ class Rollout:
         passes: list[Supervised] = []
         if self.plan.prompt == "mask":
             self.start = self.network.mask_as_output(
-                frame.f2, frame.f0, frame.f1, self.truth(0), frame.class_map
+                frame.f2, frame.f0, frame.f1, self.truth(0), frame.pixels
             )
         elif self.plan.prompt == "moved_mask":
             conditioned = self.network.without_memory(frame.f2)
@@ -264,8 +264,8 @@ class Rollout:
 
 def _each(features: ImageFeatures, change: Callable[[Tensor], Tensor]) -> ImageFeatures:
     """All maps of a frame, changed alike."""
-    class_map = None if features.class_map is None else change(features.class_map)
-    return ImageFeatures(change(features.f0), change(features.f1), change(features.f2), class_map)
+    pixels = None if features.pixels is None else change(features.pixels)
+    return ImageFeatures(change(features.f0), change(features.f1), change(features.f2), pixels)
 
 
 def moved_mask_logits(masks: Tensor, size: int, rng: np.random.Generator) -> Tensor:
