@@ -50,10 +50,9 @@ class ClassReader(nn.Module):
         self.out = nn.Linear(HIDDEN, dim)
 
     def begin_between(self, embeddings: Tensor) -> None:
-        """Begin where the cosines with all of these embeddings [K, D] are about the same."""
-        alike = torch.linalg.pinv(embeddings.float()) @ torch.ones(len(embeddings))
+        """Begin near the middle of these embeddings [K, D], where no one is far more likely than the others."""
         with torch.no_grad():
-            self.out.bias.copy_(F.normalize(alike, dim=0))
+            self.out.bias.copy_(F.normalize(embeddings.mean(dim=0), dim=0))
             self.out.weight.mul_(0.1)
 
     def forward(self, pixels: Tensor, logits: Tensor) -> Tensor:
@@ -63,10 +62,10 @@ class ClassReader(nn.Module):
         """
         mask = torch.sigmoid(logits.detach())[:, None]
         grid = square_around_tip(mask)
-        seen = F.grid_sample(pixels.expand(len(mask), -1, -1, -1), grid, align_corners=False)
+        seen = F.grid_sample(pixels.expand(mask.shape[0], -1, -1, -1), grid, align_corners=False)
         inside = F.grid_sample(mask, grid, align_corners=False)
         x = self.blocks(self.stem(torch.cat((seen, 2 * inside - 1), dim=1)))
-        return F.normalize(self.out(F.relu(self.hidden(x.flatten(1)))), dim=-1)
+        return F.normalize(self.out(F.gelu(self.hidden(x.flatten(1)))), dim=-1)
 
 
 def square_around_tip(mask: Tensor) -> Tensor:
@@ -98,21 +97,18 @@ def pointing(weight: Tensor, place: Tensor) -> Tensor:
         weight: [N, L] of the pixels.
         place: [L, 2] x, y of the pixels, from -1 to 1.
     """
-    edge = (place.abs().amax(dim=1) > 1 - 4 / len(place) ** 0.5).to(weight.dtype)
+    edge = (place.abs().amax(dim=1) > 1 - 4 / place.shape[0] ** 0.5).to(weight.dtype)
     centre, entry = _mean(weight, place), _mean(weight * edge, place)
     enters = (weight * edge).sum(dim=1, keepdim=True).clamp(max=1)
     inwards = _unit(enters * (centre - entry) - (1 - enters) * centre)
-    squares = _mean(
-        weight, torch.stack((place[:, 0] ** 2, place[:, 1] ** 2, place[:, 0] * place[:, 1]), dim=1)
-    )
-    xx, yy = squares[:, 0] - centre[:, 0] ** 2, squares[:, 1] - centre[:, 1] ** 2
-    xy = squares[:, 2] - centre[:, 0] * centre[:, 1]
-    spread = torch.sqrt((xx - yy) ** 2 + 4 * xy**2 + NOTHING**2)
-    cosine = (xx - yy) / spread  # of twice the angle of the longer axis
-    rise = torch.where(xy < 0, -1.0, 1.0)
-    longer = torch.stack(
-        (((1 + cosine) / 2).clamp(min=0).sqrt(), rise * ((1 - cosine) / 2).clamp(min=0).sqrt()), dim=1
-    )
+    aside = place - centre[:, None]
+    xx, yy = (weight[:, None] @ aside**2)[:, 0].unbind(dim=1)
+    xy = (weight * aside[..., 0] * aside[..., 1]).sum(dim=1)
+    more, twice = xx - yy, 2 * xy
+    spread = torch.sqrt(more**2 + twice**2 + NOTHING**2)
+    wide, high = torch.stack((spread + more, twice), dim=1), torch.stack((twice, spread - more), dim=1)
+    # Both lie along the longer axis; this one loses no digits.
+    longer = _unit(torch.where(more[:, None] < 0, high, wide))
     forwards = torch.where((longer * inwards).sum(dim=1, keepdim=True) < 0, -longer, longer)
     elongation = (spread / (xx + yy + NOTHING))[:, None]
     return _unit(0.5 * (1 - elongation) * inwards + 3 * elongation * forwards)
