@@ -156,9 +156,11 @@ class GraphEngine(Engine):
         """The class token as a graph's input, for a network that has one."""
         return {"token": np.ascontiguousarray(token)} if self._tokens else {}
 
-    def _class_input(self, frame: _FrameFeatures, token: NDArray[np.float32]) -> dict[str, np.ndarray]:
-        """What the decoder tells classes by: the frame's pixels, or the class token [n, 1, C] of each object."""
-        return {"pixels": frame.of_class} if self._config.class_reader else self._token_input(token)
+    def _read(self, frame: _FrameFeatures, logits: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """What a class reader says of masks [n, 4h, 4w], as a list of one; empty for a network without one."""
+        if not self._config.class_reader:
+            return []
+        return self._runner.run("read", {"pixels": frame.of_class, "logits": np.ascontiguousarray(logits)})
 
     def decode(self, rows: NDArray[np.int64], frame_slot: int, prompt: PromptBatch) -> DecodeResult:
         frame = self._frame(frame_slot)
@@ -171,12 +173,12 @@ class GraphEngine(Engine):
             sparse, dense = self._prompt(prompt, previous, group, len(rows[group]))
             image = self._conditioned[rows[group]] + dense
             inputs = _decoder_inputs(image, sparse, frame, prompt.multimask)
-            of_class = self._class_input(frame, self._class_token[rows[group]])
-            logits, iou, score, pointer, *embedding = self._runner.run("decode", {**inputs, **of_class})
+            token = self._token_input(self._class_token[rows[group]])
+            logits, iou, score, pointer, *embedding = self._runner.run("decode", {**inputs, **token})
             result.logits[group], result.iou[group], result.object_score[group] = logits, iou, score[:, 0]
-            if result.embedding is not None:
-                result.embedding[group] = embedding[0]
             self._pointer[rows[group]] = pointer
+            if result.embedding is not None:
+                result.embedding[group] = (embedding or self._read(frame, result.logits[group]))[0]
         self._store(rows, frame_slot, result)
         for row, logits in zip(rows, result.logits, strict=True):
             self._upsample(row, logits)
@@ -212,10 +214,10 @@ class GraphEngine(Engine):
             n = len(rows[group])
             sparse, dense = self._prompt(PromptBatch(), given.prompt, group, n)
             inputs = _decoder_inputs(frame.tokens + dense, sparse, frame, multimask=False)
-            of_class = self._class_input(frame, np.repeat(self._learnt_token, n, axis=0))
-            _, _, _, pointer, *embedding = self._runner.run("decode", {**inputs, **of_class})
+            token = self._token_input(np.repeat(self._learnt_token, n, axis=0))
+            _, _, _, pointer, *embedding = self._runner.run("decode", {**inputs, **token})
             if embeddings is not None:
-                embeddings[group] = embedding[0]
+                embeddings[group] = (embedding or self._read(frame, given.logits[group]))[0]
             present = result.object_score[group, None] > 0
             self._pointer[rows[group]] = np.where(present, pointer, self._no_pointer)
         self._store(rows, frame_slot, result)

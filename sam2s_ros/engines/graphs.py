@@ -13,8 +13,8 @@ What differs from the network's modules, none of it in the result:
 - of the mask hypotheses only the chosen one becomes a mask.
 
 Of a network with a class token, `encode`, `attend` and `decode` hand it on: each has one more output, the last two one
-more input. Of one with a class reader, `encode` gives the normalised image and
-`decode` takes it.
+more input. Of one with a class reader, `encode` gives the normalised image, and
+there is one more graph, `read`.
 """
 
 from __future__ import annotations
@@ -249,8 +249,7 @@ class DecodeGraph(Graph):
 
     `image` [N, L, C]: conditioned features with the dense prompt added; `sparse` [N, T, C]; `multimask` int64 [1]: 1 to
     choose among the ambiguous hypotheses, 0 to take the single one. Gives logits [N, 4h, 4w], iou [N], object_score
-    [N, 1] and pointer [N, C], as the network's `Decoded`; from the class `token` [N, 1, C], or the frame's
-    `pixels`, also `embedding` [N, D].
+    [N, 1] and pointer [N, C], as the network's `Decoded`; from the class `token` [N, 1, C] also `embedding` [N, D].
     """
 
     name = "decode"
@@ -270,22 +269,19 @@ class DecodeGraph(Graph):
         self.register_buffer("position", position.detach().contiguous())
         self.register_buffer("output_tokens", torch.cat(tokens)[None].detach())
         self.parts = network.sam2s
-        if self.has_token or self.has_reader:
+        if self.has_token:
             self.outputs = (*self.outputs, "embedding")
 
     def example(self) -> Example:
         c, area = self.config.hidden_dim, self.config.feature_size**2
-        of_class: Example = {"token": (torch.randn(2, 1, c), ("n",))} if self.has_token else {}
-        if self.has_reader:
-            size = self.config.image_size
-            of_class = {"pixels": (torch.randn(1, 3, size, size), ())}
+        token: Example = {"token": (torch.randn(2, 1, c), ("n",))} if self.has_token else {}
         return {
             "image": (torch.randn(2, area, c), ("n",)),
             "sparse": (torch.randn(2, 3, c), ("n", "t")),
             "f0": (torch.randn(1, area, 16, c // 8), ()),
             "f1": (torch.randn(1, area, 4, c // 4), ()),
             "multimask": (torch.ones(1, dtype=torch.int64), ()),
-            **of_class,
+            **token,
         }
 
     def forward(
@@ -295,11 +291,10 @@ class DecodeGraph(Graph):
         f0: Tensor,
         f1: Tensor,
         multimask: Tensor,
-        of_class: Tensor | None = None,
+        token: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
         n, _, channels = image.shape
         decoder, side = self.decoder, self.config.feature_size
-        token, pixels = (None, of_class) if self.has_reader else (of_class, None)
         given = (sparse,) if token is None else (token, sparse)
         tokens = torch.cat((self.output_tokens.expand(n, -1, -1), *given), dim=1)
         tokens, image = decoder.transformer(image, self.position, tokens)
@@ -311,14 +306,12 @@ class DecodeGraph(Graph):
         weights = torch.stack([head(hypotheses[:, i]) for i, head in enumerate(heads)], dim=1)
         weights = torch.gather(weights, 1, best[:, :, None].expand(-1, -1, channels // 8))
         chosen = torch.gather(hypotheses, 1, best[:, :, None].expand(-1, -1, channels))[:, 0]
-        cells = self.upscaling(image, f0, f1) @ weights.transpose(1, 2)
-        logits = cells.reshape(n, side, side, 2, 2, 2, 2).permute(0, 1, 3, 5, 2, 4, 6)
+        pixels = self.upscaling(image, f0, f1) @ weights.transpose(1, 2)
+        logits = pixels.reshape(n, side, side, 2, 2, 2, 2).permute(0, 1, 3, 5, 2, 4, 6)
         appearing = object_score > 0
-        mask = logits.reshape(n, 4 * side, 4 * side)
-        logits = torch.where(appearing[:, :, None], mask, NO_OBJECT_LOGIT)
+        logits = torch.where(appearing[:, :, None], logits.reshape(n, 4 * side, 4 * side), NO_OBJECT_LOGIT)
         pointer = torch.where(appearing, self.pointer_projection(chosen), self.no_pointer)
-        class_token = None if token is None else tokens[:, 2 + decoder.num_masks]
-        said = self.parts.embedding(class_token, pixels, mask)
+        said = self.parts.embedding(None if token is None else tokens[:, 2 + decoder.num_masks])
         embedding = () if said is None else (said,)
         return logits, torch.gather(iou, 1, best)[:, 0], object_score, pointer, *embedding
 
@@ -372,7 +365,35 @@ class MemoriseGraph(Graph):
         return memory + absent * self.absence
 
 
+class ReadGraph(Graph):
+    """What a class reader says of N objects: `embedding` [N, D] from `pixels` and mask logits [N, 4h, 4w]."""
+
+    name = "read"
+    outputs: tuple[str, ...] = ("embedding",)
+
+    def __init__(self, network: Sam2Network) -> None:
+        super().__init__(network)
+        assert network.sam2s.class_reader is not None
+        self.reader = network.sam2s.class_reader
+
+    def example(self) -> Example:
+        size, side = self.config.image_size, self.config.mask_size
+        return {
+            "pixels": (torch.randn(1, 3, size, size), ()),
+            "logits": (torch.randn(2, side, side), ("n",)),
+        }
+
+    def forward(self, pixels: Tensor, logits: Tensor) -> Tensor:
+        return self.reader(pixels, logits)
+
+
 GRAPHS: tuple[type[Graph], ...] = (EncodeGraph, AttendGraph, PromptGraph, DecodeGraph, MemoriseGraph)
+"""Those of every network."""
+
+
+def graphs_of(network: Sam2Network) -> tuple[type[Graph], ...]:
+    """The graphs of this network."""
+    return (*GRAPHS, ReadGraph) if network.config.class_reader else GRAPHS
 
 
 def _class_token(network: Sam2Network) -> Tensor:

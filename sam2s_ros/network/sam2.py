@@ -257,8 +257,8 @@ class Sam2Network(nn.Module):
             best = torch.zeros_like(hypotheses.iou[:, 0], dtype=torch.int64)
         row = torch.arange(best.shape[0], device=best.device)
         appearing = hypotheses.object_score > 0
-        chosen = hypotheses.logits[row, best]
-        logits = torch.where(appearing[:, :, None], chosen, NO_OBJECT_LOGIT)[:, None]
+        logits = hypotheses.logits[row, best][:, None]
+        logits = torch.where(appearing[:, :, None, None], logits, NO_OBJECT_LOGIT)
         pointer = self.obj_ptr_proj(hypotheses.tokens[row, best])
         return Decoded(
             logits=logits,
@@ -267,8 +267,13 @@ class Sam2Network(nn.Module):
             object_score=hypotheses.object_score,
             pointer=self._pointer_or_absence(pointer, appearing),
             hypotheses=hypotheses,
-            embedding=self.sam2s.embedding(hypotheses.class_token, pixels, chosen),
+            embedding=self._embedding(hypotheses.class_token, pixels, logits),
         )
+
+    def _embedding(self, token: Tensor | None, pixels: Tensor | None, logits: Tensor) -> Tensor | None:
+        """What is said of the class by the token, or by the reader of masks [N, 1, 4h, 4w]."""
+        said = self.sam2s.embedding(token)
+        return self.sam2s.read(pixels, logits[:, 0]) if said is None else said
 
     def _pointer_or_absence(self, pointer: Tensor, appearing: Tensor) -> Tensor:
         """Pointers [N, C] replaced by `no_obj_ptr` where not appearing [N, 1] (SAM 2's `fixed_no_obj_ptr`)."""
@@ -287,7 +292,8 @@ class Sam2Network(nn.Module):
             pixels: as for `decode`.
 
         Returns:
-            `Decoded` with predicted IoU 1, and object score 10 where the mask is not empty, else -10.
+            `Decoded` with predicted IoU 1, and object score 10 where the mask is not empty, else -10. A class reader
+            reads the given mask, a class token has gone through the decoder with it.
         """
         scale, bias = 20.0, -10.0
         high_res = mask * scale + bias
@@ -306,7 +312,6 @@ class Sam2Network(nn.Module):
             None,
             self.mask_downsample(mask),
             multimask=False,
-            pixels=pixels,
         )
         appearing = mask.flatten(1).gt(0).any(dim=1, keepdim=True)
         return Decoded(
@@ -316,7 +321,9 @@ class Sam2Network(nn.Module):
             object_score=appearing.to(mask.dtype) * scale + bias,
             pointer=self._pointer_or_absence(pointed.pointer, appearing),
             hypotheses=None,
-            embedding=pointed.embedding,
+            embedding=pointed.embedding
+            if self.config.has_class_token
+            else self.sam2s.read(pixels, low_res[:, 0]),
         )
 
     def upsample(self, logits: Tensor) -> Tensor:

@@ -59,17 +59,15 @@ class Sam2sParts(nn.Module):
         """Compare with these embeddings [K, D] from now on."""
         self.class_embeddings = bank.embeddings.detach().float().clone()
 
-    def embedding(self, token: Tensor | None, pixels: Tensor | None, logits: Tensor) -> Tensor | None:
-        """What N objects are, [N, D] of length 1; None for a network that knows no class.
-
-        Args:
-            token: [N, C] class token as it left the mask decoder, or None.
-            pixels: [N or 1, 3, S, S] normalised image, or None.
-            logits: [N, 4h, 4w] masks, of absent objects too.
-        """
-        if self.class_reader is not None:
-            assert pixels is not None
-            return self.class_reader(pixels, logits)
+    def embedding(self, token: Tensor | None) -> Tensor | None:
+        """The class token [N, C] as it left the mask decoder -> [N, D] of length 1; None without one."""
         if token is None or self.class_projection is None:
             return None
         return F.normalize(self.class_projection(token), dim=-1)
+
+    def read(self, pixels: Tensor | None, logits: Tensor) -> Tensor | None:
+        """What a class reader says of masks [N, 4h, 4w] in a normalised image [1 or N, 3, S, S], [N, D] of length 1.
+
+        None without a reader or an image.
+        """
+        return None if self.class_reader is None or pixels is None else self.class_reader(pixels, logits)
