@@ -67,7 +67,7 @@ def make_parts(
     banks = _make_banks(config, bank_sizes, lane, made["attended"].dtype)
 
     largest, usual = sizes
-    graphs = {
+    graphs: dict[str, CompiledGraph] = {
         name: CompiledGraph(
             library, *engines[name], lane, largest | bank_sizes, usual, {**staged, **banks}, {}
         )

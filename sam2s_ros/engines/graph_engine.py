@@ -89,7 +89,7 @@ class GraphEngine(Engine):
         config, capacity = self._config, self.capacity
         rows, side = capacity.max_objects, config.feature_size
         area, c, cm = side * side, config.hidden_dim, config.memory_dim
-        of_class = (1, self._tokens, c)
+        of_class: tuple[int, ...] = (1, self._tokens, c)
         if config.class_reader:
             of_class = (1, 3, config.image_size, config.image_size)
         self._features = [

@@ -71,8 +71,10 @@ def _network(config: NetworkConfig, class_bank: ClassBank | None, class_reader: 
     """A network with random weights that knows the classes of this bank, if any."""
     if class_bank is None:
         return Sam2Network(config).eval()
-    semantic = {"semantic_dim": class_bank.dim, "class_names": class_bank.names, "class_reader": class_reader}
-    network = Sam2Network(replace(config, **semantic))
+    config = replace(
+        config, semantic_dim=class_bank.dim, class_names=class_bank.names, class_reader=class_reader
+    )
+    network = Sam2Network(config)
     network.put_class_bank(class_bank)
     if network.sam2s.class_reader is not None:
         network.sam2s.class_reader.begin_between(class_bank.embeddings)

@@ -34,8 +34,13 @@ def preset_shapes(
         raise ValueError(f"unknown preset {preset!r}; choose one of {', '.join(sorted(PRESETS))}")
     count, dim = class_bank
     names = tuple(map(str, range(count)))
-    semantic = {"semantic_dim": dim, "class_names": names, "class_reader": class_reader}
-    config = replace(PRESETS[preset], long_term=long_term, **semantic)
+    config = replace(
+        PRESETS[preset],
+        long_term=long_term,
+        semantic_dim=dim,
+        class_names=names,
+        class_reader=class_reader,
+    )
     with torch.device("meta"):
         network = Sam2Network(config)
     return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
