@@ -79,7 +79,7 @@ $(STAMPS)/runtime: requirements.txt constraints.txt $(STAMPS)/venv
 	@$(PIP) install -r requirements.txt
 	@touch $@
 
-$(STAMPS)/develop: requirements-dev.txt requirements-reference.txt $(STAMPS)/runtime
+$(STAMPS)/develop: requirements-dev.txt requirements-ray.txt requirements-reference.txt $(STAMPS)/runtime
 	@echo "Installing requirements-dev.txt and the public SAM 2 reference into .venv"
 	@$(PIP) install -r requirements-dev.txt
 	@SAM2_BUILD_CUDA=0 $(PIP) install --no-deps --no-build-isolation -r requirements-reference.txt

@@ -40,6 +40,8 @@ NAMES = [name for name in SERVICES if name != "get_state"]
 HANDLERS = {"add_object": "_on_add", "list_objects": "_on_list", "refine_object": "_on_refine"} | {
     "remove_object": "_on_remove",
     "rename_object": "_on_rename",
+    "save_snapshot": "_on_save",
+    "restore_snapshot": "_on_restore",
 }
 PROMPTING = ["add_object", "refine_object"] * 4
 """Drawn more often than what removes objects, so that there are some."""
@@ -56,7 +58,8 @@ class Fuzzed:
     def call(self, service: str, request: Any) -> Any:
         configured = self.node._configured
         assert configured is not None
-        handler = getattr(configured.services, HANDLERS.get(service, f"_on_{service}"))
+        owner = configured.snapshots if service.endswith("_snapshot") else configured.services
+        handler = getattr(owner, HANDLERS.get(service, f"_on_{service}"))
         return handler(request, SERVICES[service].Response())
 
     def give(self, message: Image | CompressedImage) -> str:

@@ -424,7 +424,8 @@ def test_help_names_every_parameter_with_its_default(capsys: pytest.CaptureFixtu
         ("prompts: [{name: a}]", "entry 1: give points, box or mask"),
         ("prompts: [{box: [1, 2, 3]}]", "entry 1"),
         ("prompts: [{box: [1, 2, 3, 4]}, {bux: 1}]", "entry 2: use only the keys"),
-        ("prompts: [{mask: missing.png}]", "missing.png"),
+        ("prompts: [{mask: missing.png}]", "missing.png: give its name relative to the prompts file"),
+        ("prompts: [{mask: prompts.yaml}]", "prompts.yaml cannot be read"),
         ("prompts: [{box: [4, 2, 3, 4]}]", "entry 1: box .* min < max"),
         ("prompts: [{box: [1, 2, 3, .inf]}]", "entry 1: box "),
         ("prompts: [{points: [1, 2]}]", r"entry 1: points are \[1, 2\]: give a list of finite pairs"),
@@ -436,7 +437,11 @@ def test_help_names_every_parameter_with_its_default(capsys: pytest.CaptureFixtu
         ("prompts: [{points: [[1, 2], [3, 4]], labels: [1]}]", "entry 1: 2 points and 1 labels"),
         ("prompts: [{box: [1, 2, 3, 4], labels: [1]}]", "entry 1: labels without points"),
         (f"prompts: [{{points: {[[1, 2]] * 33}}}]", "entry 1: 33 points: give at most 32"),
-        ("prompts: [{box: [1, 2, 3, 4], stamp: .inf}]", "entry 1: stamp is inf: give seconds"),
+        (
+            "prompts: [{box: [1, 2, 3, 4], stamp: .inf}]",
+            "entry 1: stamp is inf: give seconds .* the first image",
+        ),
+        ("prompts: [{box: [1, 2, 3, 4], stamp: 2147483648}]", "entry 1: stamp is 2147483648"),
         ("prompts: [{box: [1, 2, 3, 4], stamp: noon}]", "entry 1: stamp "),
         ("prompts: [{box: [1, 2, 3, 4], name: null}]", "entry 1: name is None: give text"),
     ],
@@ -449,7 +454,9 @@ def test_a_wrong_prompts_file_is_refused_with_the_entry(tmp_path: Path, text: st
     assert str(tmp_path / "prompts.yaml") in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("stamp", ["1719829012.123457", '"1719829012.123457000"'])
+@pytest.mark.parametrize(
+    "stamp", ["1719829012.123457", '"1719829012.123457000"', "1719829012123457000", '"1719829012123457000"']
+)
 def test_a_stamp_of_the_prompts_file_is_exact(tmp_path: Path, stamp: str) -> None:
     """A float times 1e9 would be up to 128 ns beside the image's stamp, and so name the next image."""
     (tmp_path / "prompts.yaml").write_text(f"prompts: [{{box: [1, 2, 3, 4], stamp: {stamp}}}]")
@@ -478,7 +485,7 @@ def test_where_no_mask_was_made_its_area_and_age_are_not_known() -> None:
 def test_the_example_prompts_file_is_right() -> None:
     """What users copy works."""
     clicked, boxed = load_prompts_file(ROOT / "config" / "prompts_example.yaml")
-    assert clicked.name == "grasper" and clicked.stamp_ns is None and clicked.prompt.points is not None
+    assert clicked.name == "laryngoscope" and clicked.stamp_ns is None and clicked.prompt.points is not None
     assert boxed.prompt.box is not None and boxed.stamp_ns == 1719829012500000000
 
 

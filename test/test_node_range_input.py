@@ -13,7 +13,7 @@ from geometry_msgs.msg import PointStamped, PoseWithCovarianceStamped
 from lifecycle_msgs.msg import Transition
 from node_harness import SIZE, Client, NodeProcess, block_mask, image_message, isolated_ros, mask
 from rclpy.qos import qos_profile_sensor_data
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, Image, RegionOfInterest
 
 from sam2s_msgs.msg import Prompt, TrackedObject, TrackedObjectArray
 
@@ -22,6 +22,7 @@ BASELINE = 0.005
 DISPARITY = 5  # px, so depth 0.1 m everywhere
 DEPTH = FOCAL * BASELINE / DISPARITY
 WAIT_S = 1.0
+OUTSIDE = RegionOfInterest(x_offset=SIZE[1], height=SIZE[0], width=SIZE[1])
 
 
 class Rig:
@@ -81,10 +82,12 @@ class Rig:
             setattr(message, name, value)
         return message
 
-    def depth(self, stamp: Any, size: tuple[int, int] = SIZE, encoding: str = "32FC1") -> Image:
+    def depth(
+        self, stamp: Any, size: tuple[int, int] = SIZE, encoding: str = "32FC1", depth_m: float = DEPTH
+    ) -> Image:
         message = Image(height=size[0], width=size[1], encoding=encoding, step=4 * size[1])
         message.header.stamp, message.header.frame_id = stamp, "endoscope"
-        message.data = array.array("B", np.full(size, DEPTH, np.float32).tobytes())
+        message.data = array.array("B", np.full(size, depth_m, np.float32).tobytes())
         return message
 
     def right(self, stamp: Any) -> Image:
@@ -192,6 +195,8 @@ BAD: dict[str, dict[str, tuple[str, Any]]] = {
         "unknown encoding": ("depth", lambda rig, stamp: rig.depth(stamp, encoding="64FC9")),
         "no focal length": ("camera_info", lambda rig, stamp: rig.info(stamp, k=np.zeros(9))),
         "other frame": ("camera_info", lambda rig, stamp: rig.info(stamp, frame_id="elsewhere")),
+        "nothing seen": ("depth", lambda rig, stamp: rig.depth(stamp, depth_m=float("nan"))),
+        "cut outside": ("camera_info", lambda rig, stamp: rig.info(stamp, roi=OUTSIDE)),
     },
     "stereo": {
         "no focal length": ("camera_info", lambda rig, stamp: rig.info(stamp, k=np.zeros(9))),
@@ -204,6 +209,10 @@ BAD: dict[str, dict[str, tuple[str, Any]]] = {
                 k=np.array([FOCAL, 0, CX, 0, FOCAL, CY + 9, 0, 0, 1.0]),
                 p=np.array([FOCAL, 0, CX, -FOCAL * BASELINE, 0, FOCAL, CY + 9, 0, 0, 0, 1.0, 0]),
             ),
+        ),
+        "nothing like it": (
+            "right/image",
+            lambda rig, stamp: image_message(np.full((*SIZE, 3), 90, np.uint8), stamp, frame_id="right"),
         ),
         "other size": (
             "right/image",
@@ -218,6 +227,9 @@ WORDS = {
     "other frame": "frame_id 'elsewhere'",
     "unrectified": "image_rectification",
     "unlike rows": "not a rectified pair",
+    "nothing seen": "no depth is known in the mask",
+    "cut outside": "region of interest",
+    "nothing like it": "nothing of the right image matches",
 }
 
 

@@ -28,7 +28,6 @@ WITH_OTHER_PARAMETERS = {
 """What the node in this test does not use: the other transport, depth, simulated time."""
 
 BY_HAND = {
-    "request": {"/tracker/save_snapshot", "/tracker/restore_snapshot"},
     "subscribe": {"/tracker/objects", "/tracker/label_table", "/tracker/overlay"},
 }
 """What a console is allowed beside what `Sam2sClient` uses."""

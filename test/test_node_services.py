@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import re
 import stat
 import threading
 import time
@@ -16,14 +17,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from node_harness import SIZE, Client, NodeProcess, block_mask, isolated_ros, mask
+from builtin_interfaces.msg import Time
+from node_harness import SIZE, Client, NodeProcess, block_mask, isolated_ros
 
 from sam2s_msgs.msg import ErrorCode, Prompt, TrackedObject, TrackedObjectArray
+from sam2s_msgs.srv import ListObjects
 from sam2s_ros.cli import main
 from sam2s_ros.nodes import client as client_module
-from sam2s_ros.nodes.client import Sam2sClient, prompt_message
-from sam2s_ros.nodes.client_results import CallRefused, TrackerUnavailable
+from sam2s_ros.nodes.client import Sam2sClient
+from sam2s_ros.nodes.client_requests import prompt_message
+from sam2s_ros.nodes.client_results import CallRefused, TrackerUnavailable, object_list
 from sam2s_ros.nodes.messages import stamp_to_ns
+from sam2s_ros.nodes.prompt_command import text
 from sam2s_ros.tracking import TrackState
 
 CALLERS = 8
@@ -133,6 +138,7 @@ def test_a_reset_takes_one_object_back_and_leaves_the_other(stage: Stage) -> Non
 def test_nothing_is_published_as_fresh_during_a_pause(stage: Stage) -> None:
     """The status is STALE with the name of who paused, old stamps stay, and no image is tracked; then all goes on."""
     object_id = stage.console.add_object(mask=block_mask()).id
+    earlier = stage.camera.track()
     last = stage.camera.track()
     paused = stage.console.pause("lens is cleaned")
     assert paused.stamp_ns == stamp_to_ns(last.header.stamp) and paused.paused_by == "console left"
@@ -152,6 +158,21 @@ def test_nothing_is_published_as_fresh_during_a_pause(stage: Stage) -> None:
     assert stage.console.pause("again").since_ns == paused.since_ns
     refined = stage.console.refine_object(object_id, points=[(45, 35)])
     assert refined.stamp_ns == paused.stamp_ns
+    added = stage.console.add_object("meanwhile", mask=block_mask())
+    late = stage.console.add_object("late", mask=block_mask(), stamp_ns=stamp_to_ns(earlier.header.stamp))
+    assert min(one.mask.state for one in (refined, added, late)) >= TrackState.UNCERTAIN
+    stage.camera.wait(
+        lambda: late.id in {one.id for one in stage.camera.arrays[-1].objects if not math.isnan(one.area)},
+        "the late object to join",
+    )
+    begun = len(stage.camera.arrays)
+    stage.camera.wait(lambda: len(stage.camera.arrays) >= begun + 2, "heartbeats")
+    assert all(
+        one.state >= TrackedObject.UNCERTAIN for array in stage.camera.arrays[begun:] for one in array.objects
+    )
+    listed = stage.console.list_objects()
+    assert {one.mask.state >= TrackState.UNCERTAIN for one in listed.objects} == {True}
+    assert "paused by 'console left'" in listed.message
     ended = stage.console.resume()
     assert ended.paused_by == "console left" and ended.paused_s >= 0.5
     fresh = stage.camera.track()
@@ -160,6 +181,16 @@ def test_nothing_is_published_as_fresh_during_a_pause(stage: Stage) -> None:
         fresh.objects[0].state >= TrackedObject.UNCERTAIN and fresh.frames_skipped >= last.frames_skipped + 5
     )
     assert math.isnan(stage.console.resume().paused_s)
+
+
+def test_a_prompt_after_a_reset_in_a_pause_is_told_of_the_pause(stage: Stage) -> None:
+    """There is no image to prompt on, but the camera is not to blame."""
+    stage.camera.track()
+    stage.console.pause("lens is cleaned")
+    stage.console.reset()
+    with pytest.raises(CallRefused, match=r"paused by 'console left'.*lens is cleaned.*~/resume"):
+        stage.console.add_object(mask=block_mask())
+    stage.console.resume()
 
 
 def test_an_object_in_doubt_is_suggested_with_a_place_until_it_is_removed(stage: Stage) -> None:
@@ -300,18 +331,67 @@ def test_the_command_line_does_what_a_console_does(
     assert prompt("resume")["paused_by"] == "console left"
     assert [one["name"] for one in prompt("list")["objects"]] == ["dissector"]
     assert "suggestions" in prompt("suggestions")
+    listed = prompt("list")
+    assert "1 object" in listed["message"] and 0 < listed["age_s"] < 3600
+    time.sleep(max(0.0, 0.6 - listed["age_s"]))
     assert main(["prompt", "list", "--timeout", "60"]) == 0
-    assert "dissector" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "dissector" in said and said.splitlines()[0] == listed["message"] and " s old; room for" in said
+    newest = said.split()[-1]
+    assert prompt("refine", object_id, "--click", "50,40", "--stamp", newest.replace(".", ""))["id"] == int(
+        object_id
+    ), "in nanoseconds too"
+    assert main(["prompt", "refine", object_id, "--click", "50,40", "--stamp", "7.5", "--timeout", "60"]) == 1
+    assert f"to {newest}\n" in capsys.readouterr().err
+    assert main(["prompt", "reset-object", "0", "--timeout", "60"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "back at the first prompt" in line
     assert prompt("remove", object_id)["id"] == int(object_id)
     assert main(["prompt", "remove", object_id, "--timeout", "60"]) == 1
     assert f"no object has id {object_id}" in capsys.readouterr().err
     assert "removed" in prompt("reset")["message"]
+    for action in ("save-snapshot", "restore-snapshot"):
+        assert main(["prompt", action, "--timeout", "60"]) == 1
+        assert "set the parameter snapshot_dir" in capsys.readouterr().err
 
 
-def test_a_prompt_message_holds_what_was_marked() -> None:
-    made = prompt_message([(1, 2), (3, 4)], [1, 0], (0, 1, 2, 3), None, 5_000_000_006)
-    assert [(point.x, point.y) for point in made.points] == [(1, 2), (3, 4)]
-    assert list(made.point_labels) == [1, 0] and made.has_box and made.box.y_max == 3
-    assert (made.stamp.sec, made.stamp.nanosec) == (5, 6)
-    masked = prompt_message(mask=block_mask())
-    assert masked.mask.counts == mask(block_mask())["mask"].counts
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("add", "--mask", "none.png"), "there is no mask image none.png: give an image file"),
+        (
+            ("add", "--click", "1,2", "--stamp", "noon"),
+            "stamp is 'noon': .* leave it out for the newest image",
+        ),
+        (("add", "--click", "1,2", "--stamp", "9999999999.5"), "stamp is '9999999999.5'"),
+    ],
+)
+def test_a_bad_argument_is_one_line_and_no_call(
+    arguments: tuple[str, ...],
+    words: str,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(client_module, "Sam2sClient", None)
+    assert main(["prompt", *arguments]) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert re.search(words, line)
+
+
+@pytest.mark.parametrize("action", ["reset", "save-snapshot", "restore-snapshot", "suggestions"])
+def test_who_asks_is_not_taken_where_the_request_has_no_place_for_it(
+    action: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["prompt", action, "--client", "bob"])
+    assert ended.value.code == 2 and "--client" in capsys.readouterr().err
+
+
+def test_the_age_of_an_image_is_said_by_a_clock_that_agrees() -> None:
+    """A replay of recorded stamps is no image of years ago."""
+    response = ListObjects.Response(stamp=Time(sec=100))
+    assert " on image 100.000000000; room" in text(object_list(response, 100_400_000_000))
+    assert "100.000000000, 2.5 s old; room" in text(object_list(response, 102_500_000_000))
+    for now_ns in (90_000_000_000, 1_700_000_000_000_000_000):
+        assert "another clock" in text(object_list(response, now_ns))
+    assert "on image none; room" in text(object_list(ListObjects.Response(), 5))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,8 @@ from node_harness import (
 )
 
 from sam2s_msgs.msg import Prompt, TrackedObject, TrackedObjectArray
+from sam2s_ros.nodes.client import Sam2sClient
+from sam2s_ros.nodes.client_results import CallRefused
 from sam2s_ros.nodes.snapshots import SPARE_IDS, snapshot_folder
 from sam2s_ros.tracking import Snapshot, read_snapshot, write_snapshot
 from sam2s_ros.tracking.snapshot_files import FILES
@@ -62,6 +66,15 @@ class Case:
         self.client.wait(self.files, "a snapshot")
         return int(answer.id)
 
+    def prompts(self) -> list[int]:
+        """Of each object that is listed, how many it was given."""
+        return [one.prompts for one in self.client.call("list_objects").objects]
+
+    def audit(self) -> list[dict[str, Any]]:
+        """The lines of the audit log, but those of the other services."""
+        lines = [json.loads(line) for line in (self.base / "audit.jsonl").read_text().splitlines()]
+        return [line for line in lines if line["service"].endswith("_snapshot")]
+
     def files(self) -> list[str]:
         return [name for name in FILES if (self.folder / name).exists()]
 
@@ -82,6 +95,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Case]:
         "engine": "eager",
         "precision": "fp32",
         "snapshot_dir": str(base),
+        "audit_log": str(base / "audit.jsonl"),
         "snapshot_max_age_s": 600.0,
         "snapshot_period_s": 3600.0,
         "restore_confirm_frames": CONFIRM,
@@ -147,6 +161,67 @@ def test_services_save_and_restore(case: Case) -> None:
     answer = restore(case)
     assert answer.success and f"restored {object_id} 'hook'" in answer.message, answer.message
     assert [one.id for one in case.track().objects] == [object_id]
+
+
+def test_a_console_saves_and_restores(case: Case) -> None:
+    with Sam2sClient(case.client.node, timeout_s=60.0) as console:
+        with pytest.raises(CallRefused, match="no object"):
+            console.save_snapshot()
+        object_id = case.add()
+        assert str(case.folder) in console.save_snapshot()
+        case.restart(snapshot_max_age_s=0.0)
+        assert case.track().objects == []
+        with ThreadPoolExecutor(1) as pool:
+            restoring = pool.submit(console.restore_snapshot)
+            while not restoring.done():
+                case.track()
+        assert f"restored {object_id} 'hook'" in restoring.result()
+
+
+def test_how_many_prompts_an_object_was_given_outlives_the_node(case: Case) -> None:
+    """Also where another call was made meanwhile; a file of before that was saved still gives its objects."""
+    object_id = case.add()
+    assert case.client.call("refine_object", id=object_id, prompt=Prompt(**mask(block_mask()))).success
+    assert case.prompts() == [2]
+    case.restart()
+    case.track()
+    assert case.prompts() == [2]
+    assert case.client.call("save_snapshot").success
+    assert case.client.call("refine_object", id=object_id, prompt=Prompt(**mask(block_mask()))).success
+    assert case.prompts() == [3] and restore(case).success
+    assert case.prompts() == [2], "as its memory, it is that of the snapshot"
+
+    def as_of_before() -> None:
+        for name in case.files():
+            snapshot = read_snapshot(case.folder / name)
+            of_node = {key: value for key, value in snapshot.facts["node"].items() if key != "prompts"}
+            write_snapshot(case.folder / name, Snapshot({**snapshot.facts, "node": of_node}, snapshot.arrays))
+
+    case.restart(as_of_before)
+    assert [one.id for one in case.track().objects] == [object_id] and case.prompts() == [1]
+
+
+def test_the_audit_log_says_what_was_saved_and_restored(case: Case) -> None:
+    """Refusals too; and the session of every line is that of the ids that the node then publishes."""
+    before = len(case.audit())
+    assert not case.client.call("restore_snapshot").success
+    object_id = case.add()
+    saved = case.client.call("save_snapshot")
+    session = case.track().session
+    case.restart(snapshot_max_age_s=0.0)
+    assert case.track().session != session
+    restored = restore(case)
+    assert saved.success and restored.success and case.track().session == session
+    lines = case.audit()[before:]
+    assert [(line["service"], line["outcome"]) for line in lines] == [
+        ("restore_snapshot", "REFUSED"),
+        ("save_snapshot", "done"),
+        ("restore_snapshot", "done"),
+    ]
+    assert "there is no snapshot" in lines[0]["message"]
+    assert [line["message"] for line in lines[1:]] == [saved.message, restored.message]
+    assert f"restored {object_id} 'hook'" in lines[2]["message"]
+    assert [line["session"] for line in lines[1:]] == [session, session]
 
 
 def restore(case: Case, frame_id: str = "endoscope", size: tuple[int, int] = (96, 128)) -> Any:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from types import SimpleNamespace
 from typing import Any
@@ -89,6 +90,41 @@ def test_two_publishers_on_one_topic_are_stale_for_good(watch: StreamWatch) -> N
     watch.tracked(result(1_000), 0.0)
     troubles = [watch.tracked(result(stamp), 0.1 * n) for n, stamp in enumerate([5, 1_010, 15, 1_020] * 5)]
     assert all(troubles)
+
+
+@pytest.mark.parametrize("turns", [1, 3])
+def test_two_publishers_that_take_turns_are_trouble_though_stamps_grow(
+    watch: StreamWatch, turns: int
+) -> None:
+    """Until one has been alone for as long as the objects may be old."""
+    for number in range(20):
+        watch.received_from("left" if number // turns % 2 else "right", 0.05 * number)
+        trouble = watch.tracked(result(number + 1), 0.05 * number)
+        assert ("two publishers on /image take turns" in trouble) == (number >= 2 * turns)
+    assert watch.tracked(result(100), 1.35) != "" and watch.tracked(result(101), 1.6) == ""
+
+
+def test_a_camera_that_is_started_anew_is_no_second_publisher(watch: StreamWatch) -> None:
+    for number in range(30):
+        watch.received_from("before" if number < 15 else "after", 0.05 * number)
+        watch.received_from(None, 0.05 * number)
+        assert watch.tracked(result(number + 1), 0.05 * number) == ""
+
+
+def test_it_says_how_long_the_objects_may_still_be_believed(watch: StreamWatch) -> None:
+    """From the newest image that shows something; nothing is to be waited for where it is said already."""
+    assert watch.stale_in_s(0.0) == math.inf
+    watch.tracked(result(1), 1.0)
+    assert watch.stale_in_s(1.1) == pytest.approx(STALE_S - 0.1)
+    watch.tracked(result(2, FROZEN), 1.2)
+    assert watch.stale_in_s(1.2) == pytest.approx(STALE_S - 0.2)
+    status = watch.status(1.01 + STALE_S)
+    assert status is not None and status[0] == TrackedObjectArray.STALE and FROZEN.reason in status[1]
+    assert watch.stale_in_s(1.6) == pytest.approx(-0.1)
+    watch.tracked(result(3), 1.7)
+    assert watch.stale_in_s(1.7) == pytest.approx(STALE_S) and watch.status(1.7) is None
+    watch.failed("the device fell off the bus")
+    assert watch.stale_in_s(9.0) == math.inf
 
 
 def test_stamps_that_stand_still_are_trouble() -> None:
@@ -191,6 +227,40 @@ def test_a_worker_that_hangs_is_reported_once_and_then_silent(node: Node, stage:
     node.go_on[stage].set()
     node.tick(0.3)
     assert len(node.said) > said or node.asserted > asserted, "alive again"
+
+
+def test_objects_that_become_stale_are_not_left_until_the_next_beat(node: Node) -> None:
+    """The checks alone, without a beat: each says when the next is due, and few are needed."""
+    node.worker.offer(1)
+    assert wait_until(lambda: node.watch.status(time.monotonic()) is None)
+    checks = 0
+    while not node.said:
+        time.sleep(node.heartbeat.check())
+        checks += 1
+    assert node.said[0][0] == TrackedObjectArray.STALE and "no image tracked for 0.2" in node.said[0][1]
+    assert checks <= 4
+    time.sleep(node.heartbeat.check())
+    said = len(node.said)
+    assert node.heartbeat.check() == node.heartbeat.check() == 0.2 and len(node.said) <= said + 1
+
+
+def test_a_worker_that_hangs_is_reported_as_soon_as_objects_are_stale(node: Node) -> None:
+    node.worker.offer(1)
+    assert wait_until(lambda: node.watch.status(time.monotonic()) is None)
+    node.go_on["track"].clear()
+    node.worker.offer(2)
+    checks = 0
+    while not node.said:
+        time.sleep(node.heartbeat.check())
+        checks += 1
+    assert "the engine has been at work for too long" in node.said[0][1] and checks <= 5
+
+
+def wait_until(condition: Callable[[], bool]) -> bool:
+    end = time.monotonic() + 30
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.005)
+    return condition()
 
 
 def test_a_stopped_worker_refuses_what_is_posted() -> None:

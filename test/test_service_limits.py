@@ -118,6 +118,19 @@ def test_a_disk_that_fails_stops_nothing_and_leaves_a_trace(
     assert lines[1]["missing_lines"] == 2
 
 
+def test_the_folder_of_a_log_is_made_for_its_owner_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As snapshot_dir's, the home's ~ included; a folder that was there keeps its mode."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    tmp_path.chmod(0o755)
+    AuditLog("~/new/audit.jsonl", "s", _Node()).close()
+    assert (tmp_path / "new" / "audit.jsonl").is_file()
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o700
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
+
+
 def test_a_log_that_cannot_be_opened_names_the_parameter(tmp_path: Path) -> None:
+    (tmp_path / "none").write_text("a file where the folder should be")
     with pytest.raises(OSError, match=f"audit_log is '{tmp_path}{os.sep}none"):
         AuditLog(str(tmp_path / "none" / "audit.jsonl"), "s", _Node())

@@ -51,6 +51,16 @@ BAD = {
     "no focal length": (replace(PLAIN, k=[0.0] * 9), "auto", "not calibrated"),
     "infinite": (replace(PLAIN, p=[float("inf"), *P[1:]]), "auto", "not finite"),
     "other size": (replace(PLAIN, size=(240, 320)), "auto", "320 x 240"),
+    "region of interest to the right": (
+        replace(PLAIN, roi=(1, 0, *SIZE)),
+        "auto",
+        "at 1, 0, which is outside",
+    ),
+    "region of interest below": (
+        replace(PLAIN, roi=(0, 4_000_000_000, *SIZE)),
+        "auto",
+        "roi counts in pixels",
+    ),
     "distorted": (replace(PLAIN, d=[0.1, 0, 0, 0, 0]), "auto", "image_rectification"),
     "no P": (replace(PLAIN, p=[0.0] * 12), "rectified", "P is zero"),
     "unknown model": (replace(PLAIN, d=[0.1] * 5, model="mirror"), "raw", "'mirror'"),

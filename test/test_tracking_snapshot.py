@@ -355,6 +355,95 @@ def test_a_link_in_the_place_of_a_file_is_neither_read_nor_followed(taken: Snaps
     assert "not a plain file" in folder.read()[0].refusal
 
 
+def test_a_folder_in_the_place_of_the_newest_file_gives_way_to_the_older_one(
+    taken: Snapshot, tmp_path: Path
+) -> None:
+    folder = SnapshotFolder(tmp_path / "tracker")
+    folder.write(taken)
+    newest = folder.write(taken)
+    newest.unlink()
+    newest.mkdir()
+    opened = len(os.listdir("/proc/self/fd"))
+    bad, good = folder.read()
+    assert (bad.path, bad.refusal) == (newest, f"{newest} is not a plain file")
+    assert good.snapshot is not None and good.snapshot.ids == taken.ids
+    assert len(os.listdir("/proc/self/fd")) == opened
+    with pytest.raises(SnapshotError, match=f"{newest} cannot be removed: Is a directory"):
+        folder.delete()
+    assert not good.path.exists(), "what can be removed is"
+
+
+def test_a_file_that_the_disk_does_not_give_gives_way_to_the_other(
+    taken: Snapshot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = SnapshotFolder(tmp_path / "tracker")
+    bad_path, good_path = folder.write(taken), folder.write(taken)
+    of_the_bad, plain_open = bad_path.stat().st_ino, open
+
+    def failing(file: int, mode: str, **named: Any) -> Any:
+        if os.fstat(file).st_ino == of_the_bad:
+            raise OSError(errno.EIO, "Input/output error")
+        return plain_open(file, mode, **named)
+
+    monkeypatch.setattr(snapshot_files, "open", failing, raising=False)
+    bad, good = folder.read()
+    assert bad.refusal == f"{bad_path} cannot be read: Input/output error"
+    assert good.path == good_path and good.snapshot is not None
+
+
+def without(facts: dict[str, Any], *place: str) -> dict[str, Any]:
+    """The facts without the one at this place."""
+    first, *rest = place
+    if rest:
+        return {**facts, first: without(facts[first], *rest)}
+    return {key: value for key, value in facts.items() if key != first}
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        ("saved",),
+        ("saved", "wall_ns"),
+        ("saved", "boot_ns"),
+        ("saved", "boot_id"),
+        ("stream",),
+        ("stream", "image_size"),
+        ("stream", "last_stamp_ns"),
+        ("format",),
+    ],
+)
+def test_a_whole_file_that_lacks_a_fact_gives_way_to_the_older_one(
+    taken: Snapshot, tmp_path: Path, place: tuple[str, ...]
+) -> None:
+    folder = SnapshotFolder(tmp_path / "tracker")
+    folder.write(taken)
+    newest = folder.write(Snapshot(without(taken.facts, *place), taken.arrays))
+    bad, good = folder.read()
+    assert (bad.path, bad.refusal) == (newest, f"{newest} is not a snapshot: it does not say '{place[-1]}'")
+    assert good.snapshot is not None
+
+
+@pytest.mark.parametrize(
+    "altered",
+    [
+        {"saved": {"wall_ns": float("inf"), "boot_ns": 0, "boot_id": ""}},
+        {"saved": {"wall_ns": 10**30, "boot_ns": 0, "boot_id": ""}},
+        {"saved": {"wall_ns": 1, "boot_ns": "0", "boot_id": ""}},
+        {"saved": {"wall_ns": 1, "boot_ns": 0, "boot_id": None}},
+        {"saved": None},
+        {"stream": {"image_size": [96], "last_stamp_ns": 1}},
+        {"stream": {"image_size": [96, 128], "last_stamp_ns": "1"}},
+    ],
+    ids=str,
+)
+def test_a_whole_file_with_a_fact_of_another_kind_is_refused(
+    taken: Snapshot, tmp_path: Path, altered: dict[str, Any]
+) -> None:
+    write_snapshot(tmp_path / "snapshot", Snapshot({**taken.facts, **altered}, taken.arrays))
+    with pytest.raises(SnapshotError, match=f"{tmp_path / 'snapshot'} is not a snapshot: "):
+        read_snapshot(tmp_path / "snapshot")
+
+
 def test_a_folder_is_used_by_one_process(taken: Snapshot, tmp_path: Path) -> None:
     first, second = SnapshotFolder(tmp_path / "tracker"), SnapshotFolder(tmp_path / "tracker")
     first.write(taken)

@@ -11,6 +11,7 @@ from typing import Any
 from sam2s_ros import __version__
 from sam2s_ros.evaluation.interactive import MAX_ROUNDS
 from sam2s_ros.evaluation.intervals import Bootstrap
+from sam2s_ros.evaluation.many_machines import LOCAL, run_missing_sequences
 from sam2s_ros.evaluation.model_arguments import add_model_arguments
 from sam2s_ros.evaluation.outputs import EvaluationOutputs
 from sam2s_ros.evaluation.prompts import PROMPTS
@@ -22,7 +23,10 @@ from sam2s_ros.evaluation.tables import absence_table, class_line, drop_line, in
 from sam2s_ros.evaluation.unfinished import state_of
 
 HELP = "score a model on bags, videos or image folders with ground truth, beside the baselines"
-NOT_IN_KEY = {"out", "run", "live", "command", "traceback", "absent_frames", "return_frames", "bootstrap"}
+NOT_IN_KEY = {
+    *("out", "run", "live", "command", "traceback", "absent_frames", "return_frames", "bootstrap"),
+    *("ray", "ray_cpus"),
+}
 """Arguments that change nothing of what is recorded of a video."""
 
 
@@ -48,6 +52,26 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--objects", help="label values or names, comma-separated (default: all)")
     parser.add_argument("--no-baselines", action="store_true", help="score the model only")
     add_output_arguments(parser)
+    add_machine_arguments(parser)
+
+
+def add_machine_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare where the sequences run."""
+    parser.add_argument(
+        "--ray",
+        nargs="?",
+        const=LOCAL,
+        metavar="ADDRESS",
+        help="run the sequences on a Ray cluster (HOST:PORT, auto, ray://HOST:PORT), or without ADDRESS beside each "
+        "other here; sources and weights have the same paths on all its machines",
+    )
+    parser.add_argument(
+        "--ray-cpus",
+        type=int,
+        default=2,
+        metavar="N",
+        help="processors, and so threads, of each sequence with --ray (default: %(default)s)",
+    )
 
 
 def add_mode_arguments(parser: argparse.ArgumentParser) -> None:
@@ -126,10 +150,13 @@ def run(arguments: argparse.Namespace) -> int:
     rule = ReturnRule(arguments.absent_frames, arguments.return_frames)
     bootstrap = Bootstrap(arguments.bootstrap)
     check_mode(arguments)
+    check_machines(arguments)
     sequences = find_all_sequences(arguments)
     with ExitStack() as stack:
         folder = arguments.out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sam2s_")))
         outputs = EvaluationOutputs(folder, run_key(arguments))
+        if arguments.ray is not None:
+            run_missing_sequences(sequences, arguments, outputs.unfinished)
         evaluate_all(sequences, arguments, outputs)
         document = outputs.finish(rule, bootstrap)
     print(f"J&F (%), prompts: {arguments.prompts}, mode: {arguments.mode} (baselines: mask, every frame)")
@@ -160,6 +187,22 @@ def check_mode(arguments: argparse.Namespace) -> None:
     given += ["--allowance"] if arguments.allowance else []
     if arguments.mode == "every-frame" and given:
         raise ValueError(f"{given[0]} says how time passes: only with --mode real-time or live")
+
+
+def check_machines(arguments: argparse.Namespace) -> None:
+    """ValueError for options that do not go together, or are out of range."""
+    if arguments.ray is None:
+        return
+    if arguments.out is None:
+        raise ValueError("--ray needs --out DIR, where the results of all machines come together")
+    if arguments.mode == "live":
+        raise ValueError("--mode live runs the node beside its player: only without --ray")
+    if arguments.mode == "real-time" and arguments.step_time is None:
+        raise ValueError(
+            "--mode real-time measures this machine's steps: with --ray, give them with --step-time"
+        )
+    if arguments.ray_cpus < 1:
+        raise ValueError(f"--ray-cpus {arguments.ray_cpus}: give at least 1")
 
 
 def run_key(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from sam2s_ros.evaluation.ahead import read_ahead, work_behind
 from sam2s_ros.evaluation.frame_scorer import FollowedObject, FrameRun, FrameScorer
-from sam2s_ros.evaluation.interface import MaskTracker, mask_of
+from sam2s_ros.evaluation.interface import MaskResult, MaskTracker, mask_of
 from sam2s_ros.evaluation.prompts import Prompter, make_prompter, prompt_object
 from sam2s_ros.evaluation.records import FrameRecord
 from sam2s_ros.evaluation.sequences import LabelledFrame, Sequence
@@ -36,6 +38,7 @@ def evaluate_sequence(
 
     An object is measured from the frame on which it is prompted; all objects share one tracker, made for this
     sequence. The tracker sees every frame, in order. Yields the records of each frame, one per object followed so far.
+    Reading and measuring go on beside the tracker, on a thread each.
 
     Args:
         make_tracker: a fresh tracker, such as `lambda: sam2s_ros.load_tracker("nano")` or one of BASELINES.
@@ -53,23 +56,33 @@ def evaluate_sequence(
     prompter = make_prompter(prompt, objects, prompt_area) if isinstance(prompt, str) else prompt
     scorer = FrameScorer(name, sequence.name, nsd_tolerance_px)
     followed: dict[int, FollowedObject] = {}
-    for index, frame in enumerate(with_progress(sequence)):
-        begun = time.perf_counter()
-        tracker.step(frame.image, frame.stamp_ns)
-        new = prompter.due(frame, followed, sequence.label_names)
-        for due in new:
-            followed[due.label] = FollowedObject(due.label, prompt_object(tracker, frame, due), due.name)
-        if correct is not None:
-            correct(tracker, index, frame, {label: item.object_id for label, item in followed.items()})
-        latency_ms = 1000 * (time.perf_counter() - begun)
-        items = [followed[label] for label in sorted(followed)]
+
+    def tracked() -> Iterator[Callable[[], tuple[FrameRecord, ...]]]:
+        """Steps the tracker; what it gives measures the frame."""
+        for index, frame in enumerate(read_ahead(with_progress(sequence))):
+            begun = time.perf_counter()
+            tracker.step(frame.image, frame.stamp_ns)
+            new = prompter.due(frame, followed, sequence.label_names)
+            for due in new:
+                followed[due.label] = FollowedObject(due.label, prompt_object(tracker, frame, due), due.name)
+            if correct is not None:
+                correct(tracker, index, frame, {label: item.object_id for label, item in followed.items()})
+            latency_ms = 1000 * (time.perf_counter() - begun)
+            items = [followed[label] for label in sorted(followed)]
+            run = FrameRun(index, latency_ms, prompted=[due.label for due in new])
+            yield partial(measured, frame, items, tracker.last_result, run)
+
+    def measured(
+        frame: LabelledFrame, items: list[FollowedObject], result: MaskResult | None, run: FrameRun
+    ) -> tuple[FrameRecord, ...]:
         size = frame.image.shape[:2]
-        predictions = {item.label: mask_of(tracker.last_result, item.object_id, size) for item in items}
-        run = FrameRun(index, latency_ms, prompted=[due.label for due in new])
-        records = scorer.score(frame, items, predictions, tracker.last_result, run)
+        predictions = {item.label: mask_of(result, item.object_id, size) for item in items}
+        records = scorer.score(frame, items, predictions, result, run)
         if on_frame is not None:
             on_frame(frame, predictions, records)
-        yield records
+        return records
+
+    yield from work_behind(tracked())
     prompter.require_all_given(sequence.name, followed)
 
 

@@ -20,7 +20,13 @@ from sam2s_ros.evaluation.report_page import REPORT_FILE, write_report
 from sam2s_ros.evaluation.sequences import LabelledFrame
 from sam2s_ros.evaluation.summary import SUMMARY_FILE, summarise
 from sam2s_ros.evaluation.unfinished import UnfinishedRun
-from sam2s_ros.evaluation.worst_frames import WorstFrame, WorstFrames, load_worst_frames
+from sam2s_ros.evaluation.worst_frames import (
+    WorstFrame,
+    WorstFrames,
+    load_worst_frames,
+    save_worst_frames,
+    worst_of,
+)
 
 
 class EvaluationOutputs:
@@ -37,8 +43,10 @@ class EvaluationOutputs:
             )
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        self._unfinished = UnfinishedRun(folder, key)
-        self._worst = WorstFrames()
+        self.unfinished = UnfinishedRun(folder, key)
+        """The sequences that have been run."""
+        self._worst: list[WorstFrame] = []
+        self._seen = WorstFrames()
         self.facts: dict[str, Any] = {}
         """How it was run, for the summary: of the command, and of what ran (engine, settings)."""
 
@@ -52,29 +60,31 @@ class EvaluationOutputs:
         notes: what else is to be known of the sequence, as JSON, called when it has been run; given back, also where
             that was in a run before this one.
         """
-        path, found = self._unfinished.take(
+        path, found = self.unfinished.take(
             frames,
             lambda: {
                 "facts": self.facts,
-                "worst": [asdict(one) for one in self._worst.kept],
+                "worst": [asdict(one) for one in self._seen.kept],
                 "notes": notes(),
             },
         )
         self.facts.update(found["facts"])
-        self._worst.kept = [WorstFrame(**one) for one in found["worst"]]
+        self._worst = worst_of(self._worst, [WorstFrame(**one) for one in found["worst"]])
+        self._seen = WorstFrames()
         return path, found["notes"]
 
     def observer(self, name: str, with_video: bool) -> SequenceObserver:
-        """What is to see the frames of one sequence of the model that is judged; `name` is the video's."""
+        """What is to see the frames of the next sequence to be written; `name` is the video's."""
         path = self._folder / f"{name}.mp4" if with_video else None
-        return SequenceObserver(self._worst, path)
+        self._seen = WorstFrames()
+        return SequenceObserver(self._seen, path)
 
     def finish(self, rule: ReturnRule, bootstrap: Bootstrap) -> dict[str, Any]:
         """Write frames.parquet, and summary.json and report.html from it; returns the summary."""
-        self._unfinished.join(self._folder / FRAMES_FILE)
-        self._worst.save(self._folder)
+        self.unfinished.join(self._folder / FRAMES_FILE)
+        save_worst_frames(self._worst, self._folder)
         document = write_summary(self._folder, rule, bootstrap, self.facts)
-        self._unfinished.remove()
+        self.unfinished.remove()
         return document
 
 

@@ -25,10 +25,21 @@ MODES = ("every-frame", "real-time", "live")
 Records = Iterator[tuple[FrameRecord, ...]]
 
 
+def with_baselines(arguments: argparse.Namespace) -> bool:
+    """Whether the baselines are run too."""
+    return arguments.model == "none" or not arguments.no_baselines
+
+
 def evaluate_all(
-    sequences: list[Sequence], arguments: argparse.Namespace, outputs: EvaluationOutputs
+    sequences: list[Sequence],
+    arguments: argparse.Namespace,
+    outputs: EvaluationOutputs,
+    only: int | None = None,
 ) -> None:
-    """Run the model, then the baselines, over all sequences; the model, before any correction, is also drawn."""
+    """Run the model, then the baselines, over all sequences; the model, before any correction, is also drawn.
+
+    only: the number of the one sequence to run, as it is run among the others.
+    """
     objects: Collection[int | str] | None = parse_objects(arguments.objects) if arguments.objects else None
     outputs.facts |= {
         "mode": arguments.mode,
@@ -41,19 +52,19 @@ def evaluate_all(
             "prepare_time_s": _prepare_time_s(arguments),
             "allowance_s": arguments.allowance,
         }
-    with_baselines = arguments.model == "none" or not arguments.no_baselines
+    chosen, several = (sequences if only is None else [sequences[only]]), len(sequences) > 1
     if arguments.model != "none":
         most = max(len(sequence.label_names) for sequence in sequences)
         make_tracker = model_maker(arguments, outputs.facts, most)
-        for sequence in sequences:
-            _evaluate_model(make_tracker, sequence, objects, arguments, outputs, len(sequences) > 1)
+        for sequence in chosen:
+            _evaluate_model(make_tracker, sequence, objects, arguments, outputs, several)
         objects = make_prompter(arguments.prompts, objects).objects
-    for number, (name, make) in enumerate(BASELINES.items() if with_baselines else ()):
-        for sequence in sequences:
+    for number, (name, make) in enumerate(BASELINES.items() if with_baselines(arguments) else ()):
+        for sequence in chosen:
             with ExitStack() as stack:
                 on_frame = None
                 if arguments.model == "none" and number == 0:
-                    on_frame = _observer(stack, sequence, arguments, outputs, len(sequences) > 1)
+                    on_frame = _observer(stack, sequence, arguments, outputs, several)
                 prompter = FirstSight("mask", objects, prompt_area_of(sequence))
                 options = {"on_frame": on_frame, "name": name, "nsd_tolerance_px": arguments.nsd_tolerance}
                 outputs.write(_later(evaluate_sequence, make, sequence, prompter, **options))

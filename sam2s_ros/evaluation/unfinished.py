@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,14 @@ from sam2s_ros.evaluation.records import FrameRecord, RecordWriter, join_records
 
 FOLDER = "unfinished"
 KEY_FILE = "run.json"
+
+
+@dataclass(frozen=True)
+class Part:
+    """One video of a run: its records, a file of Parquet, and what else is known of it."""
+
+    records: bytes
+    facts: dict[str, Any]
 
 
 class UnfinishedRun:
@@ -39,17 +48,38 @@ class UnfinishedRun:
         self, frames: Callable[[], Iterable[tuple[FrameRecord, ...]]], facts: Callable[[], dict[str, Any]]
     ) -> tuple[Path, dict[str, Any]]:
         """The records of the next part and its facts: as they are there, else made, with the facts of afterwards."""
-        path = self._folder / f"{len(self._parts):06d}.parquet"
+        number = len(self._parts)
+        path = self._path(number)
         self._parts.append(path)
-        facts_file = path.with_suffix(".json")
-        if facts_file.is_file():
-            return path, json.loads(facts_file.read_text())
+        if self.has(number):
+            return path, self.facts(number)
         with RecordWriter(path) as writer:
             for records in frames():
                 writer.write(records)
         found = facts()
-        _write(facts_file, json.dumps(found))
+        _write(path.with_suffix(".json"), json.dumps(found))
         return path, found
+
+    def has(self, number: int) -> bool:
+        """Whether a part, counted from 0, is there whole."""
+        return self._path(number).with_suffix(".json").is_file()
+
+    def facts(self, number: int) -> dict[str, Any]:
+        """What is known of a part that is there."""
+        found: dict[str, Any] = json.loads(self._path(number).with_suffix(".json").read_text())
+        return found
+
+    def put(self, number: int, part: Part) -> None:
+        """A part that was made elsewhere."""
+        self._path(number).write_bytes(part.records)
+        _write(self._path(number).with_suffix(".json"), json.dumps(part.facts))
+
+    def parts(self) -> list[Part]:
+        """All that have been taken, to be put into another run."""
+        return [Part(path.read_bytes(), self.facts(number)) for number, path in enumerate(self._parts)]
+
+    def _path(self, number: int) -> Path:
+        return self._folder / f"{number:06d}.parquet"
 
     def join(self, path: Path) -> None:
         """Write the records of all parts taken into one file."""

@@ -46,7 +46,7 @@ class WorstFrame:
 
 
 class WorstFrames:
-    """Keeps the `KEPT` worst frames of all that it is shown, but for prompted ones; an `evaluate.FrameObserver`."""
+    """Keeps the `KEPT` worst frames of a sequence, but for prompted ones; an `evaluate.FrameObserver`."""
 
     def __init__(self) -> None:
         self.kept: list[WorstFrame] = []
@@ -72,9 +72,15 @@ class WorstFrames:
             self.kept.append(WorstFrame(**{**asdict(found), "jpeg": picture}))
         self.kept.sort(key=lambda one: one.badness, reverse=True)
 
-    def save(self, folder: Path) -> None:
-        """Write `WORST_FILE` into a folder."""
-        (folder / WORST_FILE).write_text(json.dumps([asdict(one) for one in self.kept], indent=1) + "\n")
+
+def worst_of(some: list[WorstFrame], more: list[WorstFrame]) -> list[WorstFrame]:
+    """The `KEPT` worst of both, worst first; of equal ones the earlier."""
+    return sorted([*some, *more], key=lambda one: one.badness, reverse=True)[:KEPT]
+
+
+def save_worst_frames(frames: list[WorstFrame], folder: Path) -> None:
+    """Write `WORST_FILE` into a folder."""
+    (folder / WORST_FILE).write_text(json.dumps([asdict(one) for one in frames], indent=1) + "\n")
 
 
 def load_worst_frames(folder: Path) -> list[WorstFrame]:

@@ -15,6 +15,7 @@ import os
 import threading
 from datetime import datetime, timezone
 from logging.handlers import RotatingFileHandler
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,14 +36,14 @@ class AuditLog:
     """A JSON lines file of calls. Any thread may write.
 
     Args:
-        path: the file; empty for none. Its folder must exist.
+        path: the file, ~ being the home; empty for none. Its folder is made, of mode 0700, if it does not exist.
         session: of the node's ids, written with each line.
         node: whose clock dates the lines, and whose log says when the disk fails and works again.
         max_bytes: size at which the file becomes `path`.1, `path`.1 becomes `path`.2 and so on.
         backups: how many of these are kept.
 
     Raises:
-        OSError: the file cannot be opened.
+        OSError: the folder cannot be made, or the file cannot be opened.
     """
 
     def __init__(
@@ -53,16 +54,17 @@ class AuditLog:
         max_bytes: int = MAX_BYTES,
         backups: int = BACKUPS,
     ) -> None:
-        self._path, self._session, self._node = path, session, node
+        self._path = str(Path(path).expanduser()) if path else ""
+        self._session, self._node = session, node
         self._lock = threading.Lock()
         self._missing = 0
         try:
-            self._file = _PrivateFile(path, max_bytes, backups) if path else None
+            self._file = _PrivateFile(self._path, max_bytes, backups) if path else None
         except OSError as error:
             raise OSError(
                 error.errno,
                 f"parameter audit_log is '{path}', which cannot be written ({error.strerror}): give a file in a folder "
-                "that exists and is yours, or '' for none",
+                "that is yours or can be made, or '' for none",
             ) from error
 
     def write(self, service: str, facts: dict[str, Any]) -> str:
@@ -90,6 +92,10 @@ class AuditLog:
         reason = f"not in the audit log {self._path}: {why}"
         self._node.get_logger().error(f"{service} is {reason}")
         return reason
+
+    def go_on_as(self, session: str) -> None:
+        """The ids are a snapshot's from now on: take on its session."""
+        self._session = session
 
     def close(self) -> None:
         """Close the file."""
@@ -174,6 +180,7 @@ class _PrivateFile(RotatingFileHandler):
 
     def __init__(self, path: str, max_bytes: int, backups: int) -> None:
         self._cut_off = False
+        Path(path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         super().__init__(path, maxBytes=max_bytes, backupCount=backups, encoding="utf-8")
 
     def _open(self) -> Any:

@@ -21,7 +21,9 @@ BENCHMARKS = {
     "image_transport": "images per second that reach a subscriber, with and without the Fast DDS profile",
     "service_load": "what 160 service calls a second over 8 clients cost a 15 Hz stream",
     "late_prompts": "a prompt on an older image against the same in time and a stream without it",
+    "watchdog": "how long after the set time a subscriber sees a fault",
     "flatness": "memory and step time over 10,000 frames",
+    "data_reading": "how far reading keeps ahead of training, and its memory",
     "replay_timing": "how late the bag player publishes",
     "geometry_coverage": "how often published uncertainties cover the true error, in pixels and metres",
 }

@@ -24,7 +24,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.signals import SignalHandlerOptions
 from std_srvs.srv import Trigger
 
-from sam2s_msgs.msg import BoundingBox2D, Point2D, Prompt, SuggestionArray
+from sam2s_msgs.msg import Prompt, SuggestionArray
 from sam2s_msgs.srv import (
     AddObject,
     ListObjects,
@@ -34,6 +34,13 @@ from sam2s_msgs.srv import (
     RenameObject,
     ResetObject,
     ResumeTracking,
+)
+from sam2s_ros.nodes.client_requests import (
+    checked_flag,
+    checked_id,
+    checked_prompt,
+    checked_texts,
+    prompt_message,
 )
 from sam2s_ros.nodes.client_results import (
     CallRefused,
@@ -47,6 +54,7 @@ from sam2s_ros.nodes.client_results import (
     SuggestionList,
     TrackerTimeout,
     TrackerUnavailable,
+    message_of,
     object_list,
     object_result,
     pause_result,
@@ -56,7 +64,6 @@ from sam2s_ros.nodes.client_results import (
     resume_result,
     suggestion_list,
 )
-from sam2s_ros.nodes.messages import ns_to_stamp, rle_message
 from sam2s_ros.nodes.service_limits import SERVICE_QOS
 
 Result = TypeVar("Result")
@@ -70,6 +77,8 @@ SERVICES: dict[str, Any] = {
     "pause": PauseTracking,
     "resume": ResumeTracking,
     "reset": Trigger,
+    "save_snapshot": Trigger,
+    "restore_snapshot": Trigger,
     "get_state": GetState,
 }
 """Service of the node -> its type. get_state is the last: a node that answers it has discovered the other clients."""
@@ -84,7 +93,8 @@ class Sam2sClient:
     threads if a callback calls. Without, the client has a context, a node and a thread of its own until `close`.
 
     A call waits at most `timeout_s` for the node to be there and for the answer. Every method raises
-    `TrackerUnavailable`, `TrackerTimeout` or `CallRefused`, all of them `TrackerError`.
+    `TrackerUnavailable`, `TrackerTimeout` or `CallRefused`, all of them `TrackerError`; and `ValueError`, before
+    anything is sent, for an argument that no request holds (`client_requests`).
     """
 
     def __init__(
@@ -95,6 +105,7 @@ class Sam2sClient:
         timeout_s: float = 10.0,
     ) -> None:
         """`tracker`: name of the tracker node. `client`: who asks, for status, log and audit log."""
+        checked_texts(client=client)
         self.tracker, self.client, self.timeout_s = tracker, client, timeout_s
         self._own = None
         if node is None:
@@ -137,7 +148,7 @@ class Sam2sClient:
         points: Sequence[tuple[float, float]] = (),
         labels: Sequence[int] | None = None,
         box: Sequence[float] | None = None,
-        mask: npt.NDArray[np.bool_] | None = None,
+        mask: npt.NDArray[np.bool_] | npt.NDArray[np.integer[Any]] | None = None,
         stamp_ns: int = 0,
     ) -> PromptResult:
         """Start to track an object.
@@ -147,7 +158,7 @@ class Sam2sClient:
             class_name: if the operator knows it.
             points: clicks x, y. labels: 1 on the object, 0 not, one for each; None: all 1.
             box: x_min, y_min, x_max, y_max.
-            mask: bool [H, W] of the image's size, instead of clicks and box.
+            mask: bool or integers (not 0: the object) [H, W] of the image's size, instead of clicks and box.
             stamp_ns: of the image that the operator saw; 0: the newest.
         """
         prompt = prompt_message(points, labels, box, mask, stamp_ns)
@@ -155,7 +166,8 @@ class Sam2sClient:
 
     def add_object_async(self, name: str, class_name: str, prompt: Prompt) -> Future[PromptResult]:
         """`add_object` without waiting, for callers that ask for several at once (`prompt_message`)."""
-        request = AddObject.Request(client=self.client, name=name, class_name=class_name, prompt=prompt)
+        texts = checked_texts(name=name, class_name=class_name)
+        request = AddObject.Request(client=self.client, **texts, prompt=checked_prompt(prompt))
         return self._ask("add_object", request, prompt_result)
 
     def refine_object(
@@ -165,39 +177,47 @@ class Sam2sClient:
         points: Sequence[tuple[float, float]] = (),
         labels: Sequence[int] | None = None,
         box: Sequence[float] | None = None,
-        mask: npt.NDArray[np.bool_] | None = None,
+        mask: npt.NDArray[np.bool_] | npt.NDArray[np.integer[Any]] | None = None,
         stamp_ns: int = 0,
     ) -> PromptResult:
         """Correct an object's mask; arguments as of `add_object`."""
         prompt = prompt_message(points, labels, box, mask, stamp_ns)
-        request = RefineObject.Request(client=self.client, id=object_id, prompt=prompt)
+        request = RefineObject.Request(client=self.client, id=checked_id(object_id), prompt=prompt)
         return self._call("refine_object", request, prompt_result)
 
     def remove_object(self, object_id: int) -> ObjectResult:
         """Stop tracking an object."""
-        request = RemoveObject.Request(client=self.client, id=object_id)
+        request = RemoveObject.Request(client=self.client, id=checked_id(object_id))
         return self._call("remove_object", request, object_result)
 
     def rename_object(
         self, object_id: int, name: str = "", class_name: str = "", clear_class: bool = False
     ) -> RenameResult:
         """Give an object another name or class; empty: it keeps it. `clear_class`: the tracker says the class again."""
-        fields = {"name": name, "class_name": class_name, "clear_class": clear_class}
-        request = RenameObject.Request(client=self.client, id=object_id, **fields)
+        texts = checked_texts(name=name, class_name=class_name)
+        clear = checked_flag("clear_class", clear_class)
+        request = RenameObject.Request(
+            client=self.client, id=checked_id(object_id), **texts, clear_class=clear
+        )
         return self._call("rename_object", request, rename_result)
 
     def reset_object(self, object_id: int) -> ResetResult:
         """Take an object back to its first prompted image; 0: all objects."""
-        request = ResetObject.Request(client=self.client, id=object_id)
+        request = ResetObject.Request(client=self.client, id=checked_id(object_id, "all objects"))
         return self._call("reset_object", request, reset_result)
 
     def list_objects(self) -> ObjectList:
         """The objects, and the images that a prompt may name."""
-        return self._call("list_objects", ListObjects.Request(client=self.client), object_list)
+
+        def read(response: ListObjects.Response) -> ObjectList:
+            return object_list(response, self._node.get_clock().now().nanoseconds)
+
+        return self._call("list_objects", ListObjects.Request(client=self.client), read)
 
     def pause(self, reason: str = "") -> PauseResult:
         """Stop the tracking of images until `resume`."""
-        return self._call("pause", PauseTracking.Request(client=self.client, reason=reason), pause_result)
+        request = PauseTracking.Request(client=self.client, **checked_texts(reason=reason))
+        return self._call("pause", request, pause_result)
 
     def resume(self) -> ResumeResult:
         """Track images again."""
@@ -205,7 +225,15 @@ class Sam2sClient:
 
     def reset(self) -> str:
         """Forget all objects and images; what the node said. Its request has no place for the client's name."""
-        return self._call("reset", Trigger.Request(), lambda response: str(response.message))
+        return self._call("reset", Trigger.Request(), message_of)
+
+    def save_snapshot(self) -> str:
+        """Write the tracker's memory to disk now (parameter snapshot_dir); what the node said, with the file."""
+        return self._call("save_snapshot", Trigger.Request(), message_of)
+
+    def restore_snapshot(self) -> str:
+        """Take the newest snapshot, of any age, in the place of all objects; what the node said. Images must arrive."""
+        return self._call("restore_snapshot", Trigger.Request(), message_of)
 
     def suggestions(self) -> SuggestionList:
         """What the tracker last asked the operator to look at; the first call subscribes and waits for it.
@@ -249,11 +277,14 @@ class Sam2sClient:
                     self._met = True
 
     def request(self, service: str, timeout_s: float | None = None, **fields: Any) -> Any:
-        """Call a service by its name (`SERVICES`) and return its response as it is, a refusal too."""
+        """Call a service by its name (`SERVICES`) and return its response as it is, a refusal too. Only type and range
+        of the fields are checked before that, and not what is inside a prompt."""
         timeout_s = self.timeout_s if timeout_s is None else timeout_s
-        return self._wait(
-            self._begin(service, SERVICES[service].Request(**fields), timeout_s), service, timeout_s
-        )
+        try:
+            request = SERVICES[service].Request(check_fields=True, **fields)
+        except AssertionError as error:
+            raise ValueError(f"{service}: {error}") from error
+        return self._wait(self._begin(service, request, timeout_s), service, timeout_s)
 
     def _call(self, service: str, request: Any, read: Callable[[Any], Result]) -> Result:
         return self._result(self._ask(service, request, read), service)
@@ -316,29 +347,6 @@ class Sam2sClient:
             raise TrackerTimeout(
                 f"{service} of {self.tracker}: no answer within {timeout_s:g} s; it may have been done all the same"
             ) from None
-
-
-def prompt_message(
-    points: Sequence[tuple[float, float]] = (),
-    labels: Sequence[int] | None = None,
-    box: Sequence[float] | None = None,
-    mask: npt.NDArray[np.bool_] | None = None,
-    stamp_ns: int = 0,
-) -> Prompt:
-    """A prompt of clicks x, y with labels 1 or 0 (None: all 1), a box x_min, y_min, x_max, y_max, or a mask bool
-    [H, W], for the image of this stamp (0: the newest). ValueError for a label or a box that no message holds."""
-    prompt = Prompt(
-        stamp=ns_to_stamp(stamp_ns),
-        points=[Point2D(x=float(x), y=float(y)) for x, y in points],
-        point_labels=[Prompt.POSITIVE] * len(points) if labels is None else [int(one) for one in labels],
-    )
-    if box is not None:
-        x_min, y_min, x_max, y_max = (float(side) for side in box)
-        prompt.has_box = True
-        prompt.box = BoundingBox2D(x_min=x_min, y_min=y_min, x_max=x_max, y_max=y_max)
-    if mask is not None:
-        prompt.mask = rle_message(mask)
-    return prompt
 
 
 class _NewestSuggestions:

@@ -6,6 +6,7 @@ not known.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -149,13 +150,19 @@ class ListedObject:
 
 @dataclass(frozen=True)
 class ObjectList:
-    """The objects on the newest tracked image, by ascending id, and the images that a prompt may name."""
+    """The objects on the newest tracked image, by ascending id, and the images that a prompt may name.
+
+    `age_s`: of that image by the client's clock when the answer came, NaN where there is none. `message`: how many
+    objects, and how far those are behind that were prompted on an older image.
+    """
 
     stamp_ns: int | None
+    age_s: float
     objects: tuple[ListedObject, ...]
     max_objects: int
     oldest_kept_ns: int | None
     newest_kept_ns: int | None
+    message: str
 
 
 @dataclass(frozen=True)
@@ -224,8 +231,8 @@ def resume_result(response: Any) -> ResumeResult:
     return ResumeResult(response.paused_by, response.paused, stamp_ns, response.objects, response.message)
 
 
-def object_list(response: Any) -> ObjectList:
-    """Of ListObjects."""
+def object_list(response: Any, now_ns: int) -> ObjectList:
+    """Of ListObjects; `now_ns`: the client's clock."""
     objects = tuple(
         ListedObject(
             one.id,
@@ -240,8 +247,15 @@ def object_list(response: Any) -> ObjectList:
         )
         for one in response.objects
     )
+    stamp_ns = _stamp(response.stamp)
+    age_s = math.nan if stamp_ns is None else (now_ns - stamp_ns) * 1e-9
     kept = _stamp(response.oldest_kept), _stamp(response.newest_kept)
-    return ObjectList(_stamp(response.stamp), objects, response.max_objects, *kept)
+    return ObjectList(stamp_ns, age_s, objects, response.max_objects, *kept, message=response.message)
+
+
+def message_of(response: Any) -> str:
+    """Of std_srvs/Trigger."""
+    return str(response.message)
 
 
 def suggestion_list(message: Any) -> SuggestionList:

@@ -18,7 +18,8 @@ from rclpy.node import Node
 
 from sam2s_msgs.msg import ErrorCode
 from sam2s_ros.evaluation.prompts import first_prompt
-from sam2s_ros.nodes.client import Sam2sClient, prompt_message
+from sam2s_ros.nodes.client import Sam2sClient
+from sam2s_ros.nodes.client_requests import prompt_message
 from sam2s_ros.nodes.client_results import TrackerError, TrackerTimeout, TrackerUnavailable
 
 BoolArray = npt.NDArray[np.bool_]

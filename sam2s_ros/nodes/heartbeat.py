@@ -20,9 +20,13 @@ from sam2s_msgs.msg import TrackedObjectArray
 from sam2s_ros.nodes.frame_worker import FrameWorker
 from sam2s_ros.nodes.stream_watch import StreamWatch
 
+GRACE_S = 0.02
+"""How long a worker may take to come round once the objects are stale, before that is said without it."""
+
 
 class Heartbeat:
-    """One stream's heartbeat, from activate to deactivate. `tick` is to be called by a timer, on any one thread.
+    """One stream's heartbeat, from activate to deactivate. `tick` and `check` are to be called by timers of one thread:
+    `tick` every heartbeat period, `check` after the seconds that it gave the last time.
 
     Args:
         worker: what must come round.
@@ -45,6 +49,19 @@ class Heartbeat:
         self._stale_after_s = stale_after_s
         self._beat: Future[None] | None = None
         self._reported = False
+        self._pressed = 0
+
+    def check(self) -> float:
+        """Ask at once when the objects become stale, not with the next beat; seconds until the next check is due."""
+        left_s = self._watch.stale_in_s(time.monotonic())
+        if left_s > 0:
+            self._pressed = 0
+            return min(left_s, self._stale_after_s)  # or later, if an image comes meanwhile
+        if self._pressed == 2:
+            return self._stale_after_s
+        self._pressed += 1
+        self.tick()
+        return GRACE_S
 
     def tick(self) -> None:
         """Ask the worker for a beat, unless it still owes one; report it, once, when it owes it for too long."""

@@ -39,6 +39,8 @@ class ReceivedImage:
     message: Image | CompressedImage
     received: Time
     received_s: float
+    publisher: Hashable = None
+    """Who sent it; None where the middleware does not tell."""
 
 
 class ImageSource:
@@ -90,8 +92,9 @@ class ImageSource:
         return subscription
 
     def _on_image(self, message: Image | CompressedImage, info: Any) -> None:
-        received = ReceivedImage(message, self._node.get_clock().now().to_msg(), time.monotonic())
-        self._counter.add_received(stamp_to_ns(message.header.stamp), *_origin(info))
+        publisher, number = _origin(info)
+        received = ReceivedImage(message, self._node.get_clock().now().to_msg(), time.monotonic(), publisher)
+        self._counter.add_received(stamp_to_ns(message.header.stamp), publisher, number)
         self._deliver(received)
         self._warn_if_lost()
 

@@ -56,6 +56,6 @@ class Active:
 
     source: ImageSource
     watch: StreamWatch
-    timer: Timer
+    timers: tuple[Timer, ...]
     start_prompts: StartPrompts
     range_input: RangeInput | None

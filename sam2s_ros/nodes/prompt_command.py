@@ -1,12 +1,13 @@
-"""`sam2s prompt`: call the services of a running tracker node: add, refine, remove, rename, list, reset, pause, resume.
+"""`sam2s prompt`: call the services of a running tracker node.
 
-Exit status 0 if the node did what was asked, 1 if it refused, is not there or did not answer.
+Exit status 0 if the node did what was asked, 1 if it refused, is not there or did not answer, 2 for a bad argument.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
@@ -17,23 +18,44 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sam2s_ros.nodes.client import Sam2sClient
 
-HELP = __doc__.splitlines()[0]
+HELP = (
+    "Call the services of a running tracker node. Exit status 0: done; 1: refused, not there or no answer; 2: bad "
+    "arguments. `sam2s prompt ACTION --help` has the arguments of each."
+)
+OLD_IMAGE_S = 0.5
+OTHER_CLOCK_S = 3600.0
+"""An image that seems older than this has its stamp from another clock than this machine's."""
+STAMP_HELP = (
+    "header.stamp of the image that is meant, as in ~/objects and ~/overlay: seconds with all nine decimals "
+    "(1795917619.952920911), or whole nanoseconds; default: the newest. The node keeps images for kept_ms (1 s by "
+    "default), less than this command takes to start: pause first, or give the node a larger kept_ms and "
+    "kept_frames. `sam2s prompt list` prints which are kept"
+)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `sam2s prompt`."""
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--tracker", default="/tracker", help="name of the node (default: %(default)s)")
-    common.add_argument(
+    named = argparse.ArgumentParser(add_help=False)
+    named.add_argument(
         "--client", default="sam2s prompt", help="who asks, for the node's log and audit log (%(default)s)"
     )
     common.add_argument("--timeout", type=float, default=10.0, metavar="S", help="seconds (%(default)g)")
     common.add_argument("--json", action="store_true", help="print the whole answer as JSON")
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
 
-    def action(name: str, summary: str, call: Callable[[Sam2sClient, argparse.Namespace], Any]) -> Any:
-        one = actions.add_parser(name, help=summary, description=summary, parents=[common])
-        one.set_defaults(call=call)
+    def action(
+        name: str,
+        summary: str,
+        call: Callable[[Sam2sClient, argparse.Namespace], Any],
+        says_who: bool = True,
+    ) -> Any:
+        """`says_who`: its request has a field for the client."""
+        one = actions.add_parser(
+            name, help=summary, description=summary, parents=[common, named] if says_who else [common]
+        )
+        one.set_defaults(call=call) if says_who else one.set_defaults(call=call, client="")
         return one
 
     add = action("add", "start to track an object", _add)
@@ -51,7 +73,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         one.add_argument(
             "--mask", type=Path, metavar="FILE", help="image of the same size; not 0: the object"
         )
-        one.add_argument("--stamp", metavar="S", help="of the image that is meant (default: the newest)")
+        one.add_argument("--stamp", metavar="S", help=STAMP_HELP)
     remove = action("remove", "stop to track an object", lambda client, args: client.remove_object(args.id))
     rename = action("rename", "give an object another name or class", _rename)
     rename.add_argument("--name", default="", help="new name")
@@ -66,8 +88,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
     pause = action("pause", "stop the tracking of images", lambda client, args: client.pause(args.reason))
     pause.add_argument("--reason", default="", help="for people")
     action("resume", "track images again", lambda client, _: client.resume())
-    action("reset", "forget all objects and images", lambda client, _: client.reset())
-    action("suggestions", "what the tracker asks to look at", lambda client, _: client.suggestions())
+    for name, summary, call in (
+        ("reset", "forget all objects and images, remove the snapshots", lambda client, _: client.reset()),
+        ("save-snapshot", "write the tracker's memory to disk", lambda client, _: client.save_snapshot()),
+        (
+            "restore-snapshot",
+            "take the newest snapshot in the place of all objects",
+            lambda client, _: client.restore_snapshot(),
+        ),
+        ("suggestions", "what the tracker asks to look at", lambda client, _: client.suggestions()),
+    ):
+        action(name, summary, call, says_who=False)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -75,22 +106,26 @@ def run(args: argparse.Namespace) -> int:
     from sam2s_ros.nodes.client import Sam2sClient
     from sam2s_ros.nodes.client_results import TrackerError
 
+    if hasattr(args, "stamp"):
+        args.prompt = _prompt(args)
     with Sam2sClient(tracker=args.tracker, client=args.client, timeout_s=args.timeout) as client:
         try:
             result = args.call(client, args)
         except TrackerError as error:
             print(f"sam2s prompt: {error}", file=sys.stderr)
+            if error.code_name == "UNKNOWN_STAMP":
+                print(_kept(error), file=sys.stderr)
             return 1
-    print(json.dumps(plain(result), allow_nan=False) if args.json else _text(result))
+    print(json.dumps(plain(result), allow_nan=False) if args.json else text(result))
     return 0
 
 
 def _add(client: Sam2sClient, args: argparse.Namespace) -> Any:
-    return client.add_object(args.name, args.class_name, **_prompt(args))
+    return client.add_object(args.name, args.class_name, **args.prompt)
 
 
 def _refine(client: Sam2sClient, args: argparse.Namespace) -> Any:
-    return client.refine_object(args.id, **_prompt(args))
+    return client.refine_object(args.id, **args.prompt)
 
 
 def _rename(client: Sam2sClient, args: argparse.Namespace) -> Any:
@@ -109,7 +144,7 @@ def _prompt(args: argparse.Namespace) -> dict[str, Any]:
         "labels": [1] * len(args.click) + [0] * len(args.not_on),
         "box": args.box,
         "mask": None if args.mask is None else read_mask_image(args.mask),
-        "stamp_ns": 0 if args.stamp is None else read_stamp_ns(args.stamp),
+        "stamp_ns": 0 if args.stamp is None else read_stamp_ns(args.stamp, "the newest image"),
     }
 
 
@@ -146,15 +181,14 @@ def _named(value: Any) -> Any:
     return value.name if isinstance(value, Enum) else value
 
 
-def _text(result: Any) -> str:
+def text(result: Any) -> str:
     """A result in lines for people."""
     if isinstance(result, str):
         return result
     lines = [result.message] if hasattr(result, "message") else []
     if hasattr(result, "objects") and isinstance(result.objects, tuple):
-        lines.append(
-            f"{len(result.objects)} of at most {result.max_objects} objects on image {_seconds(result.stamp_ns)}"
-        )
+        image = f"{_seconds(result.stamp_ns)}{_age(result.age_s)}"
+        lines.append(f"  on image {image}; room for {result.max_objects} objects")
         lines += [
             f"  {one.id} '{one.name}' {one.class_name or '-'}, {_mask_text(one.mask)}, {one.prompts} prompts"
             for one in result.objects
@@ -165,13 +199,27 @@ def _text(result: Any) -> str:
             f"  {one.kind} at {one.position[0]:.0f},{one.position[1]:.0f}: {one.message}"
             for one in result.suggestions
         ]
-    if hasattr(result, "mask") and result.stamp_ns is not None:
+    if hasattr(result, "mask") and result.stamp_ns is not None and result.id:  # 0: all objects
         lines.append(f"  on image {_seconds(result.stamp_ns)}: {_mask_text(result.mask)}")
     if hasattr(result, "oldest_kept_ns"):
-        lines.append(
-            f"  prompts may name images {_seconds(result.oldest_kept_ns)} to {_seconds(result.newest_kept_ns)}"
-        )
+        lines.append(_kept(result))
     return "\n".join(lines)
+
+
+def _kept(result: Any) -> str:
+    """The images that a prompt may name, in the form that --stamp takes."""
+    return f"  --stamp may be {_seconds(result.oldest_kept_ns)} to {_seconds(result.newest_kept_ns)}"
+
+
+def _age(age_s: float) -> str:
+    """A remark on an image that is not of just now."""
+    if math.isnan(age_s) or abs(age_s) <= OLD_IMAGE_S:
+        return ""
+    return (
+        f", {age_s:.1f} s old"
+        if 0 < age_s < OTHER_CLOCK_S
+        else ", stamped by another clock than this machine's"
+    )
 
 
 def _mask_text(mask: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from rclpy.callback_groups import ReentrantCallbackGroup
@@ -29,7 +29,7 @@ from sam2s_ros.nodes.frame_worker import WorkerStoppedError, WorkerTimeoutError
 from sam2s_ros.nodes.messages import mask_summary, ns_to_stamp, stamp_to_ns, unknown_summary
 from sam2s_ros.nodes.prompts import prompt_from_message
 from sam2s_ros.nodes.service_limits import SERVICE_QOS, RequestError, check_request, shown
-from sam2s_ros.nodes.stream_watch import Pause, StreamWatch
+from sam2s_ros.nodes.stream_watch import PAUSED, Pause, StreamWatch
 from sam2s_ros.tracking import FrameResult, StreamingTracker
 from sam2s_ros.tracking.errors import (
     ImageSizeChangedError,
@@ -135,6 +135,14 @@ class PromptServices:
         for service in self._services:
             self._node.destroy_service(service)
 
+    def prompt_counts(self, ids: Sequence[int]) -> dict[int, int]:
+        """How many prompts each of the objects was given, by id. On the worker's thread."""
+        return {one: self._prompts_given.get(one, 1) for one in ids}
+
+    def restore_counts(self, counts: Mapping[int, int]) -> None:
+        """Take a snapshot's objects, as `prompt_counts` gave them, in the place of all. On the worker's thread."""
+        self._prompts_given = dict(counts)
+
     def _on_add(self, request: AddObject.Request, response: AddObject.Response) -> AddObject.Response:
         def add(tracker: StreamingTracker) -> None:
             _set_kept_range(response, tracker)
@@ -144,6 +152,7 @@ class PromptServices:
             response.id = tracker.add_object(None, **fields, catch_up=False)
             self._prompts_given[response.id] = 1
             self._host.set_class_name(response.id, request.class_name)
+            self._doubt_in_a_pause(tracker)
             _describe_prompted(response, tracker)
             response.message = f"object {response.id} is tracked{self._distance_of(response)}"
 
@@ -160,6 +169,7 @@ class PromptServices:
             meant_ns, prompt = self._aim(tracker, request.prompt, meant_ns)
             tracker.refine_object(request.id, None, **prompt.arguments(), stamp_ns=meant_ns, catch_up=False)
             self._prompts_given[request.id] = self._prompts_given.get(request.id, 0) + 1
+            self._doubt_in_a_pause(tracker)
             _describe_prompted(response, tracker)
             response.message = f"object {request.id} is refined{self._distance_of(response)}"
 
@@ -220,6 +230,8 @@ class PromptServices:
             response.objects = self._summaries(tracker, result)
             _set_kept_range(response, tracker)
             response.message = f"{len(response.objects)} objects{_those_behind(tracker)}"
+            if (pause := self._host.watch().pause) is not None:
+                response.message += f"; {pause.describe(time.monotonic())}"
 
         response.max_objects = self._max_objects
         return self._answer(list_objects, request, response, "list_objects")
@@ -230,7 +242,7 @@ class PromptServices:
         def pause(tracker: StreamingTracker) -> None:
             wanted = Pause(request.client, request.reason, self._now_ns(), time.monotonic())
             lasting = self._host.watch().begin_pause(wanted)
-            tracker.doubt("tracking was paused")
+            tracker.doubt(PAUSED)
             _describe_tracker(response, tracker)
             response.paused_by, response.since = lasting.client, ns_to_stamp(lasting.since_ns)
             response.message = lasting.describe(time.monotonic())
@@ -245,7 +257,7 @@ class PromptServices:
             _describe_tracker(response, tracker)
             response.message = "tracking was not paused"
             if ended is not None:
-                tracker.doubt("tracking was paused")  # those too that were prompted meanwhile
+                tracker.doubt(PAUSED)
                 response.paused_by, response.paused = ended.client, time.monotonic() - ended.since_s
                 response.message = f"tracking goes on with the next image, after {response.paused:.1f} s"
 
@@ -303,6 +315,11 @@ class PromptServices:
                     raise
             time.sleep(TRY_AGAIN_S)
 
+    def _doubt_in_a_pause(self, tracker: StreamingTracker) -> None:
+        """Nothing is TRACKING while no image is tracked, nor what is prompted meanwhile."""
+        if self._host.watch().pause is not None:
+            tracker.doubt(PAUSED)
+
     def _now_ns(self) -> int:
         return int(self._node.get_clock().now().nanoseconds)
 
@@ -310,6 +327,8 @@ class PromptServices:
         """The stamp of the kept image that is meant, `meant_ns` where that is known, and the prompt as arrays of it."""
         result = tracker.last_result
         if result is None or not tracker.kept_stamps_ns():
+            if (pause := self._host.watch().pause) is not None:
+                raise NoImageError(f"there is no image to prompt on: {pause.describe(time.monotonic())}")
             raise NoImageError(
                 f"no image has arrived yet on {self._host.image_topic()}: start the camera, then prompt"
             )

@@ -44,6 +44,8 @@ TOPICS: dict[str, tuple[tuple[str, type], ...]] = {
     "stereo": (("camera_info", CameraInfo), ("right/image", Image), ("right/camera_info", CameraInfo)),
 }
 
+NOTHING_SEEN = {"depth": "no depth is known", "stereo": "nothing of the right image matches"}
+
 
 @dataclass(frozen=True)
 class _Tracked:
@@ -110,7 +112,14 @@ class RangeInput:
         except (CameraError, ImageMessageError, cv2.error, np.linalg.LinAlgError) as error:
             self._missed(str(error))
             return None
-        self.counts = replace(self.counts, located=self.counts.located + 1, trouble="")
+        in_view = np.asarray(result.geometry.area) > 0
+        if np.isfinite(positions.position[in_view]).all(axis=1).any():
+            self.counts = replace(self.counts, located=self.counts.located + 1, trouble="")
+        elif in_view.any():
+            self._missed(
+                f"{NOTHING_SEEN[self._settings.range_input]} in the mask of any object: check its range "
+                f"({self._settings.depth_min_m:g} to {self._settings.depth_max_m:g} m, depth_min_m and depth_max_m)"
+            )
         return positions
 
     def destroy(self) -> None:

@@ -4,7 +4,7 @@ As now: messages whose first field is a header get a new stamp, all of one recor
 distances, so that an image and its ground truth still belong together. With --clock every byte stays as recorded and
 /clock tells the recorded time, for nodes with use_sim_time. Topics keep their names; remap them as usual (`--ros-args
 -r /recorded/name:=/other/name`). Ends with one line of JSON on standard output: what was published, how late, and the
-stamp that the first recorded one became.
+stamp that the first recorded one became, with --loop in the last round.
 """
 
 from __future__ import annotations

@@ -64,6 +64,11 @@ def shown(text: str) -> str:
 def _check_text(field: str, text: str, limit: int) -> None:
     if len(text) > limit:
         raise RequestError(f"{field} has {len(text)} characters ({shown(text)}): at most {limit} are taken")
+    check_prints(field, text)
+
+
+def check_prints(field: str, text: str) -> None:
+    """RequestError for a text with a character that does not print."""
     if not text.isprintable():
         raise RequestError(f"{field} is {shown(text)}: only characters that print are taken, on one line")
 

@@ -312,7 +312,9 @@ class NodeSettings:
         1.0, "Period of the reports on /diagnostics, s; 0: none.", 0.0, 60.0, read_only=True
     )
     audit_log: str = _parameter(
-        "", "File to which calls that change something are written, JSON lines, 50 MiB at most; empty: none."
+        "",
+        "File to which calls that change something are written, JSON lines, 50 MiB at most; its folder is made; empty: "
+        "none.",
     )
     service_timeout_s: float = _parameter(
         5.0, "Longest time for which a service call waits for the tracker before it is refused, s.", 0.1, 60.0

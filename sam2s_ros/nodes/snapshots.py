@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
@@ -22,6 +22,7 @@ from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
 from std_srvs.srv import Trigger
 
+from sam2s_ros.nodes.audit_log import AuditLog
 from sam2s_ros.nodes.background import BackgroundThread
 from sam2s_ros.nodes.result_publisher import ResultPublisher
 from sam2s_ros.nodes.settings import NodeSettings
@@ -34,6 +35,16 @@ FAILURE_PERIOD_S = 10.0
 SPARE_IDS = 100
 """Ids left out for each start of the node that may have added objects after the snapshot."""
 OFF = "snapshots are off: set the parameter snapshot_dir to a folder"
+
+
+class PromptCounts(Protocol):
+    """Who counts the prompts of each object, on the worker's thread."""
+
+    def prompt_counts(self, ids: Sequence[int]) -> dict[int, int]:
+        """Of these objects, by id."""
+
+    def restore_counts(self, counts: Mapping[int, int]) -> None:
+        """Those of a snapshot's objects, in the place of all others."""
 
 
 class SnapshotHost(Protocol):
@@ -62,7 +73,7 @@ class Camera:
 @dataclass(frozen=True)
 class _NodeFacts:
     """What the node knows of a snapshot. start: `SnapshotFolder.start` when it was taken; final: nothing was tracked in
-    that start after it. labels and given classes are by id.
+    that start after it. labels, given classes and numbers of prompts are by id.
     """
 
     camera: Camera
@@ -71,6 +82,7 @@ class _NodeFacts:
     final: bool
     labels: dict[int, int]
     class_names: dict[int, str]
+    prompts: dict[int, int]
 
 
 @dataclass(frozen=True)
@@ -85,13 +97,21 @@ class _Waiting:
 class Snapshots:
     """From configure to cleanup. `restore_if_due` and `save_if_due` are called by the worker alone, around each frame.
 
-    Makes the services ~/save_snapshot and ~/restore_snapshot.
+    Makes the services ~/save_snapshot and ~/restore_snapshot, whose calls are written to the audit log on their own
+    threads.
     """
 
     def __init__(
-        self, node: Node, host: SnapshotHost, settings: NodeSettings, results: ResultPublisher
+        self,
+        node: Node,
+        host: SnapshotHost,
+        settings: NodeSettings,
+        results: ResultPublisher,
+        prompts: PromptCounts,
+        audit: AuditLog,
     ) -> None:
         self._node, self._host, self._settings, self._results = node, host, settings, results
+        self._prompts, self._audit = prompts, audit
         self._folder = snapshot_folder(settings.snapshot_dir, node.get_fully_qualified_name())
         self._disk = BackgroundThread("snapshots")
         self._camera: Camera | None = None
@@ -112,7 +132,7 @@ class Snapshots:
             return
         try:
             found = self._disk.submit(self._folder.read).result(DISK_TIMEOUT_S)
-        except (OSError, SnapshotError, FutureTimeoutError) as error:
+        except Exception as error:  # whatever it is, the node tracks without
             self._node.get_logger().error(f"snapshots cannot be used: {_text(error)}")
             return
         young = []
@@ -223,6 +243,7 @@ class Snapshots:
             "final": final,
             "labels": {str(one): self._results.label(one) for one in snapshot.ids},
             "class_names": {str(one): self._results.class_name(one) for one in snapshot.ids},
+            "prompts": {str(key): count for key, count in self._prompts.prompt_counts(snapshot.ids).items()},
         }
         return snapshot
 
@@ -250,6 +271,8 @@ class Snapshots:
             )
         tracker.restore_snapshot(one.snapshot, SPARE_IDS * self._unsaved_starts(one.path, known))
         self._results.go_on_as(known.session, known.labels)
+        self._audit.go_on_as(known.session)
+        self._prompts.restore_counts(known.prompts)
         for object_id, class_name in known.class_names.items():
             self._results.set_class_name(object_id, class_name)
         names = ", ".join(f"{info.id} '{info.name}'" for info in tracker.objects())
@@ -337,6 +360,10 @@ class Snapshots:
         except Exception as error:
             response.message, response.success = _text(error), False
             self._node.get_logger().warning(f"{what} refused: {response.message}")
+        outcome = "done" if response.success else "REFUSED"
+        facts = {"client": "", "request": {}, "outcome": outcome, "message": response.message}
+        if trouble := self._audit.write(what, facts):
+            response.message += f" ({trouble})"
         return response
 
 
@@ -358,6 +385,9 @@ def _read_facts(snapshot: Snapshot) -> _NodeFacts:
             bool(facts["final"]),
             {int(key): int(label) for key, label in facts["labels"].items()},
             {int(key): str(name) for key, name in facts["class_names"].items()},
+            {
+                int(key): int(count) for key, count in facts.get("prompts", {}).items()
+            },  # older ones do not say
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise SnapshotError(f"it does not say which camera it is from: {error}") from error

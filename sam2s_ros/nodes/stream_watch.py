@@ -5,12 +5,17 @@ Times are seconds of a monotonic clock, given by the caller. Holds a few numbers
 
 from __future__ import annotations
 
+import math
 import threading
+from collections.abc import Hashable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from sam2s_msgs.msg import TrackedObjectArray
 from sam2s_ros.tracking import FrameResult
+
+PAUSED = "tracking was paused"
+"""Why objects are in doubt during a pause and after it."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,7 @@ class StreamWatch:
         self._begun_s = now_s
         self._tracked_s: float | None = None
         self._usable_s: float | None = None
+        self._useless = ""
         self._stamp_ns: int | None = None
         self._back_s: float | None = None
         self._back = ""
@@ -55,6 +61,8 @@ class StreamWatch:
         self._unreadable = ""
         self._needs_reset = ""
         self._pause: Pause | None = None
+        self._publisher: Hashable = None
+        self._changed_s = self._mixed_s = -math.inf
 
     @property
     def pause(self) -> Pause | None:
@@ -77,6 +85,7 @@ class StreamWatch:
         """Take the result of one more image; why nobody should act on it, empty if the stream is in order."""
         with self._lock:
             self._tracked_s = now_s
+            self._useless = result.condition.reason
             if result.condition.usable or self._usable_s is None:
                 self._usable_s = now_s
             if back := stamp_trouble(result.stamp_ns, self._stamp_ns):
@@ -95,6 +104,18 @@ class StreamWatch:
         """The newest image could not be read."""
         with self._lock:
             self._unreadable = f"{self._topic}: {reason}"
+
+    def received_from(self, publisher: Hashable, now_s: float) -> None:
+        """An image has come from this publisher, None where that is not known. One that takes the place of another is a
+        camera that was started anew; when they take turns, nobody knows whose picture is the next."""
+        with self._lock:
+            if publisher == self._publisher or publisher is None:
+                return
+            if now_s - self._changed_s < self._stale_after_s:
+                self._mixed_s = now_s
+            if self._publisher is not None:
+                self._changed_s = now_s
+            self._publisher = publisher
 
     def forget(self) -> None:
         """After a reset any stamp may come next."""
@@ -118,7 +139,20 @@ class StreamWatch:
                 return TrackedObjectArray.NO_INPUT, reason
             if (age_s := now_s - self._tracked_s) > self._stale_after_s:
                 return TrackedObjectArray.STALE, f"no image tracked for {age_s:.1f} s{hint}"
+            if self._useless and (trouble := self._no_usable_image(now_s)):
+                return TrackedObjectArray.STALE, trouble + hint
             return None
+
+    def stale_in_s(self, now_s: float) -> float:
+        """Seconds until the objects are stale unless an image comes, negative once they are; inf while none was
+        tracked, and where a heartbeat says something else anyway."""
+        with self._lock:
+            if self._tracked_s is None or self._pause is not None or self._failure:
+                return math.inf
+            since_s = self._tracked_s
+            if self._useless and self._usable_s is not None:
+                since_s = min(since_s, self._usable_s)
+            return since_s + self._stale_after_s - now_s
 
     def stalled_s(self, now_s: float) -> float:
         """Seconds since the last tracked image, or since activation."""
@@ -128,10 +162,15 @@ class StreamWatch:
     def _trouble(self, result: FrameResult, now_s: float) -> str:
         if result.needs_reset:
             return f"{result.needs_reset} (~/reset)"
+        if now_s - self._mixed_s < self._stale_after_s:
+            return f"two publishers on {self._topic} take turns: leave one"
         if self._back_s is not None and now_s - self._back_s < self._stale_after_s:
             return self._back
+        return self._no_usable_image(now_s)
+
+    def _no_usable_image(self, now_s: float) -> str:
         if self._usable_s is not None and (age_s := now_s - self._usable_s) > self._stale_after_s:
-            return f"no usable image for {age_s:.1f} s: {result.condition.reason}"
+            return f"no usable image for {age_s:.1f} s: {self._useless}"
         return ""
 
 

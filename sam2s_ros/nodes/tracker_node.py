@@ -53,9 +53,9 @@ from sam2s_ros.nodes.settings import (
 from sam2s_ros.nodes.snapshots import Camera, Snapshots
 from sam2s_ros.nodes.start_prompts import StartPrompts
 from sam2s_ros.nodes.stream_counter import StreamCounter
-from sam2s_ros.nodes.stream_watch import StreamWatch
+from sam2s_ros.nodes.stream_watch import PAUSED, StreamWatch
 from sam2s_ros.nodes.tracker_process import run_process
-from sam2s_ros.tracking import StreamingTracker, load_tracker
+from sam2s_ros.tracking import FrameResult, StreamingTracker, load_tracker
 from sam2s_ros.tracking.prompts_file import load_prompts_file
 
 Answer = TypeVar("Answer")
@@ -161,6 +161,16 @@ class TrackerNode(LifecycleNode):
 
         return configured.worker.call(run, configured.settings.service_timeout_s, quick)
 
+    def _late_object_joined(self, result: FrameResult) -> None:
+        """Publish the newest image's objects again; in a pause nobody is TRACKING."""
+        configured, active = self._configured, self._active
+        if configured is None or active is None:
+            return
+        if active.watch.pause is not None:
+            configured.tracker.doubt(PAUSED)
+            result = configured.tracker.last_result or result
+        configured.results.refresh(result)
+
     def watch(self) -> StreamWatch:
         """The status of the active stream; WorkerStoppedError without one."""
         if self._active is None:
@@ -190,8 +200,10 @@ class TrackerNode(LifecycleNode):
 
     def _on_image(self, image: ReceivedImage) -> None:
         configured, active = self._configured, self._active
-        if active is not None and active.range_input is not None:
-            active.range_input.image_received(image.message.header)
+        if active is not None:
+            active.watch.received_from(image.publisher, image.received_s)
+            if active.range_input is not None:
+                active.range_input.image_received(image.message.header)
         if configured is None or active is None or active.watch.pause or configured.worker.offer(image):
             self.counter.add("skipped")
 
@@ -290,10 +302,10 @@ class TrackerNode(LifecycleNode):
             raise
         engine = tracker.engine.describe()
         results = ResultPublisher(self, settings, engine, session)
-        late_objects = LateObjects(tracker, results.refresh, self.get_logger())
+        late_objects = LateObjects(tracker, self._late_object_joined, self.get_logger())
         worker.spare = late_objects.in_spare_time
         services = PromptServices(self, self, settings.max_objects, audit)
-        snapshots = Snapshots(self, self, settings, results)
+        snapshots = Snapshots(self, self, settings, results, services, audit)
         snapshots.find(time.monotonic() - begun_s)
         self.get_logger().info(
             f"configured: model {engine.model}, engine {engine.name} {engine.precision} ({engine.reason})"
@@ -332,16 +344,18 @@ class TrackerNode(LifecycleNode):
             source.warn_if_silent()
             heartbeat.tick()
 
-        timer = self.create_timer(
-            configured.settings.heartbeat_period_s,
-            tick,
-            callback_group=MutuallyExclusiveCallbackGroup(),
-            clock=Clock(clock_type=ClockType.STEADY_TIME),
-        )
+        def check() -> None:
+            deadline.timer_period_ns = round(1e9 * heartbeat.check())
+            deadline.reset()
+
+        group, clock = MutuallyExclusiveCallbackGroup(), Clock(clock_type=ClockType.STEADY_TIME)
+        period_s = configured.settings.heartbeat_period_s
+        timer = self.create_timer(period_s, tick, callback_group=group, clock=clock)
+        deadline = self.create_timer(stale_after_s, check, callback_group=group, clock=clock)
         ranged = configured.settings.range_input != "off"
         range_input = RangeInput(self, configured.settings) if ranged else None
         start_prompts = StartPrompts(configured.start_prompts, self.get_logger(), configured.audit)
-        return Active(source, watch, timer, start_prompts, range_input)
+        return Active(source, watch, (timer, deadline), start_prompts, range_input)
 
     def _stop_stream(self) -> bool:
         configured, active, self._active = self._configured, self._active, None
@@ -350,7 +364,8 @@ class TrackerNode(LifecycleNode):
         active.source.destroy()
         if active.range_input is not None:
             active.range_input.destroy()
-        self.destroy_timer(active.timer)
+        for timer in active.timers:
+            self.destroy_timer(timer)
         configured.worker.flush()
         try:
             configured.worker.call(lambda: configured.snapshots.finish(configured.tracker), STOP_TIMEOUT_S)

@@ -77,6 +77,11 @@ def camera_of(calibration: Calibration, image_size: tuple[int, int], rectificati
     left, top, height, width = calibration.roi
     if height == 0 or width == 0:
         left, top, (height, width) = 0, 0, calibration.size
+    if left + width > calibration.size[1] or top + height > calibration.size[0]:
+        raise CameraError(
+            f"camera_info has a region of interest of {width} x {height} pixels at {left}, {top}, which is outside of "
+            f"its {calibration.size[1]} x {calibration.size[0]}: roi counts in pixels of the full image"
+        )
     if (height // bin_y, width // bin_x) != image_size:
         raise CameraError(
             f"camera_info describes images of {width // bin_x} x {height // bin_y} pixels, but the image has "

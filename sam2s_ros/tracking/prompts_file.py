@@ -15,6 +15,7 @@ import yaml
 from sam2s_ros.tracking.config import MAX_PROMPT_POINTS
 
 _LATEST_STAMP_S = 2**31  # beyond what a ROS stamp holds
+_NANOSECONDS_ABOVE = 2**32  # a whole number above this is no count of seconds
 _FILE_KEYS = {"name", "stamp", "points", "labels", "box", "mask"}
 
 
@@ -72,9 +73,9 @@ def _start_prompt(file: Path, number: int, entry: Any) -> StartPrompt:
         points = _points(entry.get("points"))
         labels = _labels(entry.get("labels"), points)
         box = _box(entry.get("box"))
-        mask = None if entry.get("mask") is None else read_mask_image(file.parent / str(entry["mask"]))
+        mask = None if entry.get("mask") is None else _mask_beside(file, str(entry["mask"]))
         _check_together(points, labels, box, mask)
-        stamp_ns = None if entry.get("stamp") is None else read_stamp_ns(entry["stamp"])
+        stamp_ns = None if entry.get("stamp") is None else read_stamp_ns(entry["stamp"], "the first image")
         return StartPrompt(_name(entry.get("name", "")), PromptArrays(points, labels, box, mask), stamp_ns)
     except PromptInputError as error:
         raise PromptInputError(f"{where}: {error}") from error
@@ -139,18 +140,23 @@ def _check_together(
         raise PromptInputError(f"{count} points: give at most {MAX_PROMPT_POINTS}, a box counting as two")
 
 
-def read_stamp_ns(value: Any) -> int:
+def read_stamp_ns(value: Any, left_out: str) -> int:
     """Nanoseconds of a stamp in seconds, a number or its text; PromptInputError if no image can have it.
 
-    Exact for what the file says: a float's digits are taken as they are written, not as they are stored.
+    A whole number above 2^32, written without a point, is nanoseconds. Exact for what is written: a float's digits are
+    taken as they are, not as they are stored. `left_out`: the image that is meant without a stamp, for the message.
     """
+    text = str(value)
     try:
-        stamp = Decimal(str(value))
+        stamp = Decimal(text)
     except InvalidOperation:
         stamp = Decimal("nan")
+    if text.isdecimal() and stamp > _NANOSECONDS_ABOVE:
+        stamp = Decimal(int(text)).scaleb(-9)
     if not stamp.is_finite() or not 0 <= stamp < _LATEST_STAMP_S:
         raise PromptInputError(
-            f"stamp is {value!r}: give seconds from 0 to {_LATEST_STAMP_S}, or leave it out for the first image"
+            f"stamp is {value!r}: give seconds from 0 to {_LATEST_STAMP_S} or whole nanoseconds, or leave it out for "
+            f"{left_out}"
         )
     return round(stamp * 10**9)
 
@@ -161,13 +167,20 @@ def _name(value: Any) -> str:
     return value
 
 
+def _mask_beside(file: Path, name: str) -> npt.NDArray[np.bool_]:
+    path = file.parent / name
+    if not path.is_file():
+        raise PromptInputError(f"there is no mask image {path}: give its name relative to the prompts file")
+    return read_mask_image(path)
+
+
 def read_mask_image(path: Path) -> npt.NDArray[np.bool_]:
     """The mask bool [H, W] of an image file: not 0 is the object. PromptInputError when it is none, or 0 everywhere."""
+    if not path.is_file():  # OpenCV would say so on standard error
+        raise PromptInputError(f"there is no mask image {path}: give an image file")
     image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
     if image is None:
-        raise PromptInputError(
-            f"cannot read the mask image {path}: give an image file; in a prompts file, relative to that file"
-        )
+        raise PromptInputError(f"the mask image {path} cannot be read: give a PNG or another image file")
     if not image.any():
         raise PromptInputError(
             f"the mask image {path} is 0 everywhere: mark at least one pixel of the object"

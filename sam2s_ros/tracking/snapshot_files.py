@@ -78,8 +78,11 @@ def read_snapshot(path: str | Path) -> Snapshot:
         version = facts["format"]
         if version != FORMAT_VERSION:
             raise SnapshotError(f"{path} has format version {version}; this software reads {FORMAT_VERSION}")
+        _check_facts(facts)
         return Snapshot(facts, load(body))
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+    except KeyError as error:
+        raise SnapshotError(f"{path} is not a snapshot: it does not say {error}") from error
+    except (SafetensorError, TypeError, ValueError) as error:
         if isinstance(error, SnapshotError):
             raise
         raise SnapshotError(f"{path} is not a snapshot: {error}") from error
@@ -137,17 +140,24 @@ class SnapshotFolder:
         return older
 
     def delete(self) -> int:
-        """Remove all snapshots; gives how many there were."""
+        """Remove all snapshots; gives how many there were. SnapshotError for those that cannot be removed, after all
+        others have been."""
         if self._lock is None and not self.path.exists():
             return 0
         self._open()
-        removed = 0
-        for name in FILES:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self.path / name)
+        removed, left = 0, []
+        for path in (self.path / name for name in FILES):
+            try:
+                os.unlink(path)
                 removed += 1
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                left.append(f"{path} cannot be removed: {error.strerror}")
         _sync_folder(self.path)
         self._newest = None
+        if left:
+            raise SnapshotError("; ".join(left))
         return removed
 
     def close(self) -> None:
@@ -183,6 +193,17 @@ class SnapshotFolder:
         self.start = start
 
 
+def _check_facts(facts: dict[str, Any]) -> None:
+    """What is used of them before the tracker looks at the rest; KeyError or TypeError."""
+    saved, stream = facts["saved"], facts["stream"]
+    size, last_ns = stream["image_size"], stream["last_stamp_ns"]
+    numbers = [saved["wall_ns"], saved["boot_ns"], *size, *([] if last_ns is None else [last_ns])]
+    if len(size) != 2 or not all(type(one) is int and abs(one) < 2**63 for one in numbers):
+        raise TypeError(f"saved is {saved}, the size of its images {size}, their last stamp {last_ns}")
+    if not isinstance(saved["boot_id"], str):
+        raise TypeError(f"saved is {saved}")
+
+
 def _saved_ns(found: FoundFile) -> float:
     return float("inf") if found.snapshot is None else float(found.snapshot.facts["saved"]["wall_ns"])
 
@@ -208,10 +229,15 @@ def _read_plain_file(path: Path) -> bytes:
     except OSError as error:
         linked = "; it is a symbolic link" if path.is_symlink() else ""
         raise SnapshotError(f"{path} cannot be read: {error.strerror}{linked}") from error
-    with open(descriptor, "rb") as file:
+    try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise SnapshotError(f"{path} is not a plain file")
-        return file.read()
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read()
+    except OSError as error:
+        raise SnapshotError(f"{path} cannot be read: {error.strerror}") from error
+    finally:
+        os.close(descriptor)
 
 
 def _metadata(body: bytes) -> dict[str, Any]:

@@ -40,7 +40,9 @@ def with_doubt(result: FrameResult, reason: str) -> FrameResult:
     return replace(
         result,
         states=tuple(max(state, TrackState.UNCERTAIN) for state in result.states),
-        state_reasons=tuple(f"{reason}; {one}" if one else reason for one in result.state_reasons),
+        state_reasons=tuple(
+            one if reason in one else f"{reason}; {one}" if one else reason for one in result.state_reasons
+        ),
     )
 
 

@@ -303,6 +303,8 @@ class StreamingTracker:
         for record in self._table.records:
             record.judgement = doubted(record.judgement, self.last_result.frame_index, reason)
         self.last_result = with_doubt(self.last_result, reason)
+        if self.last_prompted is not None:
+            self.last_prompted = with_doubt(self.last_prompted, reason)
 
     def reset(self) -> None:
         """Forget all objects and frames; the next frame may have any size. Ids and frame numbers go on."""

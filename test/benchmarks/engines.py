@@ -29,7 +29,8 @@ def main() -> None:
     """Measure, print a table, write JSON."""
     args = parse_arguments()
     rounds, steps = (1, 3) if args.quick else (9, 6)
-    frames = [frame for frame, _ in render_sequence(7, 12, SIZE, FPS, objects=1)]
+    scene = list(render_sequence(7, 12, SIZE, FPS, objects=1))
+    frames = [frame for frame, _ in scene]
     trackers = {engine: load(args, *engine) for engine in ENGINES}
     results = {}
     print(
@@ -38,7 +39,7 @@ def main() -> None:
     )
     for count in args.objects:
         for tracker in trackers.values():
-            begin(tracker, count, frames)
+            begin(tracker, count, scene)
         times: dict[tuple[str, str], list[float]] = {engine: [] for engine in ENGINES}
         for _ in range(rounds):
             for engine, tracker in trackers.items():

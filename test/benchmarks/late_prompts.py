@@ -139,7 +139,7 @@ def film(
         client = Sam2sClient(node, client="benchmark", timeout_s=UP_TIMEOUT_S)
         client.wait_until_up(UP_TIMEOUT_S, tracker.check)
         wait(lambda: client.state() == "active", "the node")
-        with camera_process(logs, folder / "scene", args.rate, frames) as camera:
+        with camera_process(logs, folder / "scene", args.rate, frames, markers=True) as camera:
             if back is not None:
                 wait(lambda: max(run.by_step, default=0) >= PROMPTED_STEP + back, "the image")
                 if PROMPTED_STEP not in run.by_step:

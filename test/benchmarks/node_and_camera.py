@@ -36,9 +36,12 @@ def tracker_process(folder: Path, parameters: Mapping[str, Any]) -> Iterator[Any
 
 
 @contextmanager
-def camera_process(folder: Path, scene: Path, rate_hz: float, frames: int) -> Iterator[Any]:
-    """The camera as a `ChildProcess`, which films once somebody has subscribed its images."""
+def camera_process(
+    folder: Path, scene: Path, rate_hz: float, frames: int, markers: bool = False
+) -> Iterator[Any]:
+    """The camera as a `ChildProcess`, which films once somebody has subscribed its images and, if need be, markers."""
     arguments = [str(scene), "--rate", str(rate_hz), "--frames", str(frames), "--wait-for", "image=1"]
+    arguments += ["--wait-for", "marker=1"] if markers else []
     with _child(folder, "synthetic_camera", arguments) as process:
         yield process
 

@@ -177,7 +177,7 @@ class Console:
             request.name = name = f"{self.name} call {call}"
             right = lambda one: (one.id, one.name) == (object_id, name)  # noqa: E731
         else:
-            from sam2s_ros.nodes.client import prompt_message
+            from sam2s_ros.nodes.client_requests import prompt_message
             from sam2s_ros.nodes.messages import stamp_to_ns
 
             point, stamp_ns = stream.click_on(object_id)

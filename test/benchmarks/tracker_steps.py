@@ -1,4 +1,5 @@
-"""Tracker steps per second with 1, 4 and 8 objects: medians over alternating runs, every memory slot in use.
+"""Tracker steps per second with 1, 4 and 8 objects: medians over alternating runs, every memory slot in use, without
+long-term memory (SAM 2) and with four long-term entries of each object (DiveMem).
 
 python test/benchmarks/tracker_steps.py [--model nano] [--engine auto] [--json FILE] [--quick]
 """
@@ -11,41 +12,52 @@ import statistics
 import time
 from pathlib import Path
 
-import numpy as np
-
 from sam2s_ros import load_tracker
 from sam2s_ros.data.sequences import render_sequence
 from sam2s_ros.nodes.synthetic_camera import there_and_back
 
 OBJECTS = (1, 4, 8)
 SIZE = (720, 1280)
-WARM_UP_STEPS = 24  # fills 6 recent memory slots and 15 recent pointers
+WARM_UP_STEPS = (
+    30  # fills 6 recent memory slots, 15 recent pointers, and 4 long-term entries of 5 candidates each
+)
+LONG_TERM = 4
+EVERY_FRAME = {"long_term_min_iou": 0.0, "long_term_interval_s": 0.0}
+"""Settings that make every frame that shows the object a candidate, so that the long-term memory is soon full."""
 FPS = 25.0
 
 
 def main() -> None:
     """Measure, print a table, write JSON."""
     args = parse_arguments()
-    frames = [frame for frame, _ in render_sequence(7, 12, SIZE, FPS, objects=1)]
-    trackers = {count: start_tracker(args, count, frames) for count in OBJECTS}
-    rounds: dict[int, list[float]] = {count: [] for count in OBJECTS}
+    scene = list(render_sequence(7, 12, SIZE, FPS, objects=1))
+    frames = [frame for frame, _ in scene]
+    kinds = [(count, entries) for count in OBJECTS for entries in (0, LONG_TERM)]
+    trackers = {kind: start_tracker(args, *kind, scene) for kind in kinds}
+    rounds: dict[tuple[int, int], list[float]] = {kind: [] for kind in kinds}
     for _ in range(1 if args.quick else 7):
-        for count in OBJECTS:
-            rounds[count].append(median_step_ms(trackers[count], frames, steps=5 if args.quick else 20))
-    results = {
-        str(count): {
+        for kind in kinds:
+            rounds[kind].append(median_step_ms(trackers[kind], frames, steps=5 if args.quick else 20))
+    results = {str(count): {} for count in OBJECTS}
+    for (count, entries), times in rounds.items():
+        pairs = zip(times, rounds[count, 0], strict=True)
+        results[str(count)]["divemem" if entries else "sam2"] = {
             "step_ms": round(statistics.median(times), 2),
             "steps_per_second": round(1000 / statistics.median(times), 2),
+            "to_sam2": round(statistics.median(one / other for one, other in pairs), 3),
             "rounds_ms": [round(value, 2) for value in times],
         }
-        for count, times in rounds.items()
-    }
-    print(f"{'objects':>8} {'ms a step':>10} {'steps/s':>8}   fastest .. slowest round, ms")
-    for count in OBJECTS:
-        row = results[str(count)]
-        spread = f"{min(row['rounds_ms']):.1f} .. {max(row['rounds_ms']):.1f}"
-        print(f"{count:>8} {row['step_ms']:>10.1f} {row['steps_per_second']:>8.1f}   {spread}")
-    engine = trackers[OBJECTS[0]].engine.describe()
+    print(
+        f"{'objects':>8} {'memory':>8} {'ms a step':>10} {'steps/s':>8} {'to sam2':>8}   fastest .. slowest, ms"
+    )
+    for count, memories in results.items():
+        for memory, row in memories.items():
+            spread = f"{min(row['rounds_ms']):.1f} .. {max(row['rounds_ms']):.1f}"
+            print(
+                f"{count:>8} {memory:>8} {row['step_ms']:>10.1f} {row['steps_per_second']:>8.1f} "
+                f"{row['to_sam2']:>8.2f}   {spread}"
+            )
+    engine = trackers[kinds[0]].engine.describe()
     described = {
         "model": engine.model,
         "engine": engine.name,
@@ -58,22 +70,24 @@ def main() -> None:
         )
 
 
-def start_tracker(args, count, frames):
-    """A tracker with `count` objects side by side and all memory in use."""
-    tracker = load_tracker(args.model, args.engine, max_objects=max(OBJECTS))
-    begin(tracker, count, frames)
+def start_tracker(args, count, entries, scene):
+    """A tracker that follows the instrument `count` times over, with so many long-term entries of each, all in use."""
+    settings = {"max_objects": max(OBJECTS), "num_long_term": entries, **EVERY_FRAME}
+    tracker = load_tracker(args.model, args.engine, **settings)
+    begin(tracker, count, scene)
+    kept = min(one.long_term_insertions for one in tracker.objects())
+    if kept < entries:
+        print(f"the model sees too little of the scene: {kept} of {entries} long-term entries are in use")
     return tracker
 
 
-def begin(tracker, count, frames):
-    """Start a tracker anew with `count` objects side by side and bring all memory into use."""
+def begin(tracker, count, scene):
+    """Start a tracker anew that follows the instrument `count` times over, and bring all memory into use."""
+    frames = [frame for frame, _ in scene]
     tracker.reset()
     tracker.step(frames[0], 0)
-    for index in range(count):
-        mask = np.zeros(SIZE, bool)
-        left = 40 + 150 * index
-        mask[200:520, left : left + 120] = True
-        tracker.add_object(None, mask=mask)
+    for _ in range(count):
+        tracker.add_object(None, mask=scene[0][1][0])
     median_step_ms(tracker, frames, WARM_UP_STEPS)
 
 
