@@ -23,7 +23,6 @@ from sam2s_ros.network.checkpoint import (
 )
 from sam2s_ros.network.class_bank import CLASS_EMBEDDINGS, METADATA_KEY, read_class_bank, write_class_bank
 from sam2s_ros.network.layers import Attention
-from sam2s_ros.network.semantics import CLASS_KEYS
 from sam2s_ros.training.embed_classes import put_into_weights
 
 BANK = ClassBank(CLASSES, torch.eye(3, 8), "hand", "a {}")
@@ -52,7 +51,8 @@ def attended(network: Sam2Network, objects: int = 2, memory_seed: int = 1) -> Co
 
 def test_without_a_bank_the_state_dict_has_no_new_key_and_with_one_no_other_value_differs() -> None:
     plain, extended = network_with(False).state_dict(), network_with(True).state_dict()
-    assert set(extended) - set(plain) == CLASS_KEYS
+    names = ("class_token", "class_projection.weight", "class_projection.bias", "class_embeddings")
+    assert set(extended) - set(plain) == {f"sam2s.{name}" for name in names}
     assert not any(name.startswith("sam2s.") for name in plain)
     assert all(torch.equal(extended[name], value) for name, value in plain.items())
     assert extended[CLASS_EMBEDDINGS].shape == (3, 24)

@@ -15,7 +15,7 @@ from sam2s_ros.network.checkpoint import load_checkpoint, read_checkpoint_bank
 from sam2s_ros.network.class_bank import CLASS_EMBEDDINGS, ClassBank, write_class_bank
 from sam2s_ros.training.batches import batch_of
 from sam2s_ros.training.clip_loss import clip_loss
-from sam2s_ros.training.config import LossConfig, StageConfig, TrainConfig
+from sam2s_ros.training.config import LossConfig, PromptConfig, StageConfig, TrainConfig
 from sam2s_ros.training.loop import Trainer
 from sam2s_ros.training.run_files import write_weights
 from sam2s_ros.training.semantic_loss import UNLABELLED, SemanticSamples, info_nce, semantic_loss
@@ -153,6 +153,37 @@ def test_a_trained_network_knows_what_it_was_told(tmp_path: Path) -> None:
     again = Trainer(config, LabelledSquares("grasper", "hook"), tmp_path)
     assert again.restore()
     assert again.train_step().loss == logs[5].loss
+
+
+def test_a_class_reader_learns_alone_and_nothing_else_changes(tmp_path: Path) -> None:
+    """With all else frozen, masks of random weights among them; a batch without a label is no error."""
+    alone = {"class_reader": True, "train_only": ("sam2s.class",), "loss": LossConfig(tsl=1.0)}
+    config = semantic_config(tmp_path, learning_rate=3e-3, **alone)
+    trainer = Trainer(config, LabelledSquares("hook", "hook"), tmp_path)
+    before = {name: value.clone() for name, value in trainer.network.state_dict().items()}
+    logs = [trainer.train_step() for _ in range(10)]
+    assert logs[-1].class_accuracy == 1 and logs[-1].loss < logs[0].loss - 1
+    after = trainer.network.state_dict()
+    changed = {name.split(".")[1] for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"class_reader"}
+    unlabelled = Trainer(config, LabelledSquares("", ""), tmp_path)
+    assert math.isnan(unlabelled.train_step().class_accuracy)
+
+
+def test_a_reader_learns_from_the_true_masks_what_random_weights_do_not_see(tmp_path: Path) -> None:
+    """Two classes in one clip: the squares' colours tell them apart, once the reader looks at the right places."""
+    prompts = PromptConfig(true_masks=1.0)
+    alone = {"class_reader": True, "train_only": ("sam2s.class",), "prompts": prompts}
+    config = semantic_config(tmp_path, learning_rate=1e-3, loss=LossConfig(tsl=1.0), **alone)
+    trainer = Trainer(config, LabelledSquares("grasper", "hook"), tmp_path)
+    logs = [trainer.train_step() for _ in range(18)]
+    assert np.mean([log.class_accuracy for log in logs[-3:]]) > 0.9
+    assert all(math.isnan(log.iou) for log in logs), "nothing is tracked"
+
+
+def test_true_masks_without_a_reader_are_refused() -> None:
+    with pytest.raises(ValueError, match="set class_reader and loss.tsl"):
+        TrainConfig(stages=(StageConfig(1, 1, 1),), prompts=PromptConfig(true_masks=0.5))
 
 
 def test_a_run_does_not_go_on_with_another_bank(tmp_path: Path) -> None:

@@ -34,6 +34,8 @@ SIZE = (90, 160)
 CLASSES = ("hook", "grasper", "liver")
 SEMANTIC = replace(SMALL, semantic_dim=24, class_names=CLASSES)
 """The same with a class token and a bank of three classes."""
+READING = replace(SEMANTIC, class_reader=True)
+"""The same with a class reader instead of the token."""
 
 
 def small_network(seed: int = 0, config: NetworkConfig = SMALL) -> Sam2Network:

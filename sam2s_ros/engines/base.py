@@ -155,7 +155,7 @@ class PromptBatch:
 class DecodeResult:
     """logits float32 [N, mask_size, mask_size] (> 0 is the object; -1024 everywhere when absent), iou
     float32 [N] (predicted), object_score float32 [N] (logit; > 0 is present); embedding float32 [N, D] of
-    length 1, to be compared with the class bank, or None for a network without a class token."""
+    length 1, to be compared with the class bank, or None for a network that knows no class."""
 
     logits: NDArray[np.float32]
     iou: NDArray[np.float32]

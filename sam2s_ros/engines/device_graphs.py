@@ -24,6 +24,7 @@ from sam2s_ros.engines.graphs import (
     Graph,
     MemoriseGraph,
     PromptGraph,
+    ReadGraph,
 )
 from sam2s_ros.engines.half_graphs import in_half
 from sam2s_ros.network.mask_decoder import upsample_logits
@@ -213,6 +214,23 @@ class DevicePrompt(DeviceGraph):
         return self.inner.example()
 
 
+class DeviceRead(DeviceGraph):
+    """`ReadGraph` of mask logits [row_bank, 4h, 4w] at `rows` int64 [N]."""
+
+    name, base = ReadGraph.name, ReadGraph
+
+    def example(self) -> Example:
+        inputs = self.inner.example()
+        logits, sizes = inputs["logits"]
+        inputs["logits"] = (torch.zeros(3, *logits.shape[1:]), ("row_bank",))
+        inputs["rows"] = (torch.zeros(logits.shape[0], dtype=torch.int64), sizes)
+        return inputs
+
+    def prepare(self, given: dict[str, Tensor]) -> dict[str, Tensor]:
+        given["logits"] = given["logits"][given.pop("rows")]
+        return given
+
+
 class SimilarityGraph(Graph):
     """Cosines [N] of `feature` [1, C * h * w] with entries of `kept` [feature_bank, C * h * w].
 
@@ -238,3 +256,8 @@ REDUCIBLE: tuple[type[DeviceGraph], ...] = (DeviceEncode, DeviceAttend, DeviceMe
 """Graphs that have a float16 form."""
 FLOAT_GRAPHS: tuple[type[Graph], ...] = (DevicePrompt, DeviceDecode, SimilarityGraph)
 """Graphs that stay in float32 whatever the precision."""
+
+
+def float_graphs_of(network: Sam2Network) -> tuple[type[Graph], ...]:
+    """Those of `FLOAT_GRAPHS`, and the one that a class reader has besides."""
+    return (*FLOAT_GRAPHS, DeviceRead) if network.config.class_reader else FLOAT_GRAPHS

@@ -67,12 +67,12 @@ def make_parts(
     banks = _make_banks(config, bank_sizes, lane, made["attended"].dtype)
 
     largest, usual = sizes
-    graphs = {
+    graphs: dict[str, CompiledGraph] = {
         name: CompiledGraph(
             library, *engines[name], lane, largest | bank_sizes, usual, {**staged, **banks}, {}
         )
-        for name in ("attend", "decode", "memorise", "memorise_given", "similarity")
-        if name != "similarity" or capacity.long_term_slots
+        for name in ("attend", "decode", "read", "memorise", "memorise_given", "similarity")
+        if name in engines and (name != "similarity" or capacity.long_term_slots)
     }
     prompts = {name: graphs["decode"].inputs[name] for name in ("sparse", "dense")}
     graphs["prompt"] = CompiledGraph(library, *engines["prompt"], lane, *sizes, {}, prompts)

@@ -59,6 +59,7 @@ class EagerEngine(Engine):
         self._network = network.eval()
         self._sha256 = weights_sha256(network.state_dict())
         network.image_encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network.sam2s.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._precision, self._reason = precision, reason
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         self._normalise = Normaliser(config.image_mean, config.image_std, dtype)
@@ -75,6 +76,7 @@ class EagerEngine(Engine):
                 torch.zeros(1, c // 8, 4 * side, 4 * side),
                 torch.zeros(1, c // 4, 2 * side, 2 * side),
                 torch.zeros(1, c, side, side),
+                torch.zeros(1, 3, size, size) if config.class_reader else None,
             )
             for _ in range(capacity.frame_slots)
         ]
@@ -95,6 +97,8 @@ class EagerEngine(Engine):
         kept = self._features[frame_slot]
         for target, source in ((kept.f0, new.f0), (kept.f1, new.f1), (kept.f2, new.f2)):
             target.copy_(source)
+        if kept.pixels is not None and new.pixels is not None:
+            kept.pixels.copy_(new.pixels)
         self._encoded[frame_slot] = True
 
     @torch.inference_mode()
@@ -124,7 +128,7 @@ class EagerEngine(Engine):
             self._class_token[index] = conditioned.class_token
 
     def _kept_conditioned(self, index: Tensor) -> Conditioned:
-        token = self._class_token[index] if self._network.config.semantic_dim else None
+        token = self._class_token[index] if self._network.config.has_class_token else None
         return Conditioned(self._conditioned[index], token)
 
     @torch.inference_mode()
@@ -138,6 +142,7 @@ class EagerEngine(Engine):
             None if prompt.labels is None else torch.from_numpy(prompt.labels),
             self._previous_mask(rows, prompt.previous_mask_slot, prompt.previous_mask_flow),
             prompt.multimask,
+            frame.pixels,
         )
         return self._store(rows, frame_slot, decoded)
 
@@ -146,7 +151,8 @@ class EagerEngine(Engine):
         self, rows: NDArray[np.int64], frame_slot: int, masks: NDArray[np.float32]
     ) -> DecodeResult:
         frame = self._frame(frame_slot)
-        decoded = self._network.mask_as_output(frame.f2, frame.f0, frame.f1, torch.from_numpy(masks)[:, None])
+        given = torch.from_numpy(masks)[:, None]
+        decoded = self._network.mask_as_output(frame.f2, frame.f0, frame.f1, given, frame.pixels)
         return self._store(rows, frame_slot, decoded)
 
     @torch.inference_mode()

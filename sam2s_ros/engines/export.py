@@ -22,12 +22,12 @@ from torch.export import Dim
 from sam2s_ros.engines.device_graphs import (
     BANK_DIMENSIONS,
     DEVICE_GRAPH_VERSION,
-    FLOAT_GRAPHS,
     REDUCIBLE,
     DeviceGraph,
+    float_graphs_of,
 )
 from sam2s_ros.engines.folder_cache import CachedFile, folder_for, read_folder, write_folder
-from sam2s_ros.engines.graphs import DIMENSIONS, GRAPH_VERSION, GRAPHS, Graph
+from sam2s_ros.engines.graphs import DIMENSIONS, GRAPH_VERSION, Graph, graphs_of
 from sam2s_ros.network.checkpoint import weights_sha256
 from sam2s_ros.network.sam2 import Sam2Network
 
@@ -58,7 +58,7 @@ def load_graphs(network: Sam2Network, cache: Path | None = None) -> dict[str, Gr
     `cache` is the folder to use, `cache_folder()` if None. Raises ImportError where the packages in `EXPORTERS` are
     missing. Nothing that is wrong with the cache raises: a warning is logged.
     """
-    return _load(fingerprint(network), network, GRAPHS, {}, cache)
+    return _load(fingerprint(network), network, graphs_of(network), {}, cache)
 
 
 def load_device_graphs(
@@ -66,7 +66,7 @@ def load_device_graphs(
 ) -> dict[str, GraphFile]:
     """The graphs of `device_graphs` by name, as `load_graphs`; "fp16" reduces those in `REDUCIBLE`."""
     graphs: dict[str, GraphFile] = {}
-    for kinds, half in ((REDUCIBLE, precision == "fp16"), (FLOAT_GRAPHS, False)):
+    for kinds, half in ((REDUCIBLE, precision == "fp16"), (float_graphs_of(network), False)):
         made_from = device_fingerprint(network, half) | {"graphs": [kind.__name__ for kind in kinds]}
         graphs |= _load(made_from, network, kinds, {"half": True} if half else {}, cache)
     return graphs

@@ -37,14 +37,17 @@ NO_PROMPT_TOKENS = 2
 
 @dataclass(frozen=True)
 class _FrameFeatures:
-    """What `EncodeGraph` says of one frame, in its order; `token` is empty for a network without a class token."""
+    """What `EncodeGraph` says of one frame, in its order.
+
+    `of_class` is the class token [1, 1, C] or the normalised image [1, 3, S, S], or empty where no class is known.
+    """
 
     f0: NDArray[np.float32]
     f1: NDArray[np.float32]
     f2: NDArray[np.float32]
     attended: NDArray[np.float32]
     projected: NDArray[np.float32]
-    token: NDArray[np.float32]
+    of_class: NDArray[np.float32]
 
     @property
     def tokens(self) -> NDArray[np.float32]:
@@ -75,7 +78,7 @@ class GraphEngine(Engine):
             nothing = prompts.sparse(torch.zeros(1, 1, 2), torch.full((1, 1), NOT_A_POINT))
         self._no_prompt = nothing.numpy().copy()
         self._no_mask = prompts.no_mask_embed.weight.detach().numpy().copy()
-        self._tokens = min(1, config.semantic_dim)
+        self._tokens = int(config.has_class_token)
         learnt = network.sam2s.class_token
         self._learnt_token = (
             _zeros(1, 0, config.hidden_dim) if learnt is None else learnt.detach().numpy().copy()
@@ -86,6 +89,9 @@ class GraphEngine(Engine):
         config, capacity = self._config, self.capacity
         rows, side = capacity.max_objects, config.feature_size
         area, c, cm = side * side, config.hidden_dim, config.memory_dim
+        of_class: tuple[int, ...] = (1, self._tokens, c)
+        if config.class_reader:
+            of_class = (1, 3, config.image_size, config.image_size)
         self._features = [
             _FrameFeatures(
                 f0=_zeros(1, area, 16, c // 8),
@@ -93,7 +99,7 @@ class GraphEngine(Engine):
                 f2=_zeros(1, c, side, side),
                 attended=_zeros(1, area, c),
                 projected=_zeros(1, c, side, side),
-                token=_zeros(1, self._tokens, c),
+                of_class=_zeros(*of_class),
             )
             for _ in range(capacity.frame_slots)
         ]
@@ -114,7 +120,9 @@ class GraphEngine(Engine):
     def encode(self, frame_rgb: NDArray[np.uint8], frame_slot: int) -> None:
         image = np.ascontiguousarray(resize_to_square(frame_rgb, self.image_size))
         kept = self._features[frame_slot]
-        targets = (kept.f0, kept.f1, kept.f2, kept.attended, kept.projected, kept.token)[: 5 + self._tokens]
+        targets = [kept.f0, kept.f1, kept.f2, kept.attended, kept.projected]
+        if self._config.semantic_dim:
+            targets.append(kept.of_class)
         for target, source in zip(targets, self._runner.run("encode", {"image": image}), strict=True):
             np.copyto(target, source)
         self._encoded[frame_slot] = True
@@ -137,7 +145,7 @@ class GraphEngine(Engine):
                     "pointers": _gather(self._pointers, rows[group], part.pointer_slots, self._pointer_read),
                     "pointer_distance": np.ascontiguousarray(part.pointer_distance),
                     "pointer_valid": part.pointer_valid.astype(np.float32, order="C"),
-                    **self._token_input(frame.token),
+                    **self._token_input(frame.of_class),
                 },
             )
             self._conditioned[rows[group]] = conditioned
@@ -147,6 +155,12 @@ class GraphEngine(Engine):
     def _token_input(self, token: NDArray[np.float32]) -> dict[str, np.ndarray]:
         """The class token as a graph's input, for a network that has one."""
         return {"token": np.ascontiguousarray(token)} if self._tokens else {}
+
+    def _read(self, frame: _FrameFeatures, logits: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """What a class reader says of masks [n, 4h, 4w], as a list of one; empty for a network without one."""
+        if not self._config.class_reader:
+            return []
+        return self._runner.run("read", {"pixels": frame.of_class, "logits": np.ascontiguousarray(logits)})
 
     def decode(self, rows: NDArray[np.int64], frame_slot: int, prompt: PromptBatch) -> DecodeResult:
         frame = self._frame(frame_slot)
@@ -162,9 +176,9 @@ class GraphEngine(Engine):
             token = self._token_input(self._class_token[rows[group]])
             logits, iou, score, pointer, *embedding = self._runner.run("decode", {**inputs, **token})
             result.logits[group], result.iou[group], result.object_score[group] = logits, iou, score[:, 0]
-            if result.embedding is not None:
-                result.embedding[group] = embedding[0]
             self._pointer[rows[group]] = pointer
+            if result.embedding is not None:
+                result.embedding[group] = (embedding or self._read(frame, result.logits[group]))[0]
         self._store(rows, frame_slot, result)
         for row, logits in zip(rows, result.logits, strict=True):
             self._upsample(row, logits)
@@ -203,7 +217,7 @@ class GraphEngine(Engine):
             token = self._token_input(np.repeat(self._learnt_token, n, axis=0))
             _, _, _, pointer, *embedding = self._runner.run("decode", {**inputs, **token})
             if embeddings is not None:
-                embeddings[group] = embedding[0]
+                embeddings[group] = (embedding or self._read(frame, given.logits[group]))[0]
             present = result.object_score[group, None] > 0
             self._pointer[rows[group]] = np.where(present, pointer, self._no_pointer)
         self._store(rows, frame_slot, result)
@@ -339,7 +353,8 @@ class GraphEngine(Engine):
         )
 
     def _empty_embeddings(self, count: int) -> NDArray[np.float32] | None:
-        return np.empty((count, self._config.semantic_dim), dtype=np.float32) if self._tokens else None
+        dim = self._config.semantic_dim
+        return np.empty((count, dim), dtype=np.float32) if dim else None
 
     def _store(self, rows: NDArray[np.int64], frame_slot: int, result: DecodeResult) -> None:
         self._logits[rows, frame_slot] = result.logits

@@ -13,7 +13,8 @@ What differs from the network's modules, none of it in the result:
 - of the mask hypotheses only the chosen one becomes a mask.
 
 Of a network with a class token, `encode`, `attend` and `decode` hand it on: each has one more output, the last two one
-more input.
+more input. Of one with a class reader, `encode` gives the normalised image, and
+there is one more graph, `read`.
 """
 
 from __future__ import annotations
@@ -53,12 +54,13 @@ class Graph(nn.Module):
 
     name: ClassVar[str]
     outputs: tuple[str, ...]
-    """A graph of a network with a class token may have more than its class says."""
+    """A graph of a network that knows classes may have more than its class says."""
 
     def __init__(self, network: Sam2Network) -> None:
         super().__init__()
         self.config = network.config
-        self.has_token = network.config.semantic_dim > 0
+        self.has_token = network.config.has_class_token
+        self.has_reader = network.config.class_reader
 
     def example(self) -> Example:
         """Inputs by name; N = 2, M = 3, P = 5, K = 4, T = 3 where they occur."""
@@ -70,7 +72,8 @@ class EncodeGraph(Graph):
 
     Gives f0 [1, L, 16, C/8] and f1 [1, L, 4, C/4] (by stride-16 cell, then in the order of upscaling), f2 [1, C, h, w],
     `attended` [1, L, C]: f2 after the first self-attention of memory attention, and `projected` [1, C, h, w]: f2 as the
-    memory encoder adds it to the mask; also `token` [1, 1, C], the class token after that self-attention.
+    memory encoder adds it to the mask; also `token` [1, 1, C], the class token after that self-attention, or
+    the normalised image `pixels` [1, 3, S, S].
     """
 
     name = "encode"
@@ -97,6 +100,8 @@ class EncodeGraph(Graph):
             self.outputs = (*self.outputs, "token")
             self.token_attention = TokenSelfAttention(_layers(network)[0])
             self.register_buffer("class_token", _class_token(network))
+        if self.has_reader:
+            self.outputs = (*self.outputs, "pixels")
 
     def example(self) -> Example:
         size = self.config.image_size
@@ -104,12 +109,13 @@ class EncodeGraph(Graph):
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         pixels = image.permute(2, 0, 1).float()[None]
-        f0, f1, f2 = self.image_encoder(pixels * self.scale + self.offset)
+        pixels = pixels * self.scale + self.offset
+        f0, f1, f2 = self.image_encoder(pixels)
         x = f2.flatten(2).transpose(1, 2) + self.position
         attended = self.self_attention(x, self.phases())
         f0, f1 = self._by_cell(self.conv_s0(f0), 2), self._by_cell(self.conv_s1(f1), 1)
         token = (self.token_attention(self.class_token, x),) if self.has_token else ()
-        return f0, f1, f2, attended, self.projection(f2), *token
+        return f0, f1, f2, attended, self.projection(f2), *token, *((pixels,) if self.has_reader else ())
 
     def _by_cell(self, x: Tensor, doublings: int) -> Tensor:
         """[1, D, h * 2^d, w * 2^d] -> [1, L, 4^d, D]: by cell, then by quarter of the cell, then by quarter of that."""
@@ -359,7 +365,35 @@ class MemoriseGraph(Graph):
         return memory + absent * self.absence
 
 
+class ReadGraph(Graph):
+    """What a class reader says of N objects: `embedding` [N, D] from `pixels` and mask logits [N, 4h, 4w]."""
+
+    name = "read"
+    outputs: tuple[str, ...] = ("embedding",)
+
+    def __init__(self, network: Sam2Network) -> None:
+        super().__init__(network)
+        assert network.sam2s.class_reader is not None
+        self.reader = network.sam2s.class_reader
+
+    def example(self) -> Example:
+        size, side = self.config.image_size, self.config.mask_size
+        return {
+            "pixels": (torch.randn(1, 3, size, size), ()),
+            "logits": (torch.randn(2, side, side), ("n",)),
+        }
+
+    def forward(self, pixels: Tensor, logits: Tensor) -> Tensor:
+        return self.reader(pixels, logits)
+
+
 GRAPHS: tuple[type[Graph], ...] = (EncodeGraph, AttendGraph, PromptGraph, DecodeGraph, MemoriseGraph)
+"""Those of every network."""
+
+
+def graphs_of(network: Sam2Network) -> tuple[type[Graph], ...]:
+    """The graphs of this network."""
+    return (*GRAPHS, ReadGraph) if network.config.class_reader else GRAPHS
 
 
 def _class_token(network: Sam2Network) -> Tensor:

@@ -6,6 +6,7 @@ device, masks and scores come back; everything else is copied within it. `encode
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -114,7 +115,7 @@ class TensorRtEngine(Engine):
                 self._put(graph, name, values, size)
             graph.run(n=size, m=part.slots.shape[1], p=part.pointer_slots.shape[1])
             self._keep_rows(graph, "conditioned", own)
-            if self._config.semantic_dim:
+            if self._config.has_class_token:
                 self._keep_rows(graph, "conditioned_token", own, "class_token")
 
     def decode(self, rows: NDArray[np.int64], frame_slot: int, prompt: PromptBatch) -> DecodeResult:
@@ -123,7 +124,7 @@ class TensorRtEngine(Engine):
         if prompt.previous_mask_slot is not None:
             logits = self._logits[rows, prompt.previous_mask_slot]
             previous = previous_mask_prompt(logits, prompt.previous_mask_flow)
-        result = self._decode(rows, prompt, previous, prompt.multimask)
+        result = self._read(rows, self._decode(rows, prompt, previous, prompt.multimask))
         self._is_given[rows] = False
         self._store(rows, frame_slot, result)
         return result
@@ -150,13 +151,28 @@ class TensorRtEngine(Engine):
             iou = lane.get(graph.outputs["iou"], (len(own),))
             score = lane.get(graph.outputs["object_score"], (len(own),))
             embedding = None
-            if result.embedding is not None:
+            if self._config.has_class_token:
                 embedding = lane.get(graph.outputs["embedding"], (len(own), self._config.semantic_dim))
             lane.wait()
             result.logits[group], result.iou[group], result.object_score[group] = logits, iou, score
-            if result.embedding is not None:
+            if result.embedding is not None and embedding is not None:
                 result.embedding[group] = embedding
         return result
+
+    def _read(self, rows: NDArray[np.int64], result: DecodeResult) -> DecodeResult:
+        """The result with what a class reader says of the rows' logits, for a network that has one."""
+        if not self._config.class_reader:
+            return result
+        graph, lane = self._parts.graphs["read"], self._parts.lane
+        embeddings = np.empty((len(rows), self._config.semantic_dim), dtype=np.float32)
+        for group, size in self._runs(rows):
+            own = rows[group]
+            self._put(graph, "rows", own, size)
+            graph.run(n=size)
+            said = lane.get(graph.outputs["embedding"], (len(own), self._config.semantic_dim))
+            lane.wait()
+            embeddings[group] = said
+        return replace(result, embedding=embeddings)
 
     def _put_prompt(
         self, prompt: PromptBatch, mask: NDArray[np.float32] | None, group: slice, size: int
@@ -204,7 +220,7 @@ class TensorRtEngine(Engine):
         self._parts.lane.put_entries(self._parts.banks["given"], rows.tolist(), masks)
         self._is_given[rows] = True
         iou = np.ones(len(rows), dtype=np.float32)
-        result = DecodeResult(given.logits, iou, given.object_score, said)
+        result = self._read(rows, DecodeResult(given.logits, iou, given.object_score, said))
         self._store(rows, frame_slot, result)
         return result
 

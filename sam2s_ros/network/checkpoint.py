@@ -24,7 +24,7 @@ from torch import Tensor
 from sam2s_ros.network.class_bank import CLASS_EMBEDDINGS, METADATA_KEY, ClassBank, read_class_bank
 from sam2s_ros.network.fit import fitting_preset, likely_fix, list_misfits, shapes_with_parts_of
 from sam2s_ros.network.sam2 import Sam2Network
-from sam2s_ros.network.semantics import CLASS_KEYS, LONG_TERM_TPOS
+from sam2s_ros.network.semantics import CLASS_PREFIX, LONG_TERM_TPOS
 
 FORMAT_VERSION = 1
 SAFETENSORS_SUFFIX = ".safetensors"
@@ -57,8 +57,8 @@ def load_checkpoint(network: Sam2Network, path: str | Path) -> CheckpointMetadat
     """Load weights into a network, all of them or none.
 
     Floating-point tensors of another precision are converted to the network's. Where the network has long-term
-    memory and the file has not, its temporal embedding starts as that of the conditioning frames; where it has a class
-    token and the file has not, that stays as it is.
+    memory and the file has not, its temporal embedding starts as that of the conditioning frames; where it knows
+    classes and the file does not, its parts for that stay as they are.
 
     Args:
         network: receives the weights.
@@ -76,7 +76,8 @@ def load_checkpoint(network: Sam2Network, path: str | Path) -> CheckpointMetadat
     path = _existing_file(path)
     state = read_state(path)
     own = network.state_dict()
-    lacking = {LONG_TERM_TPOS} - state.keys() | (CLASS_KEYS if state.keys().isdisjoint(CLASS_KEYS) else set())
+    of_classes = set() if _class_keys(state) else _class_keys(own)
+    lacking = {LONG_TERM_TPOS} - state.keys() | of_classes
     expected = {name: shape for name, shape in _shapes(own).items() if name not in lacking}
     misfits = list_misfits(_shapes(state), expected)
     if misfits:
@@ -97,7 +98,7 @@ def load_checkpoint(network: Sam2Network, path: str | Path) -> CheckpointMetadat
             raise CheckpointError(f"{path} has other classes, or others in another order, than the network")
     if network.config.long_term and LONG_TERM_TPOS not in state:
         state[LONG_TERM_TPOS] = state["maskmem_tpos_enc"][-1:]
-    state |= {name: own[name] for name in CLASS_KEYS & lacking & own.keys()}
+    state |= {name: own[name] for name in of_classes}
     network.load_state_dict(state, strict=True)
     return metadata
 
@@ -331,6 +332,10 @@ def _check_values(path: Path, state: Mapping[str, Tensor]) -> None:
             raise CheckpointError(
                 f"{path}: {name} holds NaN or infinity; the file is damaged or training diverged"
             )
+
+
+def _class_keys(state: Mapping[str, Tensor]) -> set[str]:
+    return {name for name in state if name.startswith(CLASS_PREFIX)}
 
 
 def _shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:

@@ -32,7 +32,10 @@ class NetworkConfig:
     long_term: bool = False
     """An embedding of their own for long-term memory entries (SAM2S, DiveMem): the state dict has one more key."""
     semantic_dim: int = 0
-    """Channels D of the class bank's text embeddings (SAM2S, temporal semantic learning); 0: no class token."""
+    """Channels D of the class bank's text embeddings (SAM2S, temporal semantic learning); 0: no class is known."""
+    class_reader: bool = False
+    """Whether a network with a class bank tells classes by a reader of its own, which has no part in its masks; else it
+    does so by a class token, as SAM2S."""
     class_names: tuple[str, ...] = ()
     """The class bank: the name of each row of its embeddings. Empty if and only if `semantic_dim` is 0."""
     max_pointers: int = 16
@@ -66,6 +69,13 @@ class NetworkConfig:
             raise ValueError(
                 f"semantic_dim is {self.semantic_dim} with {len(self.class_names)} class names; a class bank needs both"
             )
+        if self.class_reader and not self.semantic_dim:
+            raise ValueError("class_reader is true, and there is no class bank to compare with")
+
+    @property
+    def has_class_token(self) -> bool:
+        """Whether a class token goes through memory attention and mask decoder."""
+        return bool(self.semantic_dim) and not self.class_reader
 
     @property
     def feature_size(self) -> int:

@@ -11,7 +11,7 @@ import torch
 from sam2s_ros.network.class_bank import CLASS_EMBEDDINGS
 from sam2s_ros.network.presets import PRESETS
 from sam2s_ros.network.sam2 import Sam2Network
-from sam2s_ros.network.semantics import LONG_TERM_TPOS
+from sam2s_ros.network.semantics import LONG_TERM_TPOS, has_class_reader
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -21,17 +21,26 @@ SAM_2_0_LACKS = frozenset({"no_obj_embed_spatial", "obj_ptr_tpos_proj.weight", "
 
 
 @cache
-def preset_shapes(preset: str, long_term: bool = False, class_bank: tuple[int, int] = (0, 0)) -> Shapes:
+def preset_shapes(
+    preset: str, long_term: bool = False, class_bank: tuple[int, int] = (0, 0), class_reader: bool = False
+) -> Shapes:
     """Names and shapes of a preset's state dict; nothing is allocated for it.
 
     With `long_term`, those of the preset's network with long-term memory; with `class_bank` (K, D), of the one with a
-    class token and a bank of K classes and D channels. Raises ValueError for an unknown preset.
+    bank of K classes and D channels and a class token or, with `class_reader`, a class reader. Raises ValueError for an
+    unknown preset.
     """
     if preset not in PRESETS:
         raise ValueError(f"unknown preset {preset!r}; choose one of {', '.join(sorted(PRESETS))}")
     count, dim = class_bank
     names = tuple(map(str, range(count)))
-    config = replace(PRESETS[preset], long_term=long_term, semantic_dim=dim, class_names=names)
+    config = replace(
+        PRESETS[preset],
+        long_term=long_term,
+        semantic_dim=dim,
+        class_names=names,
+        class_reader=class_reader,
+    )
     with torch.device("meta"):
         network = Sam2Network(config)
     return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
@@ -44,7 +53,9 @@ def shapes_with_parts_of(preset: str, shapes: Shapes) -> Shapes:
     """
     bank = shapes.get(CLASS_EMBEDDINGS, (0, 0))
     count, dim = bank if len(bank) == 2 and min(bank) > 0 else (0, 0)
-    return preset_shapes(preset, LONG_TERM_TPOS in shapes, (count, dim))
+    return preset_shapes(
+        preset, LONG_TERM_TPOS in shapes, (count, dim), bool(dim) and has_class_reader(shapes)
+    )
 
 
 def fitting_preset(shapes: Shapes, preferred: str | None = None) -> str | None:

@@ -34,11 +34,15 @@ INVALID_BIAS = -1e4
 
 @dataclass(frozen=True)
 class ImageFeatures:
-    """Features of one frame: f0 [B, C/8, 4h, 4w], f1 [B, C/4, 2h, 2w], f2 [B, C, h, w] with h = w = S / 16."""
+    """Features of one frame: f0 [B, C/8, 4h, 4w], f1 [B, C/4, 2h, 2w], f2 [B, C, h, w] with h = w = S / 16.
+
+    `pixels` [B, 3, S, S] is the normalised image itself, for a class reader; None for a network without one.
+    """
 
     f0: Tensor
     f1: Tensor
     f2: Tensor
+    pixels: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ class Decoded:
     hypotheses: MaskHypotheses | None
     """Everything the decoder said before a choice was made; None for a mask taken as the output."""
     embedding: Tensor | None
-    """[N, D] of length 1, to be compared with the rows of the class bank; None for a network without a class token."""
+    """[N, D] of length 1, to be compared with the rows of the class bank; None for a network that knows no class."""
 
 
 class Sam2Network(nn.Module):
@@ -129,7 +133,8 @@ class Sam2Network(nn.Module):
     def encode_image(self, image: Tensor) -> ImageFeatures:
         """Normalised image [B, 3, S, S] -> features; the decoder's projections of f0 and f1 are done here."""
         f0, f1, f2 = self.image_encoder(image)
-        return ImageFeatures(self.sam_mask_decoder.conv_s0(f0), self.sam_mask_decoder.conv_s1(f1), f2)
+        pixels = image.float() if self.config.class_reader else None
+        return ImageFeatures(self.sam_mask_decoder.conv_s0(f0), self.sam_mask_decoder.conv_s1(f1), f2, pixels)
 
     def without_memory(self, f2: Tensor) -> Conditioned:
         """An object's first frame [N or 1, C, h, w], prompted by clicks or a box; the class token is the learnt one."""
@@ -214,6 +219,7 @@ class Sam2Network(nn.Module):
         labels: Tensor | None,
         mask_prompt: Tensor | None,
         multimask: bool,
+        pixels: Tensor | None = None,
     ) -> Decoded:
         """Masks of N objects from conditioned features and prompts (source: SAM 2 `_forward_sam_heads`).
 
@@ -224,6 +230,7 @@ class Sam2Network(nn.Module):
             labels: [N, K] 1 positive, 0 negative, 2 and 3 box corners, -1 not a point; None with `points` None.
             mask_prompt: [N, 1, 4h, 4w] logits, or None.
             multimask: take the best of the ambiguous hypotheses instead of the single one.
+            pixels: [N or 1, 3, S, S] normalised image, for a network with a class reader.
         """
         features = conditioned.features
         n = features.shape[0]
@@ -240,9 +247,9 @@ class Sam2Network(nn.Module):
             f1,
             conditioned.class_token,
         )
-        return self._choose(hypotheses, multimask)
+        return self._choose(hypotheses, multimask, pixels)
 
-    def _choose(self, hypotheses: MaskHypotheses, multimask: bool) -> Decoded:
+    def _choose(self, hypotheses: MaskHypotheses, multimask: bool, pixels: Tensor | None) -> Decoded:
         """The hypothesis of highest predicted IoU among the ambiguous ones, or the single-mask one."""
         if multimask:
             best = hypotheses.iou[:, 1:].argmax(dim=1) + 1
@@ -260,24 +267,33 @@ class Sam2Network(nn.Module):
             object_score=hypotheses.object_score,
             pointer=self._pointer_or_absence(pointer, appearing),
             hypotheses=hypotheses,
-            embedding=self.sam2s.embedding(hypotheses.class_token),
+            embedding=self._embedding(hypotheses.class_token, pixels, logits),
         )
+
+    def _embedding(self, token: Tensor | None, pixels: Tensor | None, logits: Tensor) -> Tensor | None:
+        """What is said of the class by the token, or by the reader of masks [N, 1, 4h, 4w]."""
+        said = self.sam2s.embedding(token)
+        return self.sam2s.read(pixels, logits[:, 0]) if said is None else said
 
     def _pointer_or_absence(self, pointer: Tensor, appearing: Tensor) -> Tensor:
         """Pointers [N, C] replaced by `no_obj_ptr` where not appearing [N, 1] (SAM 2's `fixed_no_obj_ptr`)."""
         present = appearing.to(pointer.dtype)
         return present * pointer + (1 - present) * self.no_obj_ptr
 
-    def mask_as_output(self, f2: Tensor, f0: Tensor, f1: Tensor, mask: Tensor) -> Decoded:
+    def mask_as_output(
+        self, f2: Tensor, f0: Tensor, f1: Tensor, mask: Tensor, pixels: Tensor | None = None
+    ) -> Decoded:
         """Take a given mask as the frame's output (source: SAM 2 `_use_mask_as_output`).
 
         Args:
             f2: [N or 1, C, h, w] the frame's own features, without memory.
             f0: [N or 1, C/8, 4h, 4w]. f1: [N or 1, C/4, 2h, 2w].
             mask: [N, 1, S, S] float, 0 or 1.
+            pixels: as for `decode`.
 
         Returns:
-            `Decoded` with predicted IoU 1, and object score 10 where the mask is not empty, else -10.
+            `Decoded` with predicted IoU 1, and object score 10 where the mask is not empty, else -10. A class reader
+            reads the given mask, a class token has gone through the decoder with it.
         """
         scale, bias = 20.0, -10.0
         high_res = mask * scale + bias
@@ -305,7 +321,9 @@ class Sam2Network(nn.Module):
             object_score=appearing.to(mask.dtype) * scale + bias,
             pointer=self._pointer_or_absence(pointed.pointer, appearing),
             hypotheses=None,
-            embedding=pointed.embedding,
+            embedding=pointed.embedding
+            if self.config.has_class_token
+            else self.sam2s.read(pixels, low_res[:, 0]),
         )
 
     def upsample(self, logits: Tensor) -> Tensor:

@@ -146,7 +146,7 @@ class NodeSettings:
     )
     class_memory_frames: float = _parameter(
         _TRACKER.class_memory_frames,
-        "Images with a say in an object's class until that of an earlier one has fallen to 1/e.",
+        "Images after an object's latest prompt at which an image has half of its say in the class.",
         0.1,
         100000.0,
     )

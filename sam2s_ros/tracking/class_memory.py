@@ -1,16 +1,17 @@
-"""Which class each object is, over time: what single frames say of it, averaged with slow forgetting.
+"""Which class each object is, over time: what single frames say of it, averaged; less, the longer it was left alone.
 
 A frame's say is the softmax of the scaled cosines between the object's embedding and the class bank. Of its logarithm
-an exponentially forgetting mean is kept, K numbers per object; the probabilities are then those of the mean cosines, so
-that no single frame overrules many. Frames count in which the object is in view with a mask that the network trusts: an
-object that is away keeps its class. SAM2S does not say how it fuses frames; this is our choice.
+a weighted mean is kept, K numbers per object; the probabilities are then those of the mean cosines, so that no single
+frame overrules many. An object never becomes another class, but a mask can come to lie on another object: the frame of
+a prompt counts 1, later ones less, 1 / (1 + age / `class_memory_frames`). Frames count in which the object is in view
+with a mask that the network trusts: an object that is away keeps its class. SAM2S does not say how it fuses frames, and
+this is our choice.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,13 +38,13 @@ class ClassMemory:
     def __init__(self, config: TrackerConfig, classes: KnownClasses | None) -> None:
         self._embeddings = None if classes is None else classes.embeddings
         self._scale, self._min_iou = config.class_scale, config.class_min_iou
-        self._kept = math.exp(-1 / config.class_memory_frames)
+        self._frames = config.class_memory_frames
         self.names: tuple[str, ...] = () if classes is None else classes.names
         self.sha256 = "" if classes is None else _checksum(classes)
         """Checksum over the class bank; "" without one."""
         objects = config.max_objects
         self.mean_log = np.zeros((objects, len(self.names)), dtype=np.float64)
-        """Forgetting mean of log-probabilities, [max_objects, K]."""
+        """Weighted mean of log-probabilities, [max_objects, K]."""
         self.weight = np.zeros(objects, dtype=np.float64)
         """Sum of the weights of the frames in it; 0 where none counted yet."""
         self.last_frame = np.full(objects, NO_FRAME, dtype=np.int64)
@@ -54,16 +55,18 @@ class ClassMemory:
         self.mean_log[row] = self.weight[row] = 0
         self.last_frame[row] = NO_FRAME
 
-    def observe(self, rows: NDArray[np.int64], frame_index: int, seen: DecodeResult) -> None:
-        """Take in what a frame showed of the rows, int64 [N]."""
+    def observe(
+        self, rows: NDArray[np.int64], frame_index: int, seen: DecodeResult, since_prompt: NDArray[np.int64]
+    ) -> None:
+        """Take in what a frame showed of the rows, int64 [N], so many frames after each one's latest prompt, [N]."""
         if self._embeddings is None or seen.embedding is None:
             return
         counts = (seen.object_score > 0) & (seen.iou > self._min_iou) & (frame_index > self.last_frame[rows])
         rows = rows[counts]
         said = log_softmax(self._scale * (seen.embedding[counts] @ self._embeddings.T).astype(np.float64))
-        before = self._kept * self.weight[rows]
-        self.weight[rows] = before + 1
-        self.mean_log[rows] += (said - self.mean_log[rows]) / self.weight[rows, None]
+        counted = 1 / (1 + np.maximum(since_prompt[counts], 0) / self._frames)
+        self.weight[rows] += counted
+        self.mean_log[rows] += (said - self.mean_log[rows]) * (counted / self.weight[rows])[:, None]
         self.last_frame[rows] = frame_index
 
     def probabilities(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -61,8 +61,8 @@ class TrackerConfig:
     The mask of a prompt stays as it was given. An object that has grown over a small one then takes its place."""
     class_min_iou: float = 0.7
     """Predicted IoU above which a frame has a say in an object's class; the object must be in view, too."""
-    class_memory_frames: float = 30.0
-    """Frames with a say until that of an earlier one has fallen to 1/e. Frames without one do not count."""
+    class_memory_frames: float = 5.0
+    """Frames after an object's latest prompt at which a frame has half of its say, after twice as many a third."""
     class_scale: float = 100.0
     """Factor on the cosines of embeddings and class bank before they become probabilities, as in training."""
     uncertain_iou: float = 0.6

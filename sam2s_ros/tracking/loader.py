@@ -66,7 +66,7 @@ def load_tracker(
 
 
 def known_classes(network: Sam2Network) -> KnownClasses | None:
-    """The network's class bank; None for one without a class token."""
+    """The network's class bank; None for one that knows no class."""
     embeddings = network.sam2s.class_embeddings
     return None if embeddings is None else KnownClasses(network.config.class_names, embeddings.numpy().copy())
 

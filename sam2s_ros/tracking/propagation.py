@@ -65,7 +65,7 @@ class Propagator:
                 self._bank.record_recent(rows, frame.clock, slots)
                 self._long_term.tracked(rows, frame, seen, slots.memory)
         if frame.condition.usable:
-            self._classes.observe(rows, frame.index, seen)
+            self._classes.observe(rows, frame.index, seen, self._table.since_prompt(rows, frame))
         self._table.observe(rows, frame, seen, is_sight=frame.condition.usable)
 
     def prompt(
@@ -81,7 +81,7 @@ class Propagator:
         ring_entry = frame.clock if frame.condition.usable else EMPTY
         self._bank.record_conditioning(record.row, frame.index, slots, ring_entry)
         self._long_term.conditioned(record.row, frame, first=frame.index == record.first.index)
-        self._classes.observe(rows, frame.index, seen)
+        self._classes.observe(rows, frame.index, seen, np.zeros_like(rows))
         self._table.observe(rows, frame, seen)
         record.prompt, record.prompt_frame = prompt, frame.index
 

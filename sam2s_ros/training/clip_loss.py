@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from sam2s_ros.network import Sam2Network
 from sam2s_ros.training.config import TrainConfig
 from sam2s_ros.training.losses import hypotheses_loss, in_view
+from sam2s_ros.training.reader_loss import reader_loss
 from sam2s_ros.training.rollout import Rollout, RolloutPlan, Supervised
 from sam2s_ros.training.semantic_loss import SemanticSamples, semantic_loss
 
@@ -59,8 +60,10 @@ def clip_loss(
         long_term: frames after the first that lie anywhere in the video.
         rows: int64 [B, K] class of each object in the bank; None: unknown.
     """
-    plan = RolloutPlan.draw(config.prompts, frames.shape[1], rng, long_term)
     images = normalise(frames, network)
+    if config.prompts.true_masks and rows is not None and rng.random() < config.prompts.true_masks:
+        return reader_loss(network, images, masks, rows, config.loss, rng)
+    plan = RolloutPlan.draw(config.prompts, frames.shape[1], rng, long_term)
     rollout = Rollout(network, images, masks, plan, rng, config.bf16 == "encoder")
     passes = rollout.run()
     with torch.autocast(frames.device.type, enabled=False):

@@ -57,6 +57,8 @@ class PromptConfig:
     """Share of batches in which each frame is also prompted by the previous frame's predicted mask."""
     drift: float = 0.0
     """Share of batches in which wrong masks of recent frames are remembered (`drift.Drift`)."""
+    true_masks: float = 0.0
+    """Share of batches that teach the class reader alone, from the true masks (`reader_loss`): nothing is tracked."""
     gap: float = 0.0
     """Share of batches in which the frames after the first count as up to `LONGEST_GAP` frames later."""
 
@@ -96,7 +98,10 @@ class TrainConfig:
     long_term: bool = False
     """Give the network the long-term memory's own temporal embedding, which begins as the conditioning frames' one."""
     class_bank: str = ""
-    """Class embeddings (`sam2s embed-classes`): gives the network a class token and this bank. Empty: as `init` is."""
+    """Class embeddings (`sam2s embed-classes`): gives the network this bank, and a class token or, with
+    `class_reader`, a class reader. Empty: as `init` is."""
+    class_reader: bool = False
+    """Whether classes are told by a reader that has no part in any mask, instead of by a class token."""
     train_only: tuple[str, ...] = ()
     """Beginnings of the names of the parameters to train, the others stay as they are; empty: all are trained. The
     object score alone (`sam_mask_decoder.pred_obj_score_head`) learns absences without a change of any mask."""
@@ -157,6 +162,8 @@ class TrainConfig:
             )
         if self.batches < 1:
             raise ValueError(f"batches is {self.batches}; a step needs at least 1")
+        if self.prompts.true_masks and not (self.class_reader and self.loss.tsl):
+            raise ValueError("prompts.true_masks teaches a class reader: set class_reader and loss.tsl")
         if self.loss.tsl and not self.class_bank:
             raise ValueError(
                 f"loss.tsl is {self.loss.tsl}, and there are no classes to learn: set class_bank"

@@ -63,7 +63,7 @@ def class_bank_of(config: TrainConfig) -> ClassBank | None:
 
 def network_to_train(config: TrainConfig, bank: ClassBank | None) -> Sam2Network:
     """The network of a configuration as its training begins. Errors as those of `build_network`."""
-    network = build_network(config.preset, config.init or None, config.long_term, bank)
+    network = build_network(config.preset, config.init or None, config.long_term, bank, config.class_reader)
     if config.side != network.config.image_size:
         network = with_image_size(network, config.side)
     if not config.init:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -126,8 +127,7 @@ class Rollout:
                 features = network.encode_image(images.flatten(0, 1))
         else:
             features = network.encode_image(images.flatten(0, 1))
-        maps = (features.f0, features.f1, features.f2)
-        self.features = ImageFeatures(*(self._by_clip(f.float()) for f in maps))
+        self.features = _each(features, lambda x: self._by_clip(x.float()))
         self.memory = ClipMemory(network)
         self.drift = Drift.draw(self.batch * self.objects, rng, images.device) if plan.drift else None
 
@@ -136,8 +136,7 @@ class Rollout:
 
     def _frame(self, t: int) -> ImageFeatures:
         """Features of frame t, repeated for each object: [B * K, ...]."""
-        f = self.features
-        return ImageFeatures(*(x[:, t].repeat_interleave(self.objects, dim=0) for x in (f.f0, f.f1, f.f2)))
+        return _each(self.features, lambda x: x[:, t].repeat_interleave(self.objects, dim=0))
 
     def truth(self, t: int) -> Tensor:
         """Masks of frame t [B * K, 1, S, S] float."""
@@ -152,15 +151,13 @@ class Rollout:
             conditioned = self.memory.attend(frame.f2, self._number(t))
             consecutive = t > self.plan.long_term + 1 or not self.plan.long_term
             prompt = previous_logits if self.plan.previous_mask and consecutive else None
-            decoded = self.network.decode(conditioned, frame.f0, frame.f1, None, None, prompt, multimask=True)
+            decoded = self._decode(conditioned, frame, None, None, prompt)
             passes.append(Supervised(t, decoded, True))
             corrected = t == self.plan.correct_at
             if corrected:
                 points, labels = self._correction(decoded, t)
                 mask = decoded.logits.detach().clamp(-32, 32)
-                decoded = self.network.decode(
-                    conditioned, frame.f0, frame.f1, points, labels, mask, multimask=True
-                )
+                decoded = self._decode(conditioned, frame, points, labels, mask)
                 passes.append(Supervised(t, decoded, True))
             mask = self._remembered_mask(t, corrected, decoded)
             if t <= self.plan.long_term:
@@ -169,6 +166,19 @@ class Rollout:
                 self._memorise(t, corrected, frame, decoded, mask)
             previous_logits = self._as_prompt(decoded, mask)
         return passes
+
+    def _decode(
+        self,
+        conditioned: Conditioned,
+        frame: ImageFeatures,
+        points: Tensor | None,
+        labels: Tensor | None,
+        mask: Tensor | None,
+        multimask: bool = True,
+    ) -> Decoded:
+        """`Sam2Network.decode` of a frame's objects."""
+        maps = frame.f0, frame.f1
+        return self.network.decode(conditioned, *maps, points, labels, mask, multimask, frame.pixels)
 
     def _number(self, t: int) -> int:
         """The frame's number for its memory: that of the prompted frame is 0, a gap may follow."""
@@ -205,11 +215,13 @@ class Rollout:
         frame = self._frame(0)
         passes: list[Supervised] = []
         if self.plan.prompt == "mask":
-            self.start = self.network.mask_as_output(frame.f2, frame.f0, frame.f1, self.truth(0))
+            self.start = self.network.mask_as_output(
+                frame.f2, frame.f0, frame.f1, self.truth(0), frame.pixels
+            )
         elif self.plan.prompt == "moved_mask":
             conditioned = self.network.without_memory(frame.f2)
             prior = moved_mask_logits(self.truth(0), self.network.config.mask_size, self.rng)
-            decoded = self.network.decode(conditioned, frame.f0, frame.f1, None, None, prior, multimask=True)
+            decoded = self._decode(conditioned, frame, None, None, prior)
             passes.append(Supervised(0, decoded, True))
             self.start = decoded
         else:
@@ -218,9 +230,7 @@ class Rollout:
             mask = None
             for click in range(self.plan.clicks):
                 multimask = labels.shape[1] <= 1
-                decoded = self.network.decode(
-                    conditioned, frame.f0, frame.f1, points, labels, mask, multimask
-                )
+                decoded = self._decode(conditioned, frame, points, labels, mask, multimask)
                 passes.append(Supervised(0, decoded, multimask))
                 if click + 1 < self.plan.clicks:
                     more, kind = self._correction(decoded, 0)
@@ -250,6 +260,12 @@ class Rollout:
         found = [corrective_click(p, m, self.rng) for p, m in zip(predicted, truth, strict=True)]
         points = torch.tensor([[[x, y]] for x, y, _ in found], device=device)
         return points, torch.tensor([[label] for _, _, label in found], device=device)
+
+
+def _each(features: ImageFeatures, change: Callable[[Tensor], Tensor]) -> ImageFeatures:
+    """All maps of a frame, changed alike."""
+    pixels = None if features.pixels is None else change(features.pixels)
+    return ImageFeatures(change(features.f0), change(features.f1), change(features.f2), pixels)
 
 
 def moved_mask_logits(masks: Tensor, size: int, rng: np.random.Generator) -> Tensor:

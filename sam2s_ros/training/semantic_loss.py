@@ -37,13 +37,13 @@ def info_nce(embeddings: Tensor, bank: Tensor, rows: Tensor, scale: float) -> Te
 def semantic_loss(samples: Sequence[SemanticSamples], bank: Tensor, scale: float) -> tuple[Tensor, float]:
     """Mean InfoNCE over the labelled objects in view of all passes, and the share of them whose class comes first.
 
-    Without a single one the loss is 0, with no gradient, and the share NaN.
+    Without a single one the loss is 0, with a gradient of 0, and the share NaN.
     """
     embeddings = torch.cat([one.embeddings for one in samples])
     rows = torch.cat([one.rows for one in samples])
     counted = torch.cat([one.present for one in samples]) & (rows != UNLABELLED)
     if not counted.any():
-        return embeddings.new_zeros(()), math.nan
+        return embeddings.sum() * 0, math.nan
     embeddings, rows = embeddings[counted], rows[counted]
     first = (embeddings.detach() @ bank.T).argmax(dim=1)
     return info_nce(embeddings, bank, rows, scale).mean(), float((first == rows).float().mean())
