@@ -15,6 +15,7 @@ from std_msgs.msg import Header  # noqa: E402
 
 from sam2s_ros.engines import create_engine  # noqa: E402
 from sam2s_ros.nodes.messages import class_scores, objects_array  # noqa: E402
+from sam2s_ros.nodes.settings import NodeSettings  # noqa: E402
 from sam2s_ros.tracking import FrameResult, StreamingTracker, TrackerConfig  # noqa: E402
 from sam2s_ros.tracking.loader import known_classes  # noqa: E402
 
@@ -49,6 +50,15 @@ def test_a_class_given_by_the_operator_stays_and_has_no_score() -> None:
     (one,) = objects_array(result, Header(), {}, {1: "stapler"}, most_classes=3).objects
     assert one.class_name == "stapler" and math.isnan(one.class_score)
     assert len(one.class_probabilities) == 3, "what the tracker sees is still told"
+
+
+def test_no_class_of_the_trackers_is_published_unless_it_is_asked_for() -> None:
+    """The bundled weights' classes mean nothing on real video."""
+    assert NodeSettings().published_classes == 0
+    (one,) = objects_array(tracked(semantic=True), Header(), {}, {}).objects
+    assert one.class_name == "" and math.isnan(one.class_score) and one.class_probabilities == []
+    (one,) = objects_array(tracked(semantic=True), Header(), {}, {1: "stapler"}).objects
+    assert one.class_name == "stapler"
 
 
 def test_without_a_class_token_no_class_is_known() -> None:

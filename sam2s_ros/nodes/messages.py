@@ -68,7 +68,8 @@ def objects_array(
     """All objects of one tracked frame, without what describes node and stream.
 
     `labels` and `class_names` are by id; a class named there takes the place of the one that the tracker sees, and has
-    no score. `most_classes`: how many class probabilities are given per object. `positions`: in the result's order.
+    no score. `most_classes`: how many class probabilities are given per object; 0: nothing of what the tracker sees of
+    classes. `positions`: in the result's order.
     """
     message = TrackedObjectArray(header=header)
     message.image_height, message.image_width = result.image_size
@@ -78,6 +79,8 @@ def objects_array(
         one.label = labels.get(one.id, 0)
         if class_names.get(one.id):
             one.class_name, one.class_score = class_names[one.id], NAN
+        elif not most_classes:
+            one.class_name, one.class_score = "", NAN
     for one, probabilities in zip(message.objects, result.class_probabilities, strict=True):
         one.class_probabilities = class_scores(result.classes, probabilities, most_classes)
     if positions is not None:

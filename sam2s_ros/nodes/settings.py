@@ -290,7 +290,11 @@ class NodeSettings:
         3600.0,
     )
     published_classes: int = _parameter(
-        3, "Most class probabilities published per object, the most probable first; 0: none.", 0, 1000
+        0,
+        "Most class probabilities published per object, the most probable first; 0: no class but what clients give. "
+        "The bundled weights know rendered instruments only.",
+        0,
+        1000,
     )
     overlay_alpha: float = _parameter(0.4, "Share of the object's colour in ~/overlay, 0 .. 1.", 0.0, 1.0)
     heartbeat_period_s: float = _parameter(
