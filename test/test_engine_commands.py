@@ -17,7 +17,7 @@ from sam2s_ros.tracking import TrackerConfig
 from sam2s_ros.tracking.loader import load_network
 
 pytestmark = [pytest.mark.usefixtures("graph_cache"), pytest.mark.timeout(900)]  # the first exports nano
-NAMES = {"encode", "attend", "prompt", "decode", "memorise", "memorise_given", "similarity"}
+NAMES = {"encode", "attend", "prompt", "decode", "memorise", "memorise_given", "similarity", "read"}
 
 
 def test_export_writes_graphs_and_a_manifest_with_checksums(

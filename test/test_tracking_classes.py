@@ -187,12 +187,14 @@ def test_weights_with_a_class_token_load_with_their_classes_or_with_others(
     assert tracker._classes.names == ("hook", "stapler")
 
 
-def test_a_class_bank_of_another_encoder_or_for_weights_without_a_class_token_is_refused(
+def test_a_class_bank_of_another_encoder_or_for_weights_without_classes_is_refused(
     weights: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "other.safetensors"
     write_class_bank(path, ClassBank(("hook",), np_bank(1), "another encoder", "a {}"))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="another encoder.*were trained with hand"):
         load_tracker(str(weights), "eager", class_bank=path)
-    with pytest.raises(ValueError, match="has no class token"):
-        load_tracker("nano", "eager", class_bank=path)
+    plain = tmp_path / "plain.safetensors"
+    save_checkpoint(plain, build_network("nano").state_dict(), "nano", "CC0-1.0")
+    with pytest.raises(ValueError, match="plain.safetensors knows no classes"):
+        load_tracker(str(plain), "eager", class_bank=path)

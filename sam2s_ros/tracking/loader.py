@@ -74,7 +74,7 @@ def known_classes(network: Sam2Network) -> KnownClasses | None:
 def _with_class_bank(preset: str, weights: Path, class_bank: str | Path) -> Sam2Network:
     if read_checkpoint_bank(weights) is None:
         raise ValueError(
-            f"class_bank is {class_bank}, and {weights} has no class token to compare classes with; "
+            f"class_bank is {class_bank}, and {weights} knows no classes; "
             "leave class_bank empty, or take weights that were trained with one"
         )
     return build_network(preset, weights, class_bank=read_class_bank(class_bank))
