@@ -11,7 +11,7 @@ import pytest
 import torch
 from engine_cases import ENGINE_IDS, ENGINES, ComparingEngine, compare_with_eager
 from sam2_reference import perturb, set_object_score_bias
-from tracking_cases import READING, SEMANTIC, SMALL, disc, moving_images, small_network
+from tracking_cases import CLASSES, READING, SEMANTIC, SMALL, disc, moving_images, small_network
 
 from sam2s_ros.engines import EngineCapacity, PromptBatch, create_engine
 from sam2s_ros.engines.graphs import (
@@ -26,6 +26,7 @@ from sam2s_ros.engines.graphs import (
 )
 from sam2s_ros.network import Conditioned, HieraConfig, NetworkConfig, Sam2Network
 from sam2s_ros.tracking import StreamingTracker, TrackerConfig
+from sam2s_ros.tracking.class_memory import KnownClasses
 
 pytestmark = pytest.mark.usefixtures("graph_cache", "gpu_for_tensorrt")
 CAPACITY = EngineCapacity(max_objects=3, frame_slots=4)
@@ -210,6 +211,27 @@ def test_embeddings_and_masks_of_a_network_that_knows_classes_are_those_of_eager
         assert error.max() < (1e-4 if precision == "fp32" else 0.05)
     if precision == "fp32":
         assert max(differing_pixels(engine)) <= 3
+
+
+@pytest.mark.parametrize("name", ["eager", "openvino", "tensorrt"])
+def test_a_reader_that_is_not_asked_says_nothing_and_changes_no_mask(name: str) -> None:
+    """A given mask and a tracked frame, then the same engine asked again."""
+    config = TrackerConfig(max_objects=1)
+    engine = create_engine(
+        name, small_network(config=DEEP_READING), config.engine_capacity(), precision="fp32"
+    )
+    images, found = moving_images(3), []
+    for asked in (True, False, True):
+        engine.reads_classes = asked
+        tracker = StreamingTracker(engine, config, KnownClasses(CLASSES, np.eye(3, 24, dtype=np.float32)))
+        tracker.add_object(images[0], mask=disc(60, 40, 20))
+        found.append([tracker.last_result, *(tracker.step(image) for image in images[1:])])
+        tracker.reset()
+    for with_reader, without, again in zip(*found, strict=True):
+        assert np.array_equal(with_reader.logits, without.logits)
+        assert np.isnan(without.class_probabilities).all()
+        np.testing.assert_array_equal(with_reader.class_probabilities, again.class_probabilities)
+    assert not np.isnan(found[0][0].class_probabilities).any()
 
 
 @pytest.mark.parametrize(

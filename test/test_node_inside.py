@@ -142,3 +142,15 @@ def test_a_picture_is_drawn_only_for_a_subscriber(
     picture = pictures[-1]
     assert (picture.height, picture.width, picture.encoding) == (*SIZE, encoding)
     client.node.destroy_subscription(subscription)
+
+
+def test_classes_are_read_only_while_they_are_published(client: Client, trouble: Trouble) -> None:
+    """Reading them costs time, and nobody would see them."""
+    assert trouble.node is not None and trouble.node._configured is not None
+    engine = trouble.node._configured.tracker.engine
+    assert not engine.reads_classes
+    for published in (2, 0):
+        assert client.set_parameter("published_classes", published).successful
+        client.wait(
+            lambda published=published: engine.reads_classes == bool(published), "the worker to take it"
+        )

@@ -190,6 +190,8 @@ class Engine(ABC):
     capacity: EngineCapacity
     image_size: int
     mask_size: int
+    reads_classes: bool = True
+    """Whether a network's class reader is asked; else `DecodeResult.embedding` is None. May change between frames."""
 
     @abstractmethod
     def encode(self, frame_rgb: NDArray[np.uint8], frame_slot: int) -> None:

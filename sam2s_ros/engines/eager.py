@@ -142,7 +142,7 @@ class EagerEngine(Engine):
             None if prompt.labels is None else torch.from_numpy(prompt.labels),
             self._previous_mask(rows, prompt.previous_mask_slot, prompt.previous_mask_flow),
             prompt.multimask,
-            frame.pixels,
+            frame.pixels if self.reads_classes else None,
         )
         return self._store(rows, frame_slot, decoded)
 
@@ -152,7 +152,8 @@ class EagerEngine(Engine):
     ) -> DecodeResult:
         frame = self._frame(frame_slot)
         given = torch.from_numpy(masks)[:, None]
-        decoded = self._network.mask_as_output(frame.f2, frame.f0, frame.f1, given, frame.pixels)
+        pixels = frame.pixels if self.reads_classes else None
+        decoded = self._network.mask_as_output(frame.f2, frame.f0, frame.f1, given, pixels)
         return self._store(rows, frame_slot, decoded)
 
     @torch.inference_mode()

@@ -157,9 +157,7 @@ class GraphEngine(Engine):
         return {"token": np.ascontiguousarray(token)} if self._tokens else {}
 
     def _read(self, frame: _FrameFeatures, logits: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-        """What a class reader says of masks [n, 4h, 4w], as a list of one; empty for a network without one."""
-        if not self._config.class_reader:
-            return []
+        """What the class reader says of masks [n, 4h, 4w], as a list of one."""
         return self._runner.run("read", {"pixels": frame.of_class, "logits": np.ascontiguousarray(logits)})
 
     def decode(self, rows: NDArray[np.int64], frame_slot: int, prompt: PromptBatch) -> DecodeResult:
@@ -353,8 +351,8 @@ class GraphEngine(Engine):
         )
 
     def _empty_embeddings(self, count: int) -> NDArray[np.float32] | None:
-        dim = self._config.semantic_dim
-        return np.empty((count, dim), dtype=np.float32) if dim else None
+        dim, asked = self._config.semantic_dim, self.reads_classes or not self._config.class_reader
+        return np.empty((count, dim), dtype=np.float32) if dim and asked else None
 
     def _store(self, rows: NDArray[np.int64], frame_slot: int, result: DecodeResult) -> None:
         self._logits[rows, frame_slot] = result.logits

@@ -138,7 +138,8 @@ class TensorRtEngine(Engine):
     ) -> DecodeResult:
         """Run the decoder on the rows' conditioned features; logits and pointers go to the rows' workspace."""
         graph, lane = self._parts.graphs["decode"], self._parts.lane
-        result = _empty_result(len(rows), self.mask_size, self._config.semantic_dim)
+        said = self._config.semantic_dim if self._config.has_class_token else 0
+        result = _empty_result(len(rows), self.mask_size, said)
         for group, size in self._runs(rows):
             own = rows[group]
             tokens = self._put_prompt(prompt, mask, group, size)
@@ -150,18 +151,16 @@ class TensorRtEngine(Engine):
             logits = lane.get(graph.outputs["logits"], (len(own), self.mask_size, self.mask_size))
             iou = lane.get(graph.outputs["iou"], (len(own),))
             score = lane.get(graph.outputs["object_score"], (len(own),))
-            embedding = None
-            if self._config.has_class_token:
-                embedding = lane.get(graph.outputs["embedding"], (len(own), self._config.semantic_dim))
+            embedding = lane.get(graph.outputs["embedding"], (len(own), said)) if said else None
             lane.wait()
             result.logits[group], result.iou[group], result.object_score[group] = logits, iou, score
-            if result.embedding is not None and embedding is not None:
+            if result.embedding is not None:
                 result.embedding[group] = embedding
         return result
 
     def _read(self, rows: NDArray[np.int64], result: DecodeResult) -> DecodeResult:
-        """The result with what a class reader says of the rows' logits, for a network that has one."""
-        if not self._config.class_reader:
+        """The result with what a class reader says of the rows' logits, for a network that has one that is asked."""
+        if not (self._config.class_reader and self.reads_classes):
             return result
         graph, lane = self._parts.graphs["read"], self._parts.lane
         embeddings = np.empty((len(rows), self._config.semantic_dim), dtype=np.float32)

@@ -321,9 +321,11 @@ class TrackerNode(LifecycleNode):
         config = replace(settings.tracker_config(), first_id=self._first_id)
         threads = settings.threads or self._share_of_cpus()
         model = (settings.model, settings.engine, config, settings.checkpoint or None)
-        return load_tracker(
+        tracker = load_tracker(
             *model, threads, settings.precision, settings.image_size, settings.class_bank or None
         )
+        tracker.engine.reads_classes = settings.published_classes > 0
+        return tracker
 
     def _share_of_cpus(self) -> int:
         """CPUs for each thread that computes, of those that this process may use."""
@@ -428,7 +430,12 @@ class TrackerNode(LifecycleNode):
         configured.results.reconfigure(settings)
         tracker = configured.tracker
         config = replace(settings.tracker_config(), first_id=tracker.config.first_id)
-        configured.worker.post(lambda: tracker.reconfigure(config))
+
+        def apply() -> None:
+            tracker.reconfigure(config)
+            tracker.engine.reads_classes = settings.published_classes > 0
+
+        configured.worker.post(apply)
         for name in sorted(LIVE_PARAMETERS):
             old, new = getattr(before, name), getattr(settings, name)
             if old != new:

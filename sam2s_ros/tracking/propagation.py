@@ -64,7 +64,7 @@ class Propagator:
                 self._engine.memorise(rows, frame.slot, slots.memory, slots.pointer, keep)
                 self._bank.record_recent(rows, frame.clock, slots)
                 self._long_term.tracked(rows, frame, seen, slots.memory)
-        if frame.condition.usable:
+        if frame.condition.usable and seen.embedding is not None:
             self._classes.observe(rows, frame.index, seen, self._table.since_prompt(rows, frame))
         self._table.observe(rows, frame, seen, is_sight=frame.condition.usable)
 
