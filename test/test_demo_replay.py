@@ -19,10 +19,20 @@ from rosgraph_msgs.msg import Clock  # noqa: E402
 from sensor_msgs.msg import CompressedImage, Image  # noqa: E402
 from std_msgs.msg import String  # noqa: E402
 
+from sam2s_ros.evaluation.ahead import ReadAhead  # noqa: E402
 from sam2s_ros.nodes.bag_file import BagFile, RecordedMessage, read_stamp, write_stamp  # noqa: E402
 from sam2s_ros.nodes.messages import stamp_to_ns  # noqa: E402
-from sam2s_ros.nodes.playback import ReadAhead, Timeline, TimingError  # noqa: E402
-from sam2s_ros.nodes.replay import CLOCK, LATCHED, STREAM, ReplayNode, main, wait_for_subscribers  # noqa: E402
+from sam2s_ros.nodes.playback import Timeline, TimingError  # noqa: E402
+from sam2s_ros.nodes.replay import (  # noqa: E402
+    AHEAD_BYTES,
+    CLOCK,
+    LATCHED,
+    STREAM,
+    ReplayNode,
+    data_bytes,
+    main,
+    wait_for_subscribers,
+)
 
 STORE = get_typestore(Stores.ROS2_HUMBLE)
 PERIOD_NS = 40_000_000
@@ -106,7 +116,7 @@ def test_reading_ahead_keeps_the_order_and_holds_no_more_than_it_may():
             taken.append(item.stamp_ns)
             yield item
 
-    with ReadAhead(source(), most_bytes=3000) as ahead:
+    with ReadAhead(source(), 3000, data_bytes) as ahead:
         items = iter(ahead)
         assert next(items).stamp_ns == 0
         time.sleep(0.05)
@@ -120,7 +130,10 @@ def test_an_error_of_reading_comes_in_its_place():
         raise ValueError("the bag is damaged")
 
     seen = []
-    with pytest.raises(ValueError, match="the bag is damaged"), ReadAhead(source()) as ahead:
+    with (
+        pytest.raises(ValueError, match="the bag is damaged"),
+        ReadAhead(source(), AHEAD_BYTES, data_bytes) as ahead,
+    ):
         for item in ahead:
             seen.append(item.stamp_ns)
     assert seen == [0, 1, 2]

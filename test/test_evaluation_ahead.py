@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from sam2s_ros.evaluation.ahead import read_ahead, work_behind
+from sam2s_ros.evaluation.ahead import ReadAhead, work_behind
 
 PATIENCE_S = 30.0
 
@@ -22,12 +22,13 @@ def test_items_come_in_order_and_few_wait() -> None:
             more.release()
             yield number
 
-    ahead = read_ahead(items(), 2)
-    assert next(ahead) == 0
-    for _ in range(4):  # the one taken, two that wait, one in the reader's hand
-        assert more.acquire(timeout=PATIENCE_S)
-    assert not more.acquire(timeout=0.3) and len(made) == 4
-    assert list(ahead) == list(range(1, 20))
+    with ReadAhead(items(), 2) as reading:
+        ahead = iter(reading)
+        assert next(ahead) == 0
+        for _ in range(4):  # the one taken, two that wait, one in the reader's hand
+            assert more.acquire(timeout=PATIENCE_S)
+        assert not more.acquire(timeout=0.3) and len(made) == 4
+        assert list(ahead) == list(range(1, 20))
 
 
 def test_an_item_is_read_while_the_one_before_is_worked_on() -> None:
@@ -38,9 +39,8 @@ def test_an_item_is_read_while_the_one_before_is_worked_on() -> None:
         read.set()
         yield 1
 
-    ahead = read_ahead(items())
-    assert next(ahead) == 0 and read.wait(PATIENCE_S)
-    ahead.close()  # type: ignore[attr-defined]
+    with ReadAhead(items()) as ahead:
+        assert next(iter(ahead)) == 0 and read.wait(PATIENCE_S)
 
 
 def test_what_the_reader_raises_is_raised_after_the_items_before_it() -> None:
@@ -50,13 +50,13 @@ def test_what_the_reader_raises_is_raised_after_the_items_before_it() -> None:
         raise ValueError("frame 2 is cut")
 
     taken = []
-    with pytest.raises(ValueError, match="frame 2 is cut"):
-        for item in read_ahead(items()):
+    with pytest.raises(ValueError, match="frame 2 is cut"), ReadAhead(items()) as ahead:
+        for item in ahead:
             taken.append(item)
     assert taken == [0, 1]
 
 
-def test_a_reader_ends_with_its_iterator() -> None:
+def test_a_reader_ends_with_its_context() -> None:
     closed = threading.Event()
 
     def endless() -> Iterator[int]:
@@ -67,10 +67,9 @@ def test_a_reader_ends_with_its_iterator() -> None:
             closed.set()
 
     before = threading.active_count()
-    ahead = read_ahead(endless())
-    next(ahead)
-    assert threading.active_count() == before + 1
-    ahead.close()  # type: ignore[attr-defined]
+    with ReadAhead(endless()) as ahead:
+        next(iter(ahead))
+        assert threading.active_count() == before + 1
     assert threading.active_count() == before
     del ahead
     assert closed.wait(PATIENCE_S)

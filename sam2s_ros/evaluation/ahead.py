@@ -9,53 +9,72 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from queue import Full, Queue
-from typing import Any, TypeVar
+from types import TracebackType
+from typing import Generic, TypeVar
 
 T = TypeVar("T")
 MOST = 2
 """Items that wait for the next stage at a time: whole images, so that memory has a bound."""
-_LOOK_S = 0.1
-"""After how long a reader that waits looks whether anybody still wants its items."""
-_END = object()
 
 
-def read_ahead(items: Iterable[T], most: int = MOST) -> Iterator[T]:
-    """The items, made by a thread of its own that is up to `most` ahead; it ends with this iterator."""
-    waiting: Queue[Any] = Queue(most)
-    unwanted = threading.Event()
+class ReadAhead(Generic[T]):
+    """Gives items in their order, read by a thread of its own before they are asked for.
 
-    def put(item: Any) -> bool:
-        while not unwanted.is_set():
-            try:
-                waiting.put(item, timeout=_LOOK_S)
-                return True
-            except Full:
-                continue
-        return False
+    Reading goes on while what waits is less than `most`, in items or in what `size` says of each. What it raises is
+    raised where the item would have come.
+    """
 
-    def read() -> None:
-        try:
-            for item in items:
-                if not put((item, None)):
-                    return
-            put((_END, None))
-        except BaseException as error:
-            put((_END, error))
+    def __init__(
+        self, items: Iterable[T], most: int = MOST, size: Callable[[T], int] = lambda item: 1
+    ) -> None:
+        self._items, self._most, self._size = items, most, size
+        self._changed = threading.Condition()
+        self._waiting: deque[T] = deque()
+        self._held = 0
+        self._ended = self._stopped = False
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._read, name="read ahead", daemon=True)
 
-    thread = threading.Thread(target=read, name="reader", daemon=True)
-    thread.start()
-    try:
+    def __enter__(self) -> ReadAhead[T]:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+        self._thread.join()
+
+    def __iter__(self) -> Iterator[T]:
         while True:
-            item, error = waiting.get()
-            if error is not None:
-                raise error
-            if item is _END:
-                return
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._ended)
+                if not self._waiting:
+                    if self._error is not None:
+                        raise self._error
+                    return
+                item = self._waiting.popleft()
+                self._held -= self._size(item)
+                self._changed.notify_all()
             yield item
-    finally:
-        unwanted.set()
-        thread.join()
+
+    def _read(self) -> None:
+        try:
+            for item in self._items:
+                with self._changed:
+                    self._changed.wait_for(lambda: self._stopped or self._held < self._most)
+                    if self._stopped:
+                        break
+                    self._waiting.append(item)
+                    self._held += self._size(item)
+                    self._changed.notify_all()
+        except BaseException as error:
+            self._error = error
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
 
 
 def work_behind(calls: Iterable[Callable[[], T]], most: int = MOST) -> Iterator[T]:

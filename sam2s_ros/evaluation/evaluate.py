@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from sam2s_ros.evaluation.ahead import read_ahead, work_behind
+from sam2s_ros.evaluation.ahead import ReadAhead, work_behind
 from sam2s_ros.evaluation.frame_scorer import FollowedObject, FrameRun, FrameScorer
 from sam2s_ros.evaluation.interface import MaskResult, MaskTracker, mask_of
 from sam2s_ros.evaluation.prompts import Prompter, make_prompter, prompt_object
@@ -59,18 +59,23 @@ def evaluate_sequence(
 
     def tracked() -> Iterator[Callable[[], tuple[FrameRecord, ...]]]:
         """Steps the tracker; what it gives measures the frame."""
-        for index, frame in enumerate(read_ahead(with_progress(sequence))):
-            begun = time.perf_counter()
-            tracker.step(frame.image, frame.stamp_ns)
-            new = prompter.due(frame, followed, sequence.label_names)
-            for due in new:
-                followed[due.label] = FollowedObject(due.label, prompt_object(tracker, frame, due), due.name)
-            if correct is not None:
-                correct(tracker, index, frame, {label: item.object_id for label, item in followed.items()})
-            latency_ms = 1000 * (time.perf_counter() - begun)
-            items = [followed[label] for label in sorted(followed)]
-            run = FrameRun(index, latency_ms, prompted=[due.label for due in new])
-            yield partial(measured, frame, items, tracker.last_result, run)
+        with ReadAhead(with_progress(sequence)) as frames:
+            for index, frame in enumerate(frames):
+                begun = time.perf_counter()
+                tracker.step(frame.image, frame.stamp_ns)
+                new = prompter.due(frame, followed, sequence.label_names)
+                for due in new:
+                    followed[due.label] = FollowedObject(
+                        due.label, prompt_object(tracker, frame, due), due.name
+                    )
+                if correct is not None:
+                    correct(
+                        tracker, index, frame, {label: item.object_id for label, item in followed.items()}
+                    )
+                latency_ms = 1000 * (time.perf_counter() - begun)
+                items = [followed[label] for label in sorted(followed)]
+                run = FrameRun(index, latency_ms, prompted=[due.label for due in new])
+                yield partial(measured, frame, items, tracker.last_result, run)
 
     def measured(
         frame: LabelledFrame, items: list[FollowedObject], result: MaskResult | None, run: FrameRun

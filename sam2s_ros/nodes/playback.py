@@ -1,20 +1,15 @@
-"""Keeping time: when recorded messages are due, reading them before that, and how late they went out."""
+"""Keeping time: when recorded messages are due, and how late they went out."""
 
 from __future__ import annotations
 
-import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from types import TracebackType
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Callable
 
 import numpy as np
 
 NANOSECONDS = 1_000_000_000
 BIN_NS = 10_000
 BINS = 100_000  # up to a second
-AHEAD_BYTES = 64 * 2**20
 
 
 class Timeline:
@@ -72,73 +67,6 @@ class TimingError:
             place = int(np.searchsorted(np.cumsum(self._counts), share * total))
             found[name] = min((place + 1) * BIN_NS, max(self._most_ns, BIN_NS)) * 1e-6 if total else None
         return {**found, "max": self._most_ns * 1e-6 if total else None}
-
-
-class Sized(Protocol):
-    """What a message is to the queue."""
-
-    @property
-    def data(self) -> bytes: ...
-
-
-Item = TypeVar("Item", bound=Sized)
-
-
-class ReadAhead(Generic[Item]):
-    """Gives items in their order, read by a thread of its own before they are asked for, some 64 MiB of them at most.
-
-    What reading raises is raised where the item would have come.
-    """
-
-    def __init__(self, items: Iterable[Item], most_bytes: int = AHEAD_BYTES) -> None:
-        self._items, self._most_bytes = items, most_bytes
-        self._changed = threading.Condition()
-        self._waiting: deque[Item] = deque()
-        self._bytes = 0
-        self._ended = self._stopped = False
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._read, name="read ahead", daemon=True)
-
-    def __enter__(self) -> ReadAhead[Item]:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with self._changed:
-            self._stopped = True
-            self._changed.notify_all()
-        self._thread.join()
-
-    def __iter__(self) -> Iterator[Item]:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._waiting or self._ended)
-                if not self._waiting:
-                    if self._error is not None:
-                        raise self._error
-                    return
-                item = self._waiting.popleft()
-                self._bytes -= len(item.data)
-                self._changed.notify_all()
-            yield item
-
-    def _read(self) -> None:
-        try:
-            for item in self._items:
-                with self._changed:
-                    self._changed.wait_for(lambda: self._stopped or self._bytes < self._most_bytes)
-                    if self._stopped:
-                        break
-                    self._waiting.append(item)
-                    self._bytes += len(item.data)
-                    self._changed.notify_all()
-        except BaseException as error:
-            self._error = error
-        with self._changed:
-            self._ended = True
-            self._changed.notify_all()
 
 
 def sleep_until(due_ns: int, go_on: Callable[[], bool]) -> bool:

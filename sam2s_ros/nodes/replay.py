@@ -29,9 +29,10 @@ from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPo
 from rclpy.utilities import remove_ros_args
 from rosgraph_msgs.msg import Clock
 
+from sam2s_ros.evaluation.ahead import ReadAhead
 from sam2s_ros.nodes.bag_file import NANOSECONDS, BagFile, RecordedMessage, write_stamp
 from sam2s_ros.nodes.messages import ns_to_stamp
-from sam2s_ros.nodes.playback import ReadAhead, Timeline, TimingError, sleep_until
+from sam2s_ros.nodes.playback import Timeline, TimingError, sleep_until
 
 LATCHED = QoSProfile(
     history=HistoryPolicy.KEEP_LAST,
@@ -44,6 +45,8 @@ CLOCK = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=Reliabi
 CLOCK_TOPIC = "/clock"
 LEAD_NS = 200_000_000
 """Between the start and the first message, for reading ahead."""
+AHEAD_BYTES = 64 * 2**20
+"""Of messages that wait for their time."""
 SWITCH_INTERVAL_S = 0.0005
 """So long may the thread that reads keep the one that publishes from the interpreter."""
 
@@ -55,6 +58,11 @@ class DueMessage:
     topic: str
     due_ns: int | None
     data: bytes
+
+
+def data_bytes(message: RecordedMessage | DueMessage) -> int:
+    """What a message counts among those that wait."""
+    return len(message.data)
 
 
 def message_class(msgtype: str) -> type:
@@ -105,7 +113,9 @@ class ReplayNode(Node):
         start_ns = time.monotonic_ns() + LEAD_NS
         stamp_start_ns = time.time_ns() + LEAD_NS if self._clock_publisher is None else first_ns
         self.timeline = timeline = Timeline(first_ns, start_ns, stamp_start_ns, rate)
-        with ReadAhead(self._due(itertools.chain(head, recorded), timeline)) as ahead:
+        with ReadAhead(
+            self._due(itertools.chain(head, recorded), timeline), AHEAD_BYTES, data_bytes
+        ) as ahead:
             for due in ahead:
                 if due.due_ns is not None:
                     if not self._wait_until(due.due_ns, timeline):
