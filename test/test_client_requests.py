@@ -201,3 +201,24 @@ def test_a_mask_of_bool_or_integers_holds_what_is_not_0(dtype: Any) -> None:
     made = prompt_message(mask=marked)
     assert made.mask.counts == mask(block_mask())["mask"].counts
     assert (made.mask.height, made.mask.width) == marked.shape
+
+
+class _HumbleRequest:
+    """As Humble generates them: it always checks, and takes no word on that."""
+
+    __slots__ = ["_id"]
+
+    def __init__(self, **fields: Any) -> None:
+        assert all(f"_{name}" in self.__slots__ for name in fields), "Invalid arguments passed to constructor"
+
+
+def test_requests_of_humble_are_checked_too(
+    console: Sam2sClient, node: _NodeWithoutServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = type("RemoveObject", (), {"Request": _HumbleRequest})
+    monkeypatch.setitem(client_module.SERVICES, "remove_object", kind)
+    with pytest.raises(ValueError, match="remove_object: Invalid arguments"):
+        console.request("remove_object", number=1)
+    assert node.waited == 0
+    with pytest.raises(TrackerUnavailable):
+        console.request("remove_object", id=1)

@@ -280,8 +280,10 @@ class Sam2sClient:
         """Call a service by its name (`SERVICES`) and return its response as it is, a refusal too. Only type and range
         of the fields are checked before that, and not what is inside a prompt."""
         timeout_s = self.timeout_s if timeout_s is None else timeout_s
+        kind = SERVICES[service].Request
+        checks = {"check_fields": True} if "_check_fields" in kind.__slots__ else {}  # Humble's always check
         try:
-            request = SERVICES[service].Request(check_fields=True, **fields)
+            request = kind(**checks, **fields)
         except AssertionError as error:
             raise ValueError(f"{service}: {error}") from error
         return self._wait(self._begin(service, request, timeout_s), service, timeout_s)
