@@ -26,6 +26,7 @@ pytest.importorskip("rmw_test_fixture_implementation", reason="install requireme
 
 from lifecycle_msgs.srv import ChangeState, GetState  # noqa: E402
 from rcl_interfaces.srv import SetParameters  # noqa: E402
+from rclpy.duration import Duration  # noqa: E402
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data  # noqa: E402
@@ -282,6 +283,41 @@ class Client:
     def state(self) -> str:
         """Label of the node's lifecycle state."""
         return str(self.call("get_state").current_state.label)
+
+
+class Camera:
+    """Publishes images on a thread of its own: moving ones, or what `picture` gives, stamped now plus `shift_s`."""
+
+    def __init__(self, client: Client, rate_hz: float) -> None:
+        self._client, self._period_s, self._stop = client, 1 / rate_hz, threading.Event()
+        self.picture: Callable[[int], np.ndarray] = scene
+        self.shift_s = 0.0
+        self.newest_s = 0.0
+        """When the newest image was sent, of the monotonic clock."""
+        self.on = threading.Event()
+        self.on.set()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def next_s(self) -> float:
+        """When the next image is sent."""
+        before_s = self.newest_s
+        self._client.wait(lambda: self.newest_s != before_s, "the next image")
+        return self.newest_s
+
+    def stop(self) -> None:
+        self._stop.set()
+        self.on.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        number = 0
+        while not self._stop.wait(self._period_s):
+            self.on.wait()
+            number += 1
+            stamp = self._client.node.get_clock().now() + Duration(seconds=self.shift_s)
+            self.newest_s = time.monotonic()
+            self._client.images.publish(image_message(self.picture(number), stamp.to_msg()))
 
 
 @contextmanager

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from lifecycle_msgs.msg import Transition
-from node_harness import Client, NodeProcess, block_mask, image_message, isolated_ros, mask, scene
+from node_harness import Camera, Client, NodeProcess, block_mask, isolated_ros, mask, scene
 from rclpy.duration import Duration
 from rclpy.qos import DurabilityPolicy, LivelinessPolicy, QoSProfile
 
@@ -32,7 +30,7 @@ STALE_S, LEASE_S, DEADLINE_S = 1.0, 3.0, 2.0
 MARGIN_S = 15.0
 """What a busy machine may add to the set times."""
 TROUBLE_S = STALE_S + LEASE_S + 2 * MARGIN_S
-PERIOD_S = 0.1
+RATE_HZ = 10.0
 OK, STALE = TrackedObjectArray.OK, TrackedObjectArray.STALE
 
 
@@ -61,32 +59,6 @@ class Controller:
         self.missed += event.total_count_change
 
 
-class Camera:
-    """Publishes images at 10 Hz on a thread of its own: moving ones, or what `picture` gives, under stamps of `now`."""
-
-    def __init__(self, client: Client) -> None:
-        self._client, self._stop = client, threading.Event()
-        self.picture: Callable[[int], np.ndarray] = scene
-        self.shift_s = 0.0
-        self.on = threading.Event()
-        self.on.set()
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stop.set()
-        self.on.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        number = 0
-        while not self._stop.wait(PERIOD_S):
-            self.on.wait()
-            number += 1
-            now = self._client.node.get_clock().now() + Duration(seconds=self.shift_s)
-            self._client.images.publish(image_message(self.picture(number), now.to_msg()))
-
-
 @pytest.fixture(scope="module")
 def order(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The file by which a test gets the engine into trouble."""
@@ -109,7 +81,7 @@ def stream(order: Path) -> Iterator[tuple[NodeProcess, Client, Camera, Controlle
         process = NodeProcess(parameters, program=program)
         client = Client()
         client.connect()
-        controller, camera = Controller(client), Camera(client)
+        controller, camera = Controller(client), Camera(client, RATE_HZ)
         yield process, client, camera, controller
         camera.stop()
         client.close()

@@ -19,7 +19,6 @@ import signal
 import statistics
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -81,41 +80,6 @@ class Controller:
         return wait(lambda: next((at for at in self.lost if at > since_s), None))
 
 
-class Camera:
-    """Publishes images at `RATE_HZ` on a thread, until told otherwise."""
-
-    def __init__(self, client: Any) -> None:
-        from node_harness import image_message, scene
-        from rclpy.duration import Duration
-
-        self.picture: Callable[[int], Any] = scene
-        self.shift_s, self.on, self.over = 0.0, True, False
-        self.newest_s = 0.0
-
-        def film() -> None:
-            number, due_s = 0, time.monotonic()
-            while not self.over:
-                due_s += 1 / RATE_HZ
-                time.sleep(max(0.0, due_s - time.monotonic()))
-                if self.on:
-                    number += 1
-                    stamp = client.node.get_clock().now() + Duration(seconds=self.shift_s)
-                    self.newest_s = time.monotonic()
-                    client.images.publish(image_message(self.picture(number), stamp.to_msg()))
-
-        self.thread = threading.Thread(target=film)
-        self.thread.start()
-
-    def next_s(self) -> float:
-        """When the next image is sent."""
-        before_s = self.newest_s
-        return wait(lambda: self.newest_s if self.newest_s != before_s else None)
-
-    def end(self) -> None:
-        self.over = True
-        self.thread.join()
-
-
 def wait(condition: Callable[[], Any]) -> Any:
     deadline = time.monotonic() + PATIENCE_S
     while not (value := condition()):
@@ -128,7 +92,7 @@ def wait(condition: Callable[[], Any]) -> Any:
 def main() -> None:
     """Measure, print a table, write JSON."""
     args = parse_arguments()
-    from node_harness import Client, NodeProcess, block_mask, isolated_ros, mask
+    from node_harness import Camera, Client, NodeProcess, block_mask, isolated_ros, mask
 
     from sam2s_msgs.msg import Prompt
 
@@ -139,7 +103,7 @@ def main() -> None:
         process = NodeProcess(parameters, program=(str(ROOT / "test" / "troubled_tracker.py"), str(order)))
         client = Client()
         client.connect()
-        controller, camera = Controller(client), Camera(client)
+        controller, camera = Controller(client), Camera(client, RATE_HZ)
         try:
             prompt = Prompt(**mask(block_mask()))
             wait(lambda: client.call("add_object", name="probe", prompt=prompt).success)
@@ -151,7 +115,7 @@ def main() -> None:
                     late_ms[fault].append(1000 * late_s(fault, controller, camera, process, order))
                 report(fault, late_ms[fault])
         finally:
-            camera.end()
+            camera.stop()
             client.close()
             process.end()
     if args.json:
@@ -164,14 +128,14 @@ def main() -> None:
         args.json.write_text(json.dumps({**results, "load_average": os.getloadavg()[0]}, indent=2) + "\n")
 
 
-def late_s(fault: str, controller: Controller, camera: Camera, process: Any, order: Path) -> float:
+def late_s(fault: str, controller: Controller, camera: Any, process: Any, order: Path) -> float:
     """Cause a fault, wait until it is seen, end it; seconds after the set time."""
     if fault == "stop":
-        camera.on = False
+        camera.on.clear()
         time.sleep(2 / RATE_HZ)
         newest_s = controller.arrays[-1][0]
         late = controller.not_ok_after(newest_s) - newest_s - STALE_S
-        camera.on = True
+        camera.on.set()
     elif fault == "freeze":
         still, moving = camera.picture(7), camera.picture
         camera.picture = lambda _: still
