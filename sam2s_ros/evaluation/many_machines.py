@@ -28,8 +28,8 @@ LOCAL = "local"
 """Instead of an address: a cluster of this machine alone, for this run."""
 CRASHES = 3
 """How often a sequence is begun anew whose process or machine was lost, or that could not read or write a file."""
-
 REACH_TIMEOUT_S = 10.0
+"""How long a cluster may take to answer at its address."""
 
 
 @dataclass(frozen=True)
@@ -150,11 +150,8 @@ def _reason(error: Any) -> str:
 
 def _require_one_engine(run: UnfinishedRun, places: dict[int, list[int]]) -> None:
     """Masks of different engines differ, so that their mean would be that of no engine."""
-    engines: dict[str, int] = {}
-    for number, parts in places.items():
-        engine = run.facts(parts[0])["facts"].get("engine")
-        if engine is not None:
-            engines.setdefault(f"{engine['name']} {engine['precision']}", number)
+    facts = (run.facts(parts[0])["facts"].get("engine") for parts in places.values())
+    engines = {f"{engine['name']} {engine['precision']}" for engine in facts if engine is not None}
     if len(engines) > 1:
         raise ValueError(
             f"the machines ran different engines ({', '.join(sorted(engines))}): name one with --engine and --precision"

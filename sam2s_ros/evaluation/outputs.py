@@ -76,7 +76,6 @@ class EvaluationOutputs:
     def observer(self, name: str, with_video: bool) -> SequenceObserver:
         """What is to see the frames of the next sequence to be written; `name` is the video's."""
         path = self._folder / f"{name}.mp4" if with_video else None
-        self._seen = WorstFrames()
         return SequenceObserver(self._seen, path)
 
     def finish(self, rule: ReturnRule, bootstrap: Bootstrap) -> dict[str, Any]:
