@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 
 from sam2s_ros.data.arrays import ByteArray
+from sam2s_ros.data.png_file import require_whole
+from sam2s_ros.data.video_folder import read_index
 
 VOCALFOLDS_CLASSES: dict[int, str] = {
     1: "vocal folds",
@@ -38,12 +40,21 @@ class LabelledSequence:
         return read_rgb(self.frame_paths[index])
 
     def labels(self, index: int) -> ByteArray:
-        """Label image uint8 [H, W]; 0 is background or void."""
-        labels = cv2.imread(str(self.label_paths[index]), cv2.IMREAD_UNCHANGED)
-        if labels is None:
-            raise ValueError(f"{self.label_paths[index]} is not a readable PNG")
-        labels = labels if labels.ndim == 2 else labels[..., 0]
-        return np.where(labels == 255, 1, labels).astype(np.uint8) if set(self.classes) == {1} else labels
+        """Label image uint8 [H, W]; 0 is background or void.
+
+        Raises:
+            OSError: the file is no image, is cut off or damaged.
+            ValueError: it has values that are none of `classes`; or it is no label image.
+        """
+        path = self.label_paths[index]
+        labels = read_index(path)
+        if set(self.classes) == {1}:
+            labels = np.where(labels == 255, 1, labels)
+        unknown = [value for value in np.flatnonzero(np.bincount(labels.ravel())).tolist() if value]
+        unknown = [value for value in unknown if value not in self.classes]
+        if unknown:
+            raise ValueError(f"{path}: no meaning is known for the values {unknown}")
+        return labels.astype(np.uint8)
 
     def frame_number(self, index: int) -> int:
         """The number in the frame's file name."""
@@ -51,8 +62,15 @@ class LabelledSequence:
 
 
 def read_rgb(path: Path) -> ByteArray:
-    """Read a picture as uint8 RGB [H, W, 3]; ValueError names a file that cannot be read."""
-    picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    """Read a picture as uint8 RGB [H, W, 3].
+
+    Raises:
+        ValueError: there is no such file, or it is no picture that OpenCV can read.
+        OSError: it is a PNG that is cut off or damaged.
+    """
+    data = path.read_bytes() if path.is_file() else b""
+    require_whole(data, path)
+    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
     if picture is None:
         raise ValueError(f"{path} is not a picture that OpenCV can read")
     return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)

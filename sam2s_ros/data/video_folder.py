@@ -9,9 +9,11 @@ A frame without a label image has not been labelled; one with an empty label ima
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import re
+import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -20,6 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from sam2s_ros.data.png_file import require_whole
 
 VIDEO_FILE = "video.json"
 FORMAT = 1
@@ -193,15 +197,22 @@ def load_image(path: Path) -> Image.Image:
 
     Raises:
         FileNotFoundError: there is no such file.
-        OSError: the file is no image, or is cut off.
+        OSError: the file is no image, is cut off, or is a PNG with a wrong checksum.
     """
     try:
-        with Image.open(path) as image:
-            image.load()
-            return image
+        data = path.read_bytes()
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} does not exist") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except OSError as error:
+        raise OSError(f"{path} cannot be read: {error.strerror}") from None
+    require_whole(data, path)
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()
+            return image
+    except Image.UnidentifiedImageError:
+        raise OSError(f"{path} is no image, or cut off: its format is not known") from None
+    except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
         raise OSError(f"{path} is no image, or cut off: {' '.join(str(error).split())}") from None
 
 
