@@ -5,10 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +26,7 @@ from sam2s_ros.data.video_folder import (
     palette,
     read_video,
 )
+from sam2s_ros.data.worker_pool import worker_pool
 
 HELP = (
     "report what is wrong with a data set in the project's layout; the exit status says whether anything is"
@@ -94,7 +93,7 @@ def check_all(
     if jobs == 1 or len(paths) == 1:
         yield from bar(map(check, paths))
         return
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+    with worker_pool(jobs) as pool:
         yield from bar(pool.map(check, paths))
 
 
@@ -107,7 +106,7 @@ def check_video(path: Path, kinds: Mapping[str, str], jump_speed: float = JUMP_S
     problems = list(_facts_problems(video, kinds))
     try:
         frames, masks = video.frames(), video.masks()
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         return [*problems, Problem("frame-number", str(path), str(error))]
     if len(frames) != video.facts.frames:
         problems.append(
