@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from sam2s_ros.data.out_lock import locked
 from sam2s_ros.data.video_folder import VideoFolder
 
 PROVENANCE_FILE = "provenance.csv"
@@ -75,24 +76,33 @@ def read_provenance(video: VideoFolder) -> Provenance:
         ValueError: a line of the file is not what this module writes.
     """
     path = video.path / PROVENANCE_FILE
-    if not path.is_file():
+    if not path.exists():
         row = {masklet.id: Origin(GIVEN) for masklet in video.facts.masklets}
         return Provenance(dict.fromkeys(video.masks(), row))
     origins: dict[int, dict[int, Origin]] = {}
-    with path.open(newline="", encoding="utf-8") as table:
-        for line, entry in enumerate(csv.DictReader(table), start=2):
-            try:
-                origin = Origin(entry["by"], float(entry["confidence"] or "nan"), entry["source"] or "")
-                if origin.by not in (GIVEN, CORRECTED, MODEL) or origin.by_hand != math.isnan(
-                    origin.confidence
-                ):
-                    raise ValueError(f"by {origin.by} with confidence {entry['confidence']!r}")
-                origins.setdefault(int(entry["frame"]), {})[int(entry["id"])] = origin
-            except (KeyError, TypeError, ValueError) as error:
-                raise ValueError(
-                    f"{path}, line {line}: {error}; the columns are {', '.join(COLUMNS)}"
-                ) from None
+    line, known = 1, set(video.facts.names)  # `line` is named in errors
+    try:
+        with path.open(newline="", encoding="utf-8") as table:
+            for entry in csv.DictReader(table):
+                line += 1
+                frame, number, origin = _read_row(entry)
+                if number not in known:
+                    raise ValueError(f"the video has no masklet {number}")
+                if origins.setdefault(frame, {}).setdefault(number, origin) is not origin:
+                    raise ValueError(f"masklet {number} of frame {frame} is there twice")
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise ValueError(f"{path}, line {line}: {error}; the columns are {', '.join(COLUMNS)}") from None
     return Provenance(origins)
+
+
+def _read_row(row: Mapping[str, str]) -> tuple[int, int, Origin]:
+    """Frame, masklet and where its mask is from. KeyError, TypeError or ValueError: the row does not say."""
+    origin = Origin(row["by"], float(row["confidence"] or "nan"), row["source"] or "")
+    if origin.by not in (GIVEN, CORRECTED, MODEL) or origin.by_hand != math.isnan(origin.confidence):
+        raise ValueError(f"by {origin.by} with confidence {row['confidence']!r}")
+    return int(row["frame"]), int(row["id"]), origin
 
 
 def write_provenance(folder: Path, provenance: Provenance) -> None:
@@ -118,21 +128,21 @@ def new_version(video: VideoFolder, out: Path) -> Iterator[Path]:
     A block that fails or is cut off leaves nothing at that place.
 
     Raises:
-        ValueError: there is a version already.
+        ValueError: there is a version already, or another command is writing it.
     """
     target = out / place_of(video)
-    if target.exists():
-        raise ValueError(f"{target} is there already: delete it, or choose another folder to write to")
-    partial = out / ".partial" / "_".join(place_of(video).parts)
-    if partial.exists():
-        shutil.rmtree(partial)
-    try:
-        (partial / "masks").mkdir(parents=True)
-        shutil.copytree(video.path / "frames", partial / "frames")
-        yield partial
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial.rename(target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        if partial.parent.is_dir() and not any(partial.parent.iterdir()):
-            partial.parent.rmdir()
+    name = "_".join(place_of(video).parts)
+    with locked(out, name) as hidden:
+        if target.exists():
+            raise ValueError(f"{target} is there already: delete it, or choose another folder to write to")
+        partial = hidden / name
+        if partial.exists():  # of a command that was killed: nobody else has the lock
+            shutil.rmtree(partial)
+        try:
+            (partial / "masks").mkdir(parents=True)
+            shutil.copytree(video.path / "frames", partial / "frames")
+            yield partial
+            target.parent.mkdir(parents=True, exist_ok=True)
+            partial.rename(target)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)

@@ -14,7 +14,7 @@ import json
 import math
 import re
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from sam2s_ros.data.json_files import entry, read_object
 from sam2s_ros.data.png_file import require_whole
 
 VIDEO_FILE = "video.json"
@@ -115,36 +116,52 @@ def read_video(path: Path) -> VideoFolder:
 
     Raises:
         FileNotFoundError: there is no `video.json`.
+        OSError: it cannot be read.
         ValueError: it is not what this layout has, and which entry is wrong.
     """
     file = path / VIDEO_FILE
+    raw = read_object(file)
+    if raw.pop("format", None) != FORMAT:
+        raise ValueError(f"{file}: format is not {FORMAT}")
+    unknown = set(raw) - {field.name for field in fields(VideoFacts)}
+    if unknown:
+        raise ValueError(f"{file}: unknown entries {', '.join(sorted(unknown))}")
+    where = f"{file}"
+    size, skipped = entry(raw, "size", list, where), entry({"skipped": [], **raw}, "skipped", list, where)
+    if len(size) != 2 or any(type(one) is not int or one < 0 for one in size):
+        raise ValueError(f"{file}: size is {size!r}; two whole numbers are needed, width and height")
     try:
-        raw = json.loads(file.read_text(encoding="utf-8"))
-        if raw.pop("format") != FORMAT:
-            raise ValueError(f"format is not {FORMAT}")
-        raw["masklets"] = tuple(_read_masklet(entry) for entry in raw["masklets"])
-        width, height = raw["size"]
-        raw["size"] = (int(width), int(height))
-        raw["skipped"] = tuple(str(text) for text in raw.get("skipped", ()))
-        unknown = set(raw) - {field.name for field in fields(VideoFacts)}
-        if unknown:
-            raise ValueError(f"unknown entries {', '.join(sorted(unknown))}")
-        return VideoFolder(path, VideoFacts(**raw))
-    except FileNotFoundError:
-        raise
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        what = f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
-        raise ValueError(f"{file}: {what}") from None
+        facts = VideoFacts(
+            dataset=entry(raw, "dataset", str, where),
+            split=entry(raw, "split", str, where),
+            procedure=entry(raw, "procedure", str, where),
+            frame_rate=entry(raw, "frame_rate", float, where),
+            size=(size[0], size[1]),
+            frames=entry(raw, "frames", int, where),
+            licence=entry(raw, "licence", str, where),
+            identities=entry(raw, "identities", str, where),
+            masklets=tuple(_read_masklet(one, where) for one in entry(raw, "masklets", list, where)),
+            stills=entry({"stills": False, **raw}, "stills", bool, where),
+            prompt_area=entry({"prompt_area": 0.0, **raw}, "prompt_area", float, where),
+            skipped=tuple(str(text) for text in skipped),
+        )
+    except ValueError as error:
+        raise ValueError(str(error) if where in str(error) else f"{file}: {error}") from None
+    return VideoFolder(path, facts)
 
 
-def _read_masklet(entry: Mapping[str, Any]) -> Masklet:
+def _read_masklet(raw: Any, file: str) -> Masklet:
+    where = f"{file}: a masklet"
     masklet = Masklet(
-        int(entry["id"]), str(entry["class"]), str(entry.get("source_class", "")), str(entry["kind"])
+        entry(raw, "id", int, where),
+        entry(raw, "class", str, where),
+        entry({"source_class": "", **raw}, "source_class", str, where),
+        entry(raw, "kind", str, where),
     )
     if not 1 <= masklet.id <= LARGEST_ID:
-        raise ValueError(f"masklet id {masklet.id} is not 1 to {LARGEST_ID}")
+        raise ValueError(f"{where} has the id {masklet.id}; use 1 to {LARGEST_ID}")
     if masklet.kind not in KINDS:
-        raise ValueError(f"masklet {masklet.id} is of kind {masklet.kind!r}; use one of {', '.join(KINDS)}")
+        raise ValueError(f"{where}, {masklet.id}, is of kind {masklet.kind!r}; use one of {', '.join(KINDS)}")
     return masklet
 
 
@@ -178,8 +195,10 @@ def numbered(folder: Path, suffixes: tuple[str, ...]) -> dict[int, Path]:
     """The files of a folder by their numbers, in increasing order; nothing where there is no folder.
 
     Raises:
-        ValueError: a file has no plain number as its name, or two have the same.
+        ValueError: it is no folder, a file has no plain number as its name, or two have the same.
     """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is no folder")
     found: dict[int, Path] = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if path.suffix.lower() not in suffixes:
