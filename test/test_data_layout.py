@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -20,12 +21,15 @@ from PIL import Image
 from sam2s_ros import cli
 from sam2s_ros.data import convert as conversion
 from sam2s_ros.data.clips import make_mixture
-from sam2s_ros.data.convert import FramePlan, VideoPlan, convert, write_planned
+from sam2s_ros.data.convert import convert, write_planned
 from sam2s_ros.data.dataset_check import check_video
 from sam2s_ros.data.instrument_bank import bank_kinds
 from sam2s_ros.data.labels import IndexLabels, Label, MaskLabels, Region, instrument, tissue
 from sam2s_ros.data.linking import Linker
+from sam2s_ros.data.out_lock import locked
+from sam2s_ros.data.readers import read_rgb
 from sam2s_ros.data.video_folder import find_videos, read_index, read_video, write_index
+from sam2s_ros.data.video_plan import FramePlan, VideoPlan
 from sam2s_ros.evaluation.sequences import find_folder_sequences
 
 SIZE = (60, 80)
@@ -104,7 +108,7 @@ def make_source(root: Path, frames: int = 4, name: str = "v") -> VideoPlan:
     return VideoPlan(name, "set", "train", "test", "none", 10.0, tuple(plans))
 
 
-def test_a_finished_video_is_not_written_again_and_one_that_differs_is_refused(tmp_path: Path) -> None:
+def test_a_finished_video_is_not_written_again(tmp_path: Path) -> None:
     plan = make_source(tmp_path / "in")
     out = tmp_path / "out"
     assert not write_planned(plan, out).before
@@ -112,9 +116,133 @@ def test_a_finished_video_is_not_written_again_and_one_that_differs_is_refused(t
     written = target.stat().st_mtime_ns
     assert target.read_bytes() == plan.frames[0].image.read_bytes(), "images are copied, not encoded again"
     assert write_planned(plan, out).before and target.stat().st_mtime_ns == written
-    longer = make_source(tmp_path / "in", frames=5)
-    with pytest.raises(ValueError, match="has 4 frames"):
-        write_planned(longer, out)
+
+
+def repaint(plan: VideoPlan) -> VideoPlan:
+    """The same plan, one of whose label images has changed."""
+    assert plan.frames[1].labels is not None
+    path = plan.frames[1].labels[0].path
+    write_index(path, np.zeros(SIZE, np.uint8))
+    os.utime(path, ns=(1, 1))
+    return plan
+
+
+def relabelled(plan: VideoPlan) -> VideoPlan:
+    """The same plan, with another meaning of its labels."""
+    frames = [
+        replace(frame, labels=(IndexLabels(frame.labels[0].path, {1: LIVER, 2: GRASPER}),))
+        for frame in plan.frames
+        if frame.labels is not None
+    ]
+    return replace(plan, frames=tuple(frames))
+
+
+CHANGES: dict[str, tuple[str, Callable[[VideoPlan], VideoPlan]]] = {
+    "its frame rate": ("the frame rate was 10.0 and is 5.0", lambda plan: replace(plan, frame_rate=5.0)),
+    "its licence": ("the licence was none and is MIT", lambda plan: replace(plan, licence="MIT")),
+    "its split": ("is the same video in another split", lambda plan: replace(plan, split="test")),
+    "a frame more": (
+        "its files in the source have changed",
+        lambda plan: replace(plan, frames=plan.frames[:3]),
+    ),
+    "a label image": ("its files in the source have changed", repaint),
+    "the meaning of labels": ("the meaning of the labels was", relabelled),
+}
+
+
+@pytest.mark.parametrize("case", list(CHANGES))
+def test_a_video_of_other_files_or_settings_is_named_and_stays_until_it_is_to_be_redone(
+    case: str, tmp_path: Path
+) -> None:
+    said, change = CHANGES[case]
+    plan, out = make_source(tmp_path / "in"), tmp_path / "out"
+    write_planned(plan, out)
+    before = (out / "set/train/v/video.json").read_bytes()
+    changed = change(plan)
+    outcome = write_planned(changed, out)
+    assert said in outcome.refused and "--redo" in outcome.refused and outcome.frames == 0
+    assert (out / "set/train/v/video.json").read_bytes() == before
+    again = write_planned(changed, out, redo=True)
+    assert again.frames == len(changed.frames) and not again.before and not again.refused
+    assert [path.parent.name for path in find_videos(out)] == [changed.split]
+    assert write_planned(changed, out).before
+
+
+def test_what_is_no_video_of_ours_is_never_removed(tmp_path: Path) -> None:
+    """A folder in the way may be somebody's only copy."""
+    plan, out = make_source(tmp_path / "in"), tmp_path / "out"
+    (out / "set/train/v").mkdir(parents=True)
+    (out / "set/train/v/notes.txt").write_text("mine")
+    outcome = write_planned(plan, out, redo=True)
+    assert "move it away" in outcome.refused and (out / "set/train/v/notes.txt").read_text() == "mine"
+
+
+def test_a_moved_source_is_the_same_source(tmp_path: Path) -> None:
+    write_planned(make_source(tmp_path / "in"), tmp_path / "out")
+    (tmp_path / "in").rename(tmp_path / "moved")
+    stats = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "moved").iterdir()}
+    plan = make_source(tmp_path / "moved")
+    for name, stamp in stats.items():
+        os.utime(tmp_path / "moved" / name, ns=(stamp, stamp))
+    assert write_planned(plan, tmp_path / "out").before
+
+
+def test_two_conversions_into_one_folder_at_once_are_refused(tmp_path: Path) -> None:
+    plan, out = make_source(tmp_path / "in"), tmp_path / "out"
+    first = convert([plan, replace(plan, name="w")], out, 1)
+    next(first)
+    with pytest.raises(
+        ValueError, match=rf"{out} is being written to by another command \(process {os.getpid()}\)"
+    ):
+        list(convert([plan], out, 1))
+    assert len(list(first)) == 1
+    assert [outcome.before for outcome in convert([plan], out, 1)] == [True]
+    assert not (out / ".partial").exists()
+
+
+def test_a_killed_holder_gives_its_lock_back(tmp_path: Path) -> None:
+    code = (
+        "import pathlib, sys, time; from sam2s_ros.data.out_lock import locked\n"
+        "with locked(pathlib.Path(sys.argv[1]), 'convert'): print('held', flush=True); time.sleep(60)"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+    with pytest.raises(ValueError, match=f"process {holder.pid}"), locked(tmp_path, "convert"):
+        pass
+    holder.kill()
+    holder.wait()
+    with locked(tmp_path, "convert"):
+        pass
+
+
+def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    script = tmp_path / "parent.py"
+    script.write_text(
+        "import os, time\n"
+        "from sam2s_ros.data.worker_pool import worker_pool\n"
+        "if __name__ == '__main__':\n"
+        "    pool = worker_pool(2)\n"
+        "    for child in {f.result() for f in [pool.submit(os.getpid) for _ in range(8)]}: print(child)\n"
+        "    print('end', flush=True); time.sleep(60)\n"
+    )
+    parent = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    workers = [int(line) for line in iter(parent.stdout.readline, "end\n")]
+    assert workers and all(Path(f"/proc/{pid}").exists() for pid in workers)
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 20
+    while any(_runs(pid) for pid in workers) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(_runs(pid) for pid in workers)
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process is there and not only waiting to be buried."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_several_processes_write_what_one_does(tmp_path: Path) -> None:
@@ -125,7 +253,7 @@ def test_several_processes_write_what_one_does(tmp_path: Path) -> None:
         {path.relative_to(root): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
         for root in (tmp_path / "1", tmp_path / "2")
     )
-    assert one == two and len(one) == 3 * 9
+    assert one == two and len(one) == 3 * 10
 
 
 def test_a_killed_conversion_leaves_no_half_video_and_goes_on(tmp_path: Path) -> None:
@@ -234,6 +362,13 @@ def cut_off(name: str, share: float = 0.6) -> Callable[[Path], None]:
     return spoil
 
 
+def flip_bit(path: Path) -> None:
+    """One wrong bit in the pixels of a PNG, of the same length as before."""
+    data = bytearray(path.read_bytes())
+    data[data.index(b"IDAT") + 12] ^= 0x04
+    path.write_bytes(data)
+
+
 def grey_mask(video: Path) -> None:
     Image.fromarray(read_index(video / "masks/000001.png")).save(video / "masks/000001.png")
 
@@ -286,6 +421,51 @@ SPOILED: dict[str, tuple[str, Callable[[Path], None]]] = {
         lambda video: shutil.copy(video / "frames/000003.jpg", video / "frames/3.jpg") and None,
     ),
     "a frame cut off": ("unreadable-frame", cut_off("frames/000001.jpg")),
+    "a mask with a wrong bit": ("unreadable-mask", lambda video: flip_bit(video / "masks/000001.png")),
+    "facts that are a folder": (
+        "video-json",
+        lambda video: (video / "video.json").unlink() or (video / "video.json").mkdir(),
+    ),
+    "facts that are a list": ("video-json", lambda video: (video / "video.json").write_text("[1]") and None),
+    "facts that are no text": (
+        "video-json",
+        lambda video: (video / "video.json").write_bytes(b"\xff\xfe{") and None,
+    ),
+    "facts nested without end": (
+        "video-json",
+        lambda video: (video / "video.json").write_text("[" * 100_000) and None,
+    ),
+    "a number as licence": ("video-json", edit_facts(lambda facts: facts.update(licence=5))),
+    "an endless size": ("video-json", edit_facts(lambda facts: facts.update(size=[1e999, 2]))),
+    "a masklet that is a number": ("video-json", edit_facts(lambda facts: facts.update(masklets=[5]))),
+    "a frame that is a folder": (
+        "unreadable-frame",
+        lambda video: (video / "frames/000001.jpg").unlink() or (video / "frames/000001.jpg").mkdir(),
+    ),
+    "masks that are a file": (
+        "frame-number",
+        lambda video: shutil.rmtree(video / "masks") or (video / "masks").touch(),
+    ),
+    "provenance that is a folder": ("provenance", lambda video: (video / "provenance.csv").mkdir()),
+    "provenance that is no text": (
+        "provenance",
+        lambda video: (video / "provenance.csv").write_bytes(b"frame,id\n\xff,1\n") and None,
+    ),
+    "provenance with a field without end": (
+        "provenance",
+        lambda video: (
+            (video / "provenance.csv").write_text(
+                f"frame,id,by,confidence,source\n0,1,given,,{'x' * 200_000}\n"
+            )
+            and None
+        ),
+    ),
+    "provenance of nobody": (
+        "provenance",
+        lambda video: (
+            (video / "provenance.csv").write_text("frame,id,by,confidence,source\n0,77,given,,\n") and None
+        ),
+    ),
     "a mask cut off": ("unreadable-mask", cut_off("masks/000001.png")),
     "a frame of another size": (
         "frame-size",
@@ -408,6 +588,18 @@ def test_training_draws_clips_from_converted_videos_and_from_stills(
         assert np.array_equal(clip.frames, again.frames) and np.array_equal(clip.masks, again.masks)
         assert set(clip.class_names) <= {"grasper", "liver", "instrument"}
         assert clip.masks[0].any(axis=(1, 2)).all()
+
+
+def test_a_wrong_bit_is_an_error_wherever_an_image_is_read(tmp_path: Path) -> None:
+    """Of the right length, and decoders that look at no checksum take it for pixels."""
+    noise = np.random.default_rng(0).integers(0, 3, SIZE, np.uint8)
+    write_index(tmp_path / "mask.png", noise)
+    Image.fromarray(np.repeat(noise[..., None], 3, 2)).save(tmp_path / "frame.png")
+    assert read_rgb(tmp_path / "frame.png").shape == (*SIZE, 3)
+    for path, read in ((tmp_path / "mask.png", read_index), (tmp_path / "frame.png", read_rgb)):
+        flip_bit(path)
+        with pytest.raises(OSError, match=f"{path} is damaged: the checksum .* is wrong"):
+            read(path)
 
 
 def test_training_takes_only_its_own_split_and_names_a_folder_without(

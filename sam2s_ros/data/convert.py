@@ -7,12 +7,12 @@ into a hidden folder that is moved to its place when it is complete.
 from __future__ import annotations
 
 import errno
-import itertools
-import multiprocessing
 import os
 import shutil
+import uuid
 from collections.abc import Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,9 +20,13 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from sam2s_ros.data.labels import LabelFile
+from sam2s_ros.data.arrays import ByteArray
+from sam2s_ros.data.conversion_record import ConversionRecord, read_record, record_of, write_record
+from sam2s_ros.data.labels import Region
 from sam2s_ros.data.linking import Linker
+from sam2s_ros.data.out_lock import PARTIAL, locked, remove_if_empty
 from sam2s_ros.data.video_folder import (
+    SPLIT_NAMES,
     VIDEO_FILE,
     VideoFacts,
     load_image,
@@ -30,101 +34,81 @@ from sam2s_ros.data.video_folder import (
     write_index,
     write_video_facts,
 )
+from sam2s_ros.data.video_plan import FramePlan, VideoPlan
+from sam2s_ros.data.worker_pool import worker_pool
 
 JPEG_QUALITY = 95
 COPIED_SUFFIXES = {".jpg": ".jpg", ".jpeg": ".jpg", ".png": ".png"}
 """Images of these kinds are copied byte by byte, unless they are cropped; others become PNG."""
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-"""They end a conversion; any other trouble with a file is that file's."""
 IN_FLIGHT = 2
 """Videos per process that are planned ahead."""
-
-
-@dataclass(frozen=True)
-class FramePlan:
-    """A frame: its number in steps of 1 / frame_rate, its image, and where its labels are (None: it has none)."""
-
-    number: int
-    image: Path
-    labels: tuple[LabelFile, ...] | None
-
-
-@dataclass(frozen=True)
-class Crop:
-    """The part that is kept of frames of one size; frames of other sizes are left as they are."""
-
-    size: tuple[int, int]
-    """(width, height) of the frames that are cropped."""
-    box: tuple[int, int, int, int]
-    """Left, top, right, bottom."""
-
-
-@dataclass(frozen=True)
-class VideoPlan:
-    """A video to be written; `name` is that of its folder. An empty `split`: the source does not say."""
-
-    name: str
-    dataset: str
-    split: str
-    procedure: str
-    licence: str
-    frame_rate: float
-    frames: tuple[FramePlan, ...]
-    identities: str = "linked"
-    stills: bool = False
-    crop: Crop | None = None
-    prompt_area: float = 0.0
-    without_image: tuple[Path, ...] = ()
-    """Files with labels of images that the source does not have."""
-
-    def __post_init__(self) -> None:
-        for before, after in itertools.pairwise(self.frames):
-            if after.number <= before.number:
-                raise ValueError(
-                    f"{self.name}: {before.image} is frame {before.number} and {after.image}, after it, {after.number}"
-                )
+LOCK, UNFINISHED = "convert", "convert_"
+"""Name of the lock of a conversion, and how the names of the folders of videos that it has not finished begin."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a video: how many frames it has (0: not written), what was left out, and whether it was there
-    before."""
+    """What became of a video: how many frames it has (0: not written), what was left out, whether it was there before,
+    and why what was there stays, though the plan is another one."""
 
     name: str
     frames: int
     skipped: tuple[str, ...]
     before: bool = False
+    refused: str = ""
 
 
-def convert(plans: Iterable[VideoPlan], out: Path, jobs: int) -> Iterator[Outcome]:
+def convert(plans: Iterable[VideoPlan], out: Path, jobs: int, redo: bool = False) -> Iterator[Outcome]:
     """Write videos with `jobs` processes and yield what became of each, in the order in which they are finished.
 
-    A video that is complete already is not written again. Raises ValueError where its folder holds another video.
+    A video that is complete already is not written again. One that is there but of other files or settings is refused,
+    or with `redo` written again.
+
+    Raises:
+        ValueError: another conversion writes to `out`.
+        OSError: something cannot be written, or a process has died.
     """
     if jobs < 1:
         raise ValueError(f"--jobs {jobs}: at least 1 is needed")
-    if jobs == 1:
-        yield from (write_planned(plan, out) for plan in plans)
-        return
-    context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+    with locked(out, LOCK) as partial:
+        for old in partial.glob(
+            f"{UNFINISHED}*/"
+        ):  # of a conversion that was killed: nobody else has the lock
+            shutil.rmtree(old, ignore_errors=True)
+        if jobs == 1:
+            yield from (write_planned(plan, out, redo) for plan in plans)
+            return
+        try:
+            yield from _side_by_side(plans, out, jobs, redo)
+        except BrokenProcessPool:
+            raise OSError(
+                f"a process that wrote videos to {out} has died, perhaps for want of memory: give fewer --jobs than "
+                f"{jobs} and start again; complete videos stay"
+            ) from None
+
+
+def _side_by_side(plans: Iterable[VideoPlan], out: Path, jobs: int, redo: bool) -> Iterator[Outcome]:
+    with worker_pool(jobs) as pool:
         running: set[Future[Outcome]] = set()
-        for plan in plans:
-            running.add(pool.submit(write_planned, plan, out))
-            while len(running) >= IN_FLIGHT * jobs:
+        try:
+            for plan in plans:
+                running.add(pool.submit(write_planned, plan, out, redo))
+                while len(running) >= IN_FLIGHT * jobs:
+                    done, running = wait(running, return_when=FIRST_COMPLETED)
+                    yield from (one.result() for one in done)
+            while running:
                 done, running = wait(running, return_when=FIRST_COMPLETED)
                 yield from (one.result() for one in done)
-        while running:
-            done, running = wait(running, return_when=FIRST_COMPLETED)
-            yield from (one.result() for one in done)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
-def convert_with_bar(plans: list[VideoPlan], out: Path, jobs: int) -> list[Outcome]:
+def convert_with_bar(plans: list[VideoPlan], out: Path, jobs: int, redo: bool = False) -> list[Outcome]:
     """`convert` with a bar of frames; the outcomes in the order of the names."""
     outcomes = []
-    total = sum(len(plan.frames) + len(plan.without_image) for plan in plans)
+    total = sum(len(plan.frames) + len(plan.left_out) for plan in plans)
     with tqdm(total=total, unit="frame", mininterval=1.0) as bar:
-        for outcome in convert(plans, out, jobs):
+        for outcome in convert(plans, out, jobs, redo):
             bar.update(outcome.frames + len(outcome.skipped))
             outcomes.append(outcome)
     return sorted(outcomes, key=lambda one: one.name)
@@ -135,64 +119,126 @@ def folder_of(plan: VideoPlan, out: Path) -> Path:
     return out / plan.dataset / plan.split / plan.name
 
 
-def write_planned(plan: VideoPlan, out: Path) -> Outcome:
-    """Write one video, unless it is complete; frames with a broken file are left out and named in the outcome, as are
-    labels without an image.
+def write_planned(plan: VideoPlan, out: Path, redo: bool = False) -> Outcome:
+    """Write one video, unless it is complete; frames with a broken file are left out and named in the outcome, as is
+    what the plan leaves out.
 
     Raises:
-        ValueError: the folder holds a video of another number of frames.
-        OSError: the disk is full.
+        OSError: something cannot be written.
     """
     folder = folder_of(plan, out)
     label = folder.relative_to(out).as_posix()
-    if (folder / VIDEO_FILE).is_file():
-        facts = read_video(folder).facts
-        if facts.frames + len(facts.skipped) != len(plan.frames) + len(plan.without_image):
-            raise ValueError(
-                f"{folder} has {facts.frames} frames and {len(facts.skipped)} files left out, and the source has "
-                f"{len(plan.frames)} and {len(plan.without_image)}: delete it, or choose another folder to write to"
-            )
+    record = record_of(plan)
+    if folder.exists() and not (folder / VIDEO_FILE).is_file():
+        return Outcome(
+            label, 0, (), refused=f"{folder} is there and is no video (no {VIDEO_FILE}): move it away"
+        )
+    twins = _in_other_splits(plan, out, record)
+    if not redo and (folder.exists() or twins):
+        try:
+            other = _refusal(folder, twins, record)
+            facts = None if other else read_video(folder).facts
+        except (OSError, ValueError) as error:
+            other, facts = str(error), None
+        if facts is None:
+            advice = "give --redo to write it again, or choose another folder to write to"
+            return Outcome(label, 0, (), refused=f"{other}; {advice}")
         return Outcome(label, facts.frames, facts.skipped, before=True)
-    partial = out / ".partial" / f"{plan.dataset}_{plan.split}_{plan.name}"
-    for old in (partial, folder):
-        if old.exists():
-            shutil.rmtree(old)
+    partial = out / PARTIAL / f"{UNFINISHED}{uuid.uuid4().hex}"
     (partial / "frames").mkdir(parents=True)
     (partial / "masks").mkdir()
+    try:
+        outcome = _write_video(plan, label, partial)
+        if outcome.frames:
+            write_record(partial, record)
+            _move_to(folder, partial, twins)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        remove_if_empty(partial.parent)
+    return outcome
+
+
+def _in_other_splits(plan: VideoPlan, out: Path, record: ConversionRecord) -> list[Path]:
+    """Where the same video, of the same files, is in another split."""
+    found = []
+    for split in SPLIT_NAMES:
+        folder = out / plan.dataset / split / plan.name
+        if split != plan.split and folder.is_dir():
+            try:
+                same = read_record(folder).files == record.files
+            except (OSError, ValueError):
+                same = False
+            found += [folder] if same else []
+    return found
+
+
+def _refusal(folder: Path, twins: list[Path], record: ConversionRecord) -> str:
+    """Why what is there cannot be taken for what is planned; "" where it can."""
+    if twins:
+        return f"{twins[0]} is the same video in another split"
+    try:
+        differences = read_record(folder).differences(record)
+    except FileNotFoundError:
+        return f"{folder} does not say what it was converted from"
+    return f"{folder} is of an earlier conversion: {'; '.join(differences)}" if differences else ""
+
+
+def _move_to(folder: Path, partial: Path, twins: list[Path]) -> None:
+    """Put a complete video in its place, and remove those that it replaces."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for number, old in enumerate([*twins, *([folder] if folder.exists() else [])]):
+        aside = partial.with_name(f"{partial.name}_{number}")
+        os.replace(old, aside)
+        shutil.rmtree(aside)
+    os.replace(partial, folder)
+
+
+def _write_video(plan: VideoPlan, label: str, partial: Path) -> Outcome:
+    """Write frames, label images and facts of a video into `partial`; nothing but frames if there are none."""
     linker = Linker(plan.stills)
-    skipped = [f"{path} labels an image that is not there" for path in plan.without_image]
+    skipped = list(plan.left_out)
     sizes: list[tuple[int, int]] = []
     for frame in plan.frames:
         try:
-            sizes.append(_write_frame(frame, plan, linker, partial, sizes[:1]))
+            read = _read_frame(frame, plan, sizes[:1])
         except (OSError, ValueError) as error:
-            if isinstance(error, OSError) and error.errno in DISK_ERRORS:
-                raise
             skipped.append(str(error))
-    if not sizes:
-        shutil.rmtree(partial)
-        _remove_if_empty(partial.parent)
-        return Outcome(label, 0, tuple(skipped))
-    facts = VideoFacts(
-        plan.dataset, plan.split, plan.procedure, plan.frame_rate,
-        (0, 0) if plan.stills else sizes[0], len(sizes), plan.licence, plan.identities, linker.masklets,
-        plan.stills, plan.prompt_area, tuple(skipped),
-    )  # fmt: skip
-    write_video_facts(partial, facts)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    os.replace(partial, folder)
-    _remove_if_empty(partial.parent)
+            continue
+        _write_frame(frame, read, linker, partial)
+        sizes.append(read.size)
+    if sizes:
+        facts = VideoFacts(
+            plan.dataset, plan.split, plan.procedure, plan.frame_rate,
+            (0, 0) if plan.stills else sizes[0], len(sizes), plan.licence, plan.identities, linker.masklets,
+            plan.stills, plan.prompt_area, tuple(skipped),
+        )  # fmt: skip
+        write_video_facts(partial, facts)
     return Outcome(label, len(sizes), tuple(skipped))
 
 
-def _write_frame(
-    frame: FramePlan, plan: VideoPlan, linker: Linker, partial: Path, first: list[tuple[int, int]]
-) -> tuple[int, int]:
-    """Write image and label image; (width, height). Nothing is written or linked where a file is broken."""
+@dataclass(frozen=True)
+class _Frame:
+    """A frame that was read without trouble."""
+
+    size: tuple[int, int]
+    """(width, height)."""
+    suffix: str
+    """Of the image that is written."""
+    pixels: ByteArray | None
+    """uint8 RGB [H, W, 3]; None: the file is copied."""
+    regions: list[Region] | None
+
+
+def _read_frame(frame: FramePlan, plan: VideoPlan, first: list[tuple[int, int]]) -> _Frame:
+    """Image and labels of a frame; `first` has the size of the frames before.
+
+    Raises:
+        OSError, ValueError: a file of the frame is missing, broken, or does not fit.
+    """
     image = load_image(frame.image)
     size = image.size
     crop = plan.crop if plan.crop is not None and plan.crop.size == size else None
-    suffix = COPIED_SUFFIXES.get(frame.image.suffix.lower())
+    suffix = COPIED_SUFFIXES.get(frame.image.suffix.lower(), "")
     pixels = None if suffix and crop is None else np.asarray(image.convert("RGB"))
     regions = None
     if frame.labels is not None:
@@ -206,21 +252,21 @@ def _write_frame(
             regions = [one for one in cut if one.mask.any()]
         suffix = ".jpg"
     if first and not plan.stills and first[0] != size:
-        raise ValueError(f"{frame.image} is {size[0]}x{size[1]} pixels, the frames before {first[0]}")
-    target = partial / "frames" / f"{frame.number:06d}{suffix or '.png'}"
-    if pixels is None:
+        raise ValueError(
+            f"{frame.image} is {size[0]}x{size[1]} pixels, the frames before {first[0][0]}x{first[0][1]}"
+        )
+    return _Frame(size, suffix or ".png", pixels, regions)
+
+
+def _write_frame(frame: FramePlan, read: _Frame, linker: Linker, partial: Path) -> None:
+    """Write the image and, of a labelled frame, the label image."""
+    target = partial / "frames" / f"{frame.number:06d}{read.suffix}"
+    if read.pixels is None:
         shutil.copyfile(frame.image, target)
-    elif not cv2.imwrite(
-        str(target), cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-    ):
-        raise OSError(errno.ENOSPC, f"{target} could not be written; is the disk full?")
-    if regions is not None:
-        write_index(partial / "masks" / f"{frame.number:06d}.png", linker.ids(regions, (size[1], size[0])))
-    return size
-
-
-def _remove_if_empty(folder: Path) -> None:
-    try:
-        folder.rmdir()
-    except OSError:
-        return  # another process is still writing there
+    else:
+        pixels = cv2.cvtColor(read.pixels, cv2.COLOR_RGB2BGR)
+        if not cv2.imwrite(str(target), pixels, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]):
+            raise OSError(errno.ENOSPC, f"{target} could not be written; is the disk full?")
+    if read.regions is not None:
+        ids = linker.ids(read.regions, (read.size[1], read.size[0]))
+        write_index(partial / "masks" / f"{frame.number:06d}.png", ids)

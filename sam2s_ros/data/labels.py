@@ -5,21 +5,24 @@ Each reader is a frozen value that names its file and what the values in it mean
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from sam2s_ros.data.arrays import BoolArray, ByteArray
+from sam2s_ros.data.json_files import entry, read_object
+from sam2s_ros.data.outlines import coco_mask, polygon_mask
 from sam2s_ros.data.video_folder import index_values, load_image
 
 MASK_THRESHOLD = 127
 """Above it a pixel of a mask image belongs to the mask: some data sets store masks as JPEG, whose edges ring."""
+RINGING = 16
+"""Values up to this are nothing but the ringing of a JPEG whose mask is empty."""
+STRAY_SHARE = 0.05
+"""Of the marked pixels of an image with a class per channel: more in no single channel are no ringing."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +146,13 @@ class MaskLabels:
     def regions(self, size: tuple[int, int]) -> list[Region]:
         values = _read_rgb(self.path).max(axis=2)
         _check_size(self.path, values.shape, size)
+        brightest = int(values.max(initial=0))
+        ringing = RINGING if self.path.suffix.lower() in (".jpg", ".jpeg") else 0
+        if ringing < brightest <= self.threshold:
+            raise ValueError(
+                f"{self.path} is no mask of black and white: its brightest value is {brightest}, and only values above "
+                f"{self.threshold} count; save it with 255 inside"
+            )
         mask = values > self.threshold
         return [Region(mask, self.label, self.track, bool(self.track))] if mask.any() else []
 
@@ -158,6 +168,12 @@ class ChannelLabels:
     def regions(self, size: tuple[int, int]) -> list[Region]:
         values = _read_rgb(self.path)
         _check_size(self.path, values.shape, size)
+        marked = values > MASK_THRESHOLD
+        stray = int((marked[..., 2] | (marked[..., 0] & marked[..., 1])).sum())
+        if stray > STRAY_SHARE * int(marked.any(axis=2).sum()):
+            raise ValueError(
+                f"{self.path}: {stray} pixels are neither red nor green nor black, and no meaning is known for them"
+            )
         strongest = values.argmax(axis=2)
         masks = [(values[..., c] > MASK_THRESHOLD) & (strongest == c) for c in (0, 1)]
         return [
@@ -175,25 +191,29 @@ class LabelmeLabels:
     meanings: Mapping[str, Label]
 
     def regions(self, size: tuple[int, int]) -> list[Region]:
-        try:
-            shapes = json.loads(self.path.read_text(encoding="utf-8"))["shapes"]
-            polygons = [
-                (str(one["label"]), one.get("group_id"), np.asarray(one["points"], np.float64))
-                for one in shapes
-            ]
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{self.path} is not a file of labelme: {error!r}") from None
-        masks: dict[tuple[str, Any], ByteArray] = {}
-        for number, (name, group, points) in enumerate(polygons):
+        raw = read_object(self.path)
+        for name, wanted in (("imageHeight", size[0]), ("imageWidth", size[1])):
+            if raw.get(name) not in (None, wanted):
+                raise ValueError(
+                    f"{self.path}: {name} is {raw[name]!r}, its frame has {wanted}; both must agree"
+                )
+        masks: dict[tuple[str, str], BoolArray] = {}
+        for number, shape in enumerate(entry(raw, "shapes", list, f"{self.path}"), start=1):
+            where = f"{self.path}: shape {number}"
+            name = entry(shape, "label", str, where)
             if name not in self.meanings:
-                raise ValueError(f"{self.path}: no meaning is known for the class {name!r}")
-            key = (name, f"alone {number}" if group is None else group)
-            mask = masks.setdefault(key, np.zeros(size, np.uint8))
-            _fill_polygon(mask, points)
+                raise ValueError(f"{where}: no meaning is known for the class {name!r}")
+            if shape.get("shape_type", "polygon") != "polygon":
+                raise ValueError(f"{where} is a {shape['shape_type']!r}; only polygons are known here")
+            try:
+                mask = polygon_mask(entry(shape, "points", list, where), size)
+            except ValueError as error:
+                raise ValueError(f"{where}: {error}") from None
+            group = shape.get("group_id")
+            key = (name, f"alone {number}" if group is None else f"group {group}")
+            masks[key] = masks[key] | mask if key in masks else mask
         return [
-            Region(mask.astype(bool), self.meanings[name], whole=True)
-            for (name, _), mask in masks.items()
-            if mask.any()
+            Region(mask, self.meanings[name], whole=True) for (name, _), mask in masks.items() if mask.any()
         ]
 
 
@@ -204,6 +224,8 @@ class CocoSegment:
     label: Label
     segmentation: Any
     track: str = ""
+    name: str = ""
+    """Of the annotation, for errors."""
 
 
 @dataclass(frozen=True)
@@ -212,42 +234,48 @@ class CocoLabels:
 
     path: Path
     segments: tuple[CocoSegment, ...]
+    frame: str = ""
+    """What the file calls the frame, for errors."""
+    size: tuple[int, int] | None = None
+    """(height, width) that the file gives for the frame."""
 
     def regions(self, size: tuple[int, int]) -> list[Region]:
+        if self.size not in (None, size):
+            raise ValueError(
+                f"{self.path} gives {self.frame} {self.size[1]}x{self.size[0]} pixels, it has {size[1]}x{size[0]}; "
+                "both must agree"
+            )
         found = []
         for segment in self.segments:
-            mask = _decode_coco(segment.segmentation, size, self.path)
+            try:
+                mask = coco_mask(segment.segmentation, size)
+            except ValueError as error:
+                where = f"{self.path}: {segment.name or 'an annotation'} of {self.frame or 'a frame'}"
+                raise ValueError(f"{where}: {error}") from None
             if mask.any():
                 found.append(Region(mask, segment.label, segment.track, whole=True))
         return found
 
 
-def _decode_coco(segmentation: Any, size: tuple[int, int], path: Path) -> BoolArray:
-    from pycocotools import mask as coco
+@dataclass(frozen=True)
+class BrokenLabels:
+    """Labels of a frame that are known to be wrong before they are read: the frame is left out, and says why."""
 
-    try:
-        if isinstance(segmentation, Mapping):
-            runs = dict(segmentation)
-            _check_size(path, tuple(runs["size"]), size)
-            if isinstance(runs["counts"], list):
-                runs = coco.frPyObjects(runs, *size)
-            return coco.decode(runs).astype(bool)
-        polygons = [part for part in segmentation if len(part) >= 6]
-        if not polygons:
-            return np.zeros(size, bool)
-        return coco.decode(coco.merge(coco.frPyObjects(polygons, *size))).astype(bool)
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{path}: a segmentation is no polygons and no run lengths: {error!r}") from None
+    path: Path
+    text: str = field(repr=False)
 
-
-def _fill_polygon(mask: ByteArray, points: NDArray[Any]) -> None:
-    """Set the pixels of a polygon [N, 2] (x, y) to 1, in place; fewer than three points are no polygon."""
-    if len(points) >= 3:
-        cv2.fillPoly(mask, [np.round(points).astype(np.int32)], 1)
+    def regions(self, size: tuple[int, int]) -> list[Region]:
+        raise ValueError(self.text)
 
 
 def _read_rgb(path: Path) -> ByteArray:
-    return np.asarray(load_image(path).convert("RGB"))
+    image = load_image(path)
+    try:
+        return np.asarray(image.convert("RGB"))
+    except ValueError as error:
+        raise ValueError(
+            f"{path} has pixels of the kind {image.mode}, which have no colours: {error}"
+        ) from None
 
 
 def _check_palette(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sam2s_ros.data.endovis_sources import plan_endovis17, plan_endovis18
 from sam2s_ros.data.open_sources import plan_davis, plan_pairs, plan_synth, plan_vocalfolds, plan_ytvis
 from sam2s_ros.data.polyp_sources import plan_bkai, plan_clinicdb, plan_kvasir, plan_polypgen
 from sam2s_ros.data.sources import DataSet
@@ -13,8 +14,6 @@ from sam2s_ros.data.surgical_sources import (
     plan_cis,
     plan_dsad,
     plan_endoscapes,
-    plan_endovis17,
-    plan_endovis18,
     plan_grasp,
     plan_rarp50,
 )

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-from sam2s_ros.data.convert import Crop, FramePlan, VideoPlan
 from sam2s_ros.data.labels import LabelFile
+from sam2s_ros.data.video_plan import Crop, FramePlan, Unplanned, VideoPlan
+
+Item = TypeVar("Item")
+Planned = VideoPlan | Unplanned
 
 OWN_TERMS = "the data set's own terms"
 IMAGES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
@@ -27,7 +30,7 @@ class DataSet:
     title: str
     layout: str
     """What the folder given must hold, in a line."""
-    plan: Callable[[Path, DataSet], Iterator[VideoPlan]]
+    plan: Callable[[Path, DataSet], Iterator[Planned]]
     procedure: str = ""
     licence: str = OWN_TERMS
     frame_rate: float = 1.0
@@ -45,13 +48,25 @@ class DataSet:
         crop: Crop | None = None,
         frame_rate: float | None = None,
         label_files: Iterable[Path] = (),
+        left_out: Iterable[str] = (),
     ) -> VideoPlan:
         """A video of this data set.
 
-        `name` becomes a folder's name: what may not be in one is replaced by _. `label_files`: all that the source has
-        for this video; those that no frame refers to are reported, since their image is missing.
+        `name` becomes a folder's name: what may not be in one is replaced by _. Frames are put in the order of their
+        numbers; of two with one number the second is left out. `label_files`: all that the source has for this video;
+        those that no frame refers to are reported, since their image is missing. `left_out` is reported too.
         """
-        frames = tuple(frames)
+        said = list(left_out)
+        by_number: dict[int, FramePlan] = {}
+        for frame in sorted(frames, key=lambda one: one.number):
+            first = by_number.setdefault(frame.number, frame)
+            if first is not frame:
+                said.append(
+                    f"{frame.image} is frame {frame.number}, as {first.image} is: remove or rename one"
+                )
+        kept = tuple(by_number.values())
+        unused = _unused(label_files, (frame.labels for frame in kept))
+        said += [f"{path} labels an image that is not there, or that another file labels" for path in unused]
         return VideoPlan(
             name=re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("_.") or "video",
             dataset=self.name,
@@ -59,11 +74,11 @@ class DataSet:
             procedure=self.procedure,
             licence=self.licence,
             frame_rate=self.frame_rate if frame_rate is None else frame_rate,
-            frames=frames,
+            frames=kept,
             identities=identities,
             stills=stills,
             crop=crop,
-            without_image=_unused(label_files, (frame.labels for frame in frames)),
+            left_out=tuple(said),
         )
 
     def stills(
@@ -71,20 +86,49 @@ class DataSet:
         split: str,
         images: Sequence[tuple[Path, tuple[LabelFile, ...]]],
         label_files: Iterable[Path] = (),
+        left_out: Iterable[str] = (),
     ) -> Iterator[VideoPlan]:
-        """Folders of stills, `STILLS_PER_FOLDER` images each; `label_files` as for `video`."""
-        unused = _unused(label_files, (labels for _, labels in images))
-        for start in range(0, max(1, len(images)) if unused else len(images), STILLS_PER_FOLDER):
+        """Folders of stills, `STILLS_PER_FOLDER` images each; `label_files` and `left_out` as for `video`."""
+        unused, said = _unused(label_files, (labels for _, labels in images)), list(left_out)
+        for start in range(0, max(1, len(images)) if unused or said else len(images), STILLS_PER_FOLDER):
             part = images[start : start + STILLS_PER_FOLDER]
             frames = [FramePlan(number, image, labels) for number, (image, labels) in enumerate(part)]
             name = f"stills_{start // STILLS_PER_FOLDER:03d}"
-            yield self.video(name, split, frames, stills=True, label_files=unused if start == 0 else ())
+            yield self.video(name, split, frames, stills=True, label_files=unused, left_out=said)
+            unused, said = (), []
 
 
 def _unused(label_files: Iterable[Path], used: Iterable[tuple[LabelFile, ...] | None]) -> tuple[Path, ...]:
     """The label files that no frame refers to, in natural order."""
     named = {label.path for labels in used for label in labels or ()}
     return tuple(sorted(set(label_files) - named, key=natural))
+
+
+def each(items: Iterable[Item], plan: Callable[[Item], Iterable[Planned]]) -> Iterator[Planned]:
+    """What `plan` makes of each item; where a file of one is missing or wrong, that is said, and the next follows."""
+    for item in items:
+        try:
+            yield from plan(item)
+        except (OSError, ValueError) as error:
+            yield Unplanned(str(error))
+
+
+def with_numbers(
+    paths: Iterable[Path], left_out: list[str], number: Callable[[Path], int] | None = None
+) -> list[tuple[int, Path]]:
+    """(number, path) in the order of the numbers (default: `last_number`); a path without one, and the second of two
+    with the same, go to `left_out`."""
+    found: dict[int, Path] = {}
+    for path in paths:
+        try:
+            key = (number or last_number)(path)
+        except ValueError as error:
+            left_out.append(str(error))
+            continue
+        other = found.setdefault(key, path)
+        if other is not path:
+            left_out.append(f"{path} has the number {key}, as {other} has: remove or rename one")
+    return sorted(found.items())
 
 
 def files(folder: Path, suffixes: tuple[str, ...] = IMAGES) -> list[Path]:
@@ -138,13 +182,6 @@ def last_number(path: Path) -> int:
     if not numbers:
         raise ValueError(f"{path} has no number in its name")
     return int(numbers[-1])
-
-
-def require_unique(ids: Iterable[object], where: str) -> None:
-    """ValueError: an id is there twice."""
-    twice = [value for value, count in Counter(ids).items() if count > 1]
-    if twice:
-        raise ValueError(f"{where}: two have the id {twice[0]}; each needs its own")
 
 
 def runs(numbers: Sequence[int], step: int) -> Iterator[list[int]]:

@@ -10,14 +10,14 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from sam2s_ros.data.convert import VideoPlan
 from sam2s_ros.data.labels import MASK_THRESHOLD, LabelFile, MaskLabels, instrument
-from sam2s_ros.data.sources import DataSet, files, folders, natural
+from sam2s_ros.data.sources import DataSet, Planned, files, folders, natural
+from sam2s_ros.data.video_plan import Unplanned
 
 INSTRUMENT = instrument("instrument")
 
 
-def plan_artnet(root: Path, data_set: DataSet) -> Iterator[VideoPlan]:
+def plan_artnet(root: Path, data_set: DataSet) -> Iterator[Planned]:
     """ART-Net: `Train/Train_Positive/Train_Pos_sample_0001.png`, `Train/Train_Positive_Tool_Mask/..._Tool_Mask.png`.
 
     The same for `Test`: 662 and 154 stills, which are the paper's 816, all train as in SA-SV. Masks are above 127
@@ -28,6 +28,11 @@ def plan_artnet(root: Path, data_set: DataSet) -> Iterator[VideoPlan]:
     masks: list[Path] = []
     for folder in folders(root, "*_Positive", data_set.layout):
         own = folder.with_name(f"{folder.name}_Tool_Mask")
+        if not own.is_dir():
+            yield Unplanned(
+                f"{own}, with the masks of {folder}, is not there: unpack the data set as it comes"
+            )
+            continue
         masks += files(own, (".png",))
         for image in files(folder, (".png",)):
             mask = own / f"{image.stem}_Tool_Mask.png"
@@ -35,7 +40,7 @@ def plan_artnet(root: Path, data_set: DataSet) -> Iterator[VideoPlan]:
     yield from data_set.stills("train", images, masks)
 
 
-def plan_robotool(root: Path, data_set: DataSet) -> Iterator[VideoPlan]:
+def plan_robotool(root: Path, data_set: DataSet) -> Iterator[Planned]:
     """RoboTool: `dv10_00001.png` with `dv10_00001_seg.png` in one folder, whose pixels above 0 are instruments.
 
     Stills of 20 procedures, all train. Follows Project-MONAI/tutorials (active_learning/tool_tracking_al:
@@ -49,4 +54,7 @@ def plan_robotool(root: Path, data_set: DataSet) -> Iterator[VideoPlan]:
         for path in paths
         if re.fullmatch(r"dv\d+_\d+", path.stem)
     ]
-    yield from data_set.stills("train", images, [path for path in paths if path.stem.endswith("_seg")])
+    others = [path for path in paths if not re.fullmatch(r"dv\d+_\d+(_seg)?", path.stem)]
+    said = [f"{path} is named neither as an image (dv10_00001.png) nor as a mask" for path in others]
+    masks = [path for path in paths if re.fullmatch(r"dv\d+_\d+_seg", path.stem)]
+    yield from data_set.stills("train", images, masks, said)
