@@ -389,6 +389,8 @@ def added_row(text: str) -> Callable[[Path], Path]:
 
 FOLDERS: dict[str, tuple[str, Callable[[Path], Path]]] = {
     "a sequence without labels": ("endovis18", removed("*/seq_3/labels")),
+    "a sequence without frames": ("endovis18", removed("*/seq_3/left_frames")),
+    "a video without labels": ("sar-rarp50", lambda root: removed("test/video_1/segmentation")(root).parent),
     "a frame that lost its label": ("endovis18", unlabelled),
     "a frame without a number": ("endovis18", renamed("*/seq_2/left_frames/*", "last.png")),
     "a label without a number": ("sar-rarp50", renamed("test/video_1/segmentation/*", "last.png")),

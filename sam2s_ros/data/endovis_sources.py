@@ -182,4 +182,6 @@ def plan_endovis18(root: Path, data_set: DataSet) -> Iterator[Planned]:
         yield data_set.video(folder.name, split, frames, label_files=labels.values(), left_out=left_out)
 
     found = folders(root, "seq_*", data_set.layout)
-    yield from each((folder for folder in found if (folder / "left_frames").is_dir()), video)
+    yield from each(
+        (one for one in found if any((one / part).is_dir() for part in ("left_frames", "labels"))), video
+    )

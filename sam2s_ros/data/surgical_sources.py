@@ -158,6 +158,9 @@ def plan_rarp50(root: Path, data_set: DataSet) -> Iterator[Planned]:
         split = "test" if folder.parent.name == "test" else "unused"
         yield data_set.video(folder.name, split, frames, left_out=left_out)
 
+    for images in folders(root, "video_*/rgb", data_set.layout):
+        if not (images.parent / "segmentation").is_dir():
+            yield Unplanned(f"{images.parent} has no folder segmentation: nothing in it is labelled")
     yield from each(folders(root, "video_*/segmentation", data_set.layout), video)
 
 
