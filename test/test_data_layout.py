@@ -23,6 +23,7 @@ from sam2s_ros.data import convert as conversion
 from sam2s_ros.data.clips import make_mixture
 from sam2s_ros.data.convert import convert, write_planned
 from sam2s_ros.data.dataset_check import check_video
+from sam2s_ros.data.dataset_view import contact_sheet
 from sam2s_ros.data.instrument_bank import bank_kinds
 from sam2s_ros.data.labels import IndexLabels, Label, MaskLabels, Region, instrument, tissue
 from sam2s_ros.data.linking import Linker
@@ -557,6 +558,22 @@ def test_view_draws_the_masklets(name: str, sound_video: Path, tmp_path: Path) -
     else:
         film = cv2.VideoCapture(str(tmp_path / name))
         assert [film.read()[0] for _ in range(5)] == [True] * 4 + [False]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda video: (video / "frames/000001.jpg").unlink(), "frames has no image of frame 1"),
+        (edit_mask(1, lambda ids: ids[:-2]), "masks/000001.png is of another size than"),
+    ],
+)
+def test_frames_that_cannot_be_drawn_are_named(
+    spoil: Callable[[Path], None], said: str, sound_video: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(sound_video, tmp_path / "v")
+    spoil(tmp_path / "v")
+    with pytest.raises(ValueError, match=said):
+        contact_sheet(read_video(tmp_path / "v"), [0, 1])
 
 
 def test_evaluation_reads_converted_videos(sound_video: Path) -> None:

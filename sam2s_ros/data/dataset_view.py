@@ -56,12 +56,22 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def drawn(video: VideoFolder, numbers: list[int]) -> Iterator[ByteArray]:
-    """Frames of these numbers, uint8 RGB [H, W, 3], with masks, ids and outlines."""
+    """Frames of these numbers, uint8 RGB [H, W, 3], with masks, ids and outlines.
+
+    Raises:
+        ValueError: a frame is missing, or its label image has another size.
+    """
     frames, masks = video.frames(), video.masks()
     colours = np.array(palette(), np.uint8).reshape(256, 3)
     for number in numbers:
+        if number not in frames:
+            raise ValueError(
+                f"{video.path / 'frames'} has no image of frame {number}; `sam2s data check` says more"
+            )
         picture = read_rgb(frames[number])
         ids = read_index(masks[number]) if number in masks else np.zeros(picture.shape[:2], np.uint8)
+        if ids.shape != picture.shape[:2]:
+            raise ValueError(f"{masks[number]} is of another size than {frames[number]}; both must agree")
         tint = colours[ids & 255]
         blend = cv2.addWeighted(picture, 1 - OPACITY, tint, OPACITY, 0)
         picture = np.where((ids > 0)[..., None], blend, picture)
