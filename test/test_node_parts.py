@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -38,6 +39,7 @@ from sam2s_ros.nodes.overlay import PALETTE_RGB, draw_overlay
 from sam2s_ros.nodes.settings import NodeSettings
 from sam2s_ros.nodes.stream_counter import StampGapCounter, StreamCounter
 from sam2s_ros.nodes.tracker_node import main as tracker_main
+from sam2s_ros.nodes.tracker_process import close_all
 from sam2s_ros.tracking import TrackerConfig
 from sam2s_ros.tracking.prompts_file import PromptInputError, load_prompts_file
 
@@ -389,6 +391,44 @@ def test_a_call_does_not_wait_for_ever(worker: FrameWorker[int, int], recorder: 
     recorder.go_on.set()
     worker.call(lambda: None, 10)
     assert made == []
+
+
+def test_what_waits_is_refused_by_a_flush_though_a_caller_has_given_up(
+    worker: FrameWorker[int, int], recorder: Recorder
+) -> None:
+    """The call of one that gave up lies there still."""
+    worker.offer(1)
+    recorder.begun.wait(10)
+    with pytest.raises(WorkerTimeoutError, match="dropped"):
+        worker.call(lambda: None, 0.05)
+    waits = worker.post(lambda: None)
+    worker.flush()
+    with pytest.raises(WorkerStoppedError, match="deactivated"):
+        waits.result(10)
+
+
+def test_every_node_is_closed_whatever_one_of_them_raises() -> None:
+    """And none waits for another."""
+    closed, log = [], []
+    others = threading.Event()
+
+    class Fake:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def close(self) -> None:
+            if self.name == "hangs":
+                assert others.wait(10)
+                raise RuntimeError("it did not end")
+            closed.append(self.name)
+            others.set()
+
+        def get_logger(self) -> Any:
+            return SimpleNamespace(error=log.append)
+
+    assert close_all([Fake("hangs"), Fake("well")]) == 1  # type: ignore[list-item]
+    assert closed == ["well"] and len(log) == 1 and "it did not end" in log[0]
+    assert close_all([Fake("well")]) == 0  # type: ignore[list-item]
 
 
 def test_a_stopped_worker_refuses_calls() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,10 +13,13 @@ from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PointStamped, PoseWithCovarianceStamped
 from lifecycle_msgs.msg import Transition
 from node_harness import SIZE, Client, NodeProcess, block_mask, image_message, isolated_ros, mask
+from rclpy.duration import Duration
 from rclpy.qos import qos_profile_sensor_data
+from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo, Image, RegionOfInterest
 
 from sam2s_msgs.msg import Prompt, TrackedObject, TrackedObjectArray
+from sam2s_ros.nodes.range_input import QUEUE
 
 FOCAL, CX, CY = 100.0, 60.0, 50.0
 BASELINE = 0.005
@@ -289,3 +293,32 @@ def test_an_object_that_is_not_to_be_trusted_is_not_on_its_topics(rig: Rig, kind
     )
     rig.client.wait(lambda: any(one.header == good.header for one in pixels), "the next image's centroid")
     assert all(one.header != frozen.header for one in pixels)
+
+
+def test_nothing_is_on_an_object_s_topics_while_the_status_is_not_ok(rig: Rig, kind: str) -> None:
+    """Here because stamps have gone back, which leaves the object TRACKING."""
+    pixels = rig.subscribe(kind)["pixel"]
+    before = rig.track(kind)
+    older = (Time.from_msg(before.header.stamp) - Duration(seconds=1)).to_msg()
+    rig.start = (rig.start + 1) % 16
+    rig.client.images.publish(image_message(rig.left(), older))
+    back = rig.client.array_of(older)
+    assert back.status == TrackedObjectArray.STALE and the_object(back).state == TrackedObject.TRACKING
+    deadline = time.monotonic() + 60
+    while (good := rig.track(kind)).status != TrackedObjectArray.OK:
+        assert time.monotonic() < deadline, good.status_message
+        time.sleep(0.2)
+    rig.client.wait(lambda: any(one.header == good.header for one in pixels), "the next image's centroid")
+    assert all(one.header != back.header for one in pixels)
+
+
+def test_messages_from_the_future_do_not_stop_positions(rig: Rig, kind: str) -> None:
+    """As many as would fill the queue; the reason says whose clock is to be checked."""
+    assert the_object(rig.track(kind)).has_position
+    topic = {"depth": "depth", "stereo": "right/image"}[kind]
+    make = {"depth": rig.depth, "stereo": rig.right}[kind]
+    for number in range(QUEUE):
+        later = (Time.from_msg(rig.client.now()) + Duration(seconds=3600, nanoseconds=number)).to_msg()
+        rig.publishers[topic].publish(make(later))
+        time.sleep(0.05)
+    assert any(the_object(rig.track(kind)).has_position for _ in range(3))

@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from lifecycle_msgs.msg import Transition
 from node_harness import TIMEOUT_S, Client, NodeProcess, block_mask, isolated_ros, mask, scene
 from sensor_msgs.msg import CompressedImage
 
@@ -48,6 +49,41 @@ def test_a_signal_ends_the_node_without_an_error(ros_domain: None, signal_number
         process.end()
         client.close()
     assert "Traceback" not in process.log() and "rror" not in process.log(), process.log()
+
+
+@pytest.mark.parametrize("signalled", [True, False])
+def test_a_node_ends_though_its_engine_hangs_and_a_call_gave_up(
+    ros_domain: None, tmp_path: Path, signalled: bool
+) -> None:
+    """By a signal or by deactivation: an array without objects, an empty label table, no failure."""
+    parameters = {"autostart": True, "threads": 1, "service_timeout_s": 0.5, "stale_after_s": 0.5}
+    order = tmp_path / "order"
+    program = (str(Path(__file__).parent / "troubled_tracker.py"), str(order))
+    process, client = NodeProcess(parameters, program=program), Client()
+    try:
+        client.connect()
+        client.track()
+        assert client.call("add_object", prompt=Prompt(**mask(block_mask()))).success
+        client.track()
+        order.write_text("sleep 5")
+        client.send()
+        client.wait(lambda: not order.exists(), "the engine to hang")
+        assert "no answer within 0.5 s" in client.call("list_objects").message
+        begin, tables = len(client.arrays), len(client.tables)
+        if signalled:
+            assert process.end(signal.SIGTERM) == 0, process.log()
+        else:
+            assert client.transition(Transition.TRANSITION_DEACTIVATE)
+        client.wait(lambda: len(client.tables) > tables, "a label table")
+        assert len(client.tables[-1].entries) == 0
+        client.wait(
+            lambda: any("deactivated" in one.status_message for one in client.arrays[begin:]), "a last array"
+        )
+        assert len(client.arrays[-1].objects) == 0
+    finally:
+        process.end()
+        client.close()
+    assert "Traceback" not in process.log(), process.log()
 
 
 def test_a_wrong_parameter_at_start_is_named(ros_domain: None) -> None:

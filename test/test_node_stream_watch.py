@@ -92,23 +92,53 @@ def test_two_publishers_on_one_topic_are_stale_for_good(watch: StreamWatch) -> N
     assert all(troubles)
 
 
-@pytest.mark.parametrize("turns", [1, 3])
+@pytest.mark.parametrize("turns", [1, 3, 20])
 def test_two_publishers_that_take_turns_are_trouble_though_stamps_grow(
     watch: StreamWatch, turns: int
 ) -> None:
-    """Until one has been alone for as long as the objects may be old."""
-    for number in range(20):
+    """The second one's images from the first on, also where each sends for longer than the objects may be old."""
+    troubles = []
+    for number in range(60):
         watch.received_from("left" if number // turns % 2 else "right", 0.05 * number)
         trouble = watch.tracked(result(number + 1), 0.05 * number)
-        assert ("two publishers on /image take turns" in trouble) == (number >= 2 * turns)
-    assert watch.tracked(result(100), 1.35) != "" and watch.tracked(result(101), 1.6) == ""
+        assert trouble == "" or "two publishers on /image" in trouble
+        troubles.append(bool(trouble))
+    assert not any(troubles[:turns]) and all(troubles[turns : turns + 9]) and troubles[2 * turns]
+    if turns < 20:
+        assert all(troubles[turns:])
+
+
+@pytest.mark.parametrize("period_s", [0.3, 2.0])
+def test_an_image_of_a_second_publisher_is_trouble_however_seldom_it_sends(
+    watch: StreamWatch, period_s: float
+) -> None:
+    strays = []
+    for number in range(1, 200):
+        now_s = 0.05 * number
+        watch.received_from("camera", now_s)
+        watch.tracked(result(2 * number), now_s)
+        if number % round(period_s / 0.05) == 0:
+            watch.received_from("stray", now_s + 0.01)
+            strays.append(watch.tracked(result(2 * number + 1), now_s + 0.02))
+    assert len(strays) >= 4 and all("two publishers" in trouble for trouble in strays)
 
 
 def test_a_camera_that_is_started_anew_is_no_second_publisher(watch: StreamWatch) -> None:
-    for number in range(30):
-        watch.received_from("before" if number < 15 else "after", 0.05 * number)
-        watch.received_from(None, 0.05 * number)
-        assert watch.tracked(result(number + 1), 0.05 * number) == ""
+    """Once the one before has been silent for as long as the objects may be old."""
+    for number in range(60):
+        now_s = 0.05 * number
+        gone = number >= 15
+        watch.received_from("after" if gone else "before", now_s)
+        watch.received_from(None, now_s)
+        trouble = watch.tracked(result(number + 1), now_s)
+        assert (trouble != "") == (gone and now_s - 0.05 * 14 < STALE_S)
+
+
+def test_a_camera_that_begins_after_a_silence_is_believed_at_once(watch: StreamWatch) -> None:
+    watch.received_from("before", 0.0)
+    watch.tracked(result(1), 0.0)
+    watch.received_from("after", 0.0 + STALE_S)
+    assert watch.tracked(result(2), STALE_S) == ""
 
 
 def test_it_says_how_long_the_objects_may_still_be_believed(watch: StreamWatch) -> None:

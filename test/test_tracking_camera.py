@@ -81,6 +81,16 @@ def test_a_pair_has_its_baseline_from_the_right_p() -> None:
     assert (pair.baseline, pair.scale, pair.offset) == pytest.approx((0.005, 2.5, 10))
 
 
+@pytest.mark.parametrize("binning", [(1, 1), (2, 2), (4, 2)])
+def test_a_binned_pair_has_the_same_baseline(binning: tuple[int, int]) -> None:
+    """Its focal length counts in binned pixels, and so must P's fourth value."""
+    size = (SIZE[0] // binning[1], SIZE[1] // binning[0])
+    rectified = replace(PLAIN, p=[500.0, 0, 310, 0, 0, 500, 250, 0, 0, 0, 1, 0], binning=binning)
+    other = replace(rectified, p=[500.0, 0, 300, -2.5, 0, 500, 250, 0, 0, 0, 1, 0])
+    left, right = (camera_of(one, size, "rectified") for one in (rectified, other))
+    assert stereo_of(left, right).baseline == pytest.approx(0.005)
+
+
 @pytest.mark.parametrize(
     "right, words",
     [

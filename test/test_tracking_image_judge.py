@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from sam2s_ros.data.sequences import render_sequence
 from sam2s_ros.evaluation.bags import BagSequence
 from sam2s_ros.evaluation.sequences import find_folder_sequences
 from sam2s_ros.tracking import ImageCondition, TrackerConfig
-from sam2s_ros.tracking.image_judge import ImageJudge, column_sample, measure_image
+from sam2s_ros.tracking.image_judge import LONGEST_RING, ImageJudge, column_sample, measure_image
 
 USABLE, BLACK, SATURATED, FROZEN, TORN, OBSCURED, OUT_OF_BODY = list(ImageCondition)[1:]
 PERIOD_NS = 40_000_000
@@ -24,13 +25,13 @@ class Stream:
 
     def __init__(self, **settings: object) -> None:
         self.judge = ImageJudge(TrackerConfig(**settings))
-        self.before: np.ndarray | None = None
+        self.before: deque[np.ndarray] = deque(maxlen=LONGEST_RING)
         self.stamp_ns = 0
 
     def show(self, image: np.ndarray, period_ns: int = PERIOD_NS) -> ImageCondition:
         self.stamp_ns += period_ns
         condition = self.judge.judge(image, self.stamp_ns, self.before)
-        self.before = image.copy()
+        self.before.appendleft(image.copy())
         return condition
 
     def alarms(self, images: Iterable[np.ndarray]) -> list[tuple[int, str]]:
@@ -113,6 +114,20 @@ def test_the_same_image_under_a_later_stamp_is_frozen(endoscopy: list[np.ndarray
     assert [stream.show(image) for image in endoscopy[:2]] == [USABLE, USABLE]
     assert [stream.show(endoscopy[1]) for _ in range(3)] == [FROZEN] * 3
     assert stream.show(endoscopy[2]) == USABLE
+
+
+@pytest.mark.parametrize("length", [2, 3, LONGEST_RING])
+def test_a_ring_of_images_is_frozen_once_it_has_gone_round(endoscopy: list[np.ndarray], length: int) -> None:
+    stream = Stream()
+    ring = endoscopy[:length]
+    assert stream.alarms([*ring, *ring[:-1]]) == []
+    assert [stream.show(image) for image in [ring[-1], *ring]] == [FROZEN] * (length + 1)
+    assert stream.show(endoscopy[length]) == USABLE
+
+
+def test_a_recording_that_turns_back_is_not_frozen(endoscopy: list[np.ndarray]) -> None:
+    forth = endoscopy[:6]
+    assert Stream().alarms([*forth, *forth[-2::-1], *forth[1:]]) == []
 
 
 def test_one_pixel_that_lives_is_enough_not_to_be_frozen(endoscopy: list[np.ndarray]) -> None:

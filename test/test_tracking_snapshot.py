@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import stat
 from pathlib import Path
@@ -26,7 +27,7 @@ from sam2s_ros.tracking import (
 )
 from sam2s_ros.tracking.loader import known_classes
 from sam2s_ros.tracking.snapshot import snapshot_age_s
-from sam2s_ros.tracking.snapshot_files import FILES, STARTS, SnapshotFolder
+from sam2s_ros.tracking.snapshot_files import FILES, MAGIC, STARTS, SnapshotFolder
 
 FRAMES = moving_images(22)
 SAVED, END = 14, 22
@@ -500,3 +501,31 @@ def test_each_opening_of_a_folder_has_its_own_number(taken: Snapshot, tmp_path: 
     (tmp_path / "tracker" / STARTS).write_text("x")
     with pytest.raises(SnapshotError, match="starts is damaged"):
         SnapshotFolder(tmp_path / "tracker").read()
+
+
+def test_an_opening_that_cannot_be_counted_is_none(
+    taken: Snapshot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or the next one would have its number, and give ids anew."""
+    folder = SnapshotFolder(tmp_path / "tracker")
+
+    def full(*arguments: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(snapshot_files, "_write_whole", full)
+        for use in (folder.read, lambda: folder.write(taken), folder.read):
+            with pytest.raises(OSError, match="No space"):
+                use()
+        assert folder.start == 0
+    folder.write(taken)
+    assert folder.start == 1
+
+
+def test_a_header_that_is_nested_without_end_is_refused(taken: Snapshot, tmp_path: Path) -> None:
+    header = b'{"__metadata__":' + b"[" * 100_000
+    body = len(header).to_bytes(8, "little") + header
+    path = tmp_path / "snapshot"
+    path.write_bytes(MAGIC + hashlib.sha256(body).digest() + body)
+    with pytest.raises(SnapshotError, match="is not a snapshot"):
+        read_snapshot(path)

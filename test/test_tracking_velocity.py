@@ -9,6 +9,7 @@ import pytest
 from geometry_scenes import COVERED_95
 from tracking_cases import disc, moving_images, small_tracker
 
+from sam2s_ros.tracking import ImageCondition
 from sam2s_ros.tracking.config import TrackerConfig
 from sam2s_ros.tracking.kalman import advance, begin
 from sam2s_ros.tracking.kinematics import Kinematics
@@ -85,6 +86,17 @@ def test_a_break_in_the_motion_leaves_no_velocity(template: FrameResult, trouble
     assert np.isnan(after.velocity).all()
     again = kinematics.follow(at(template, stamp_ns + STEP_NS, x + 2, 60))
     assert np.isfinite(again.velocity).all()
+
+
+def test_on_an_image_that_shows_nothing_no_velocity_is_known(template: FrameResult) -> None:
+    """A frozen one would say that all stands still. The image after it begins anew."""
+    kinematics = Kinematics(TrackerConfig())
+    results = []
+    for n in range(6):
+        condition = ImageCondition.FROZEN if n == 3 else ImageCondition.USABLE
+        results.append(kinematics.follow(at(template, n * STEP_NS, 20 + 2 * n, 60, condition=condition)))
+    known = [bool(np.isfinite(one.velocity).all()) for one in results]
+    assert known == [False, True, True, False, False, True]
 
 
 def test_only_smoothed_centroids_differ_from_the_mask_s(template: FrameResult) -> None:

@@ -93,7 +93,8 @@ class FrameWorker(Generic[Frame, Prepared]):
             self._quick_calls.clear()
             self._calls.clear()
         for call in waiting:
-            call.answer.set_exception(WorkerStoppedError("the node was deactivated"))
+            if call.answer.set_running_or_notify_cancel():  # else nobody waits for it any more
+                call.answer.set_exception(WorkerStoppedError("the node was deactivated"))
 
     def stop(self, timeout_s: float) -> bool:
         """Finish what is in work, refuse what waits, end the threads. False: still busy after `timeout_s`."""

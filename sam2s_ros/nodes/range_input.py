@@ -37,6 +37,8 @@ from sam2s_ros.tracking.surface import ObjectPositions
 QUEUE = 8
 """Messages of each topic that wait for the others of their set, and sets that wait for their image."""
 INPUT_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=2, reliability=ReliabilityPolicy.BEST_EFFORT)
+MOST_AHEAD_S = 10.0
+"""Messages stamped so many seconds after the newest image are left out: they would fill the queue until then."""
 MOST_WARNINGS = 32
 """Different warnings of one stream; their texts name sizes, so that a wild publisher has many."""
 TOPICS: dict[str, tuple[tuple[str, type], ...]] = {
@@ -72,6 +74,7 @@ class RangeInput:
         self._changed = threading.Condition()
         self._sets: OrderedDict[int, tuple[Any, ...]] = OrderedDict()
         self._newest_ns = -1
+        self._ahead = ""
         self._closed = False
         self._said: set[str] = set()
         group = MutuallyExclusiveCallbackGroup()
@@ -105,6 +108,7 @@ class RangeInput:
             self._missed(
                 f"no {' and '.join(one.topic_name for one in self._subscriptions)} for this image by the time it was "
                 "tracked: check that they are published with its stamp (sync_slop_s), or let it wait (range_wait_s)"
+                + self._ahead
             )
             return None
         try:
@@ -114,7 +118,7 @@ class RangeInput:
             return None
         in_view = np.asarray(result.geometry.area) > 0
         if np.isfinite(positions.position[in_view]).all(axis=1).any():
-            self.counts = replace(self.counts, located=self.counts.located + 1, trouble="")
+            self.counts, self._ahead = replace(self.counts, located=self.counts.located + 1, trouble=""), ""
         elif in_view.any():
             self._missed(
                 f"{NOTHING_SEEN[self._settings.range_input]} in the mask of any object: check its range "
@@ -135,7 +139,16 @@ class RangeInput:
         self._synchronizer = synchronize(self._filters, QUEUE, self._settings.sync_slop_s, self._on_set)
 
     def _putter(self, place: int) -> Callable[[Any], None]:
-        return lambda message: self._filters[place].signalMessage(message)
+        topic = TOPICS[self._settings.range_input][place - 1][0]
+
+        def put(message: Any) -> None:
+            ahead_s = (stamp_to_ns(message.header.stamp) - self._newest_ns) * 1e-9
+            if self._newest_ns >= 0 and ahead_s > MOST_AHEAD_S:
+                self._ahead = f"; some of {topic} are left out, stamped {ahead_s:.0f} s after the newest image: check its clock"
+                return
+            self._filters[place].signalMessage(message)
+
+        return put
 
     def _on_set(self, tracked: _Tracked, *messages: Any) -> None:
         with self._changed:

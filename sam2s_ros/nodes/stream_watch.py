@@ -62,7 +62,8 @@ class StreamWatch:
         self._needs_reset = ""
         self._pause: Pause | None = None
         self._publisher: Hashable = None
-        self._changed_s = self._mixed_s = -math.inf
+        self._displaced: Hashable = None
+        self._heard_s = self._mixed_s = -math.inf
 
     @property
     def pause(self) -> Pause | None:
@@ -106,16 +107,24 @@ class StreamWatch:
             self._unreadable = f"{self._topic}: {reason}"
 
     def received_from(self, publisher: Hashable, now_s: float) -> None:
-        """An image has come from this publisher, None where that is not known. One that takes the place of another is a
-        camera that was started anew; when they take turns, nobody knows whose picture is the next."""
+        """An image has come from this publisher, None where that is not known.
+
+        One that begins once another has been silent is a camera that was started anew. One that comes in between,
+        however seldom, or comes back, is a second one, and nobody knows whose picture is the right one.
+        """
         with self._lock:
-            if publisher == self._publisher or publisher is None:
+            if publisher is None:
                 return
-            if now_s - self._changed_s < self._stale_after_s:
-                self._mixed_s = now_s
-            if self._publisher is not None:
-                self._changed_s = now_s
-            self._publisher = publisher
+            if publisher != self._publisher:
+                silent = now_s - self._heard_s >= self._stale_after_s
+                if not silent or publisher == self._displaced:
+                    self._mixed_s = now_s
+                else:
+                    self._mixed_s = -math.inf
+                if not silent:
+                    return
+                self._displaced, self._publisher = self._publisher, publisher
+            self._heard_s = now_s
 
     def forget(self) -> None:
         """After a reset any stamp may come next."""
@@ -163,7 +172,7 @@ class StreamWatch:
         if result.needs_reset:
             return f"{result.needs_reset} (~/reset)"
         if now_s - self._mixed_s < self._stale_after_s:
-            return f"two publishers on {self._topic} take turns: leave one"
+            return f"two publishers on {self._topic}: leave one"
         if self._back_s is not None and now_s - self._back_s < self._stale_after_s:
             return self._back
         return self._no_usable_image(now_s)

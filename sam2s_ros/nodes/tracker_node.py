@@ -375,6 +375,9 @@ class TrackerNode(LifecycleNode):
         except WorkerTimeoutError:
             self.get_logger().error(f"the engine did not finish its frame within {STOP_TIMEOUT_S:g} s")
             return False
+        except Exception as error:
+            self._log_failure("the stream did not end as it should", error)
+            return False
         finally:
             if self.context.ok():
                 configured.results.forget()

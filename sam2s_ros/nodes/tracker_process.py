@@ -12,7 +12,9 @@ import gc
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import rclpy
@@ -35,7 +37,8 @@ SIGNAL_PERIOD_S = 0.2  # Python sees a signal that another thread has got only w
 
 
 def run_process(make_node: Callable[[str, int], TrackerNode], args: Sequence[str] | None) -> int:
-    """Run the nodes until SIGINT, SIGTERM or the context's end; exit status 0, or 2 for wrong arguments.
+    """Run the nodes until SIGINT, SIGTERM or the context's end; exit status 0, 2 for wrong arguments, or 1
+    for a node that could not be closed.
 
     Args:
         make_node: makes a node from its namespace (empty: none) and the number of nodes in this process.
@@ -68,8 +71,7 @@ def run_process(make_node: Callable[[str, int], TrackerNode], args: Sequence[str
             )
     while not stop.wait(SIGNAL_PERIOD_S):
         pass
-    for node in nodes:
-        node.close()
+    status = close_all(nodes)
     executor.shutdown()
     spinner.join()
     for node in nodes:
@@ -77,7 +79,19 @@ def run_process(make_node: Callable[[str, int], TrackerNode], args: Sequence[str
     if rclpy.ok():
         rclpy.shutdown()
     gc.freeze()  # or the interpreter spends seconds on taking torch apart, and launch kills after five
-    return 0
+    return status
+
+
+def close_all(nodes: Sequence[TrackerNode]) -> int:
+    """Close the nodes beside each other, since one whose engine hangs takes its time; 1 if that failed, else 0."""
+    with ThreadPoolExecutor(len(nodes), "close") as threads:
+        closing = [(node, threads.submit(node.close)) for node in nodes]
+    failed = 0
+    for node, outcome in closing:
+        if error := outcome.exception():
+            failed = 1
+            node.get_logger().error("".join(traceback.format_exception(error)))
+    return failed
 
 
 def read_cameras(arguments: Sequence[str]) -> list[str]:

@@ -14,7 +14,7 @@ class ImageCondition(IntEnum):
     BLACK = 2
     SATURATED = 3
     FROZEN = 4
-    """The same as the one before, under a later stamp."""
+    """One that came before, under a later stamp: the same again, or the next of a short ring of images."""
     TORN = 5
     """Parts of two images, or missing rows."""
     OBSCURED = 6
@@ -35,7 +35,7 @@ class ImageCondition(IntEnum):
 REASONS = {
     ImageCondition.BLACK: "the image is black",
     ImageCondition.SATURATED: "the image is overexposed",
-    ImageCondition.FROZEN: "the image is the same as the one before: the camera is frozen",
+    ImageCondition.FROZEN: "the image is the same as one before: the camera is frozen",
     ImageCondition.TORN: "the image is torn: rows are missing or belong to another image",
     ImageCondition.OBSCURED: "the image shows no detail: the lens is covered, fogged or out of focus",
     ImageCondition.OUT_OF_BODY: "the image shows no tissue: the endoscope is out of the body",

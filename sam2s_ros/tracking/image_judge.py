@@ -9,6 +9,8 @@ reset).
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -18,6 +20,8 @@ from numpy.typing import NDArray
 from sam2s_ros.tracking.config import TrackerConfig
 from sam2s_ros.tracking.image_condition import ImageCondition
 
+LONGEST_RING = 4
+"""Images of a ring that a device may send round and round; longer ones are not recognised."""
 MIN_SIDE = 16
 """Pixels of either side under which an image is too small to be judged."""
 COLUMNS = 32
@@ -62,7 +66,8 @@ class ImageMeasures:
 
 
 class ImageJudge:
-    """Judges the images of one stream one after another. Holds one column sample and measures of the last usable image.
+    """Judges the images of one stream one after another. Holds `LONGEST_RING` column samples and measures of the last
+    usable image.
 
     Not thread-safe.
     """
@@ -77,9 +82,9 @@ class ImageJudge:
 
     def reset(self) -> None:
         """Begin a stream: nothing to compare with."""
-        self._sample: NDArray[np.uint8] | None = None
+        self._samples: deque[NDArray[np.uint8]] = deque(maxlen=LONGEST_RING)
         self._stamp_ns = 0
-        self._repeats = 0
+        self._repeats = [0] * LONGEST_RING
         self.accept()
 
     def accept(self) -> None:
@@ -98,21 +103,21 @@ class ImageJudge:
         self._tissue = usual_tissue
 
     def judge(
-        self, image: NDArray[np.uint8], stamp_ns: int, before: NDArray[np.uint8] | None
+        self, image: NDArray[np.uint8], stamp_ns: int, before: Sequence[NDArray[np.uint8]]
     ) -> ImageCondition:
         """Condition of the newest image; UNKNOWN where it is too small, or where the settings say not to judge.
 
         Args:
             image: uint8 [H, W, 3] RGB.
             stamp_ns: its stamp.
-            before: the image before it, if there is one; only looked at when the sample cannot tell them apart.
+            before: the images before it, the newest first; only looked at where samples cannot tell them apart.
         """
         if not self._config.judge_images or min(image.shape[:2]) < MIN_SIDE:
             return ImageCondition.UNKNOWN
         sample = column_sample(image)
-        repeats = self._count_repeats(image, sample, stamp_ns, before)
+        frozen = self._goes_round(image, sample, stamp_ns, before)
         measures = measure_image(sample, self._config)
-        condition = self._compare(measures, repeats)
+        condition = self._compare(measures, frozen)
         if condition.usable:
             self._whole = measures
             known = not np.isnan(self._tissue)
@@ -123,33 +128,40 @@ class ImageJudge:
     def describe(self) -> str:
         """One line on what the next image is compared with."""
         seen = "no usable image yet" if self._whole is None else f"usual share of tissue {self._tissue:.2f}"
-        return f"{seen}; the newest image was repeated {self._repeats} times"
+        return f"{seen}; the newest image was repeated {self._repeats[0]} times"
 
-    def _count_repeats(
+    def _goes_round(
         self,
         image: NDArray[np.uint8],
         sample: NDArray[np.uint8],
         stamp_ns: int,
-        before: NDArray[np.uint8] | None,
-    ) -> int:
-        """How many times in a row the newest image has come again under a later stamp."""
-        last, last_stamp_ns = self._sample, self._stamp_ns
-        self._sample, self._stamp_ns = sample, stamp_ns
-        same = last is not None and np.array_equal(sample, last)
-        same = same and before is not None and np.array_equal(image, before)
-        if not same:
-            self._repeats = 0
-        elif stamp_ns > last_stamp_ns:
-            self._repeats = min(self._repeats + 1, self._config.frozen_images)
-        return self._repeats
+        before: Sequence[NDArray[np.uint8]],
+    ) -> bool:
+        """Whether the newest images came before, under earlier stamps: one again and again, or some in a ring.
 
-    def _compare(self, measures: ImageMeasures, repeats: int) -> ImageCondition:
+        A ring is one once it has gone round: as many images in a row as it has were each the one that many before.
+        """
+        later, self._stamp_ns = stamp_ns > self._stamp_ns or not self._samples, stamp_ns
+        most = max(self._config.frozen_images, LONGEST_RING)
+        for place, known in enumerate(self._samples):
+            same = place < len(before) and np.array_equal(sample, known)
+            if not (same and np.array_equal(image, before[place])):
+                self._repeats[place] = 0
+            elif later:
+                self._repeats[place] = min(self._repeats[place] + 1, most)
+        self._samples.appendleft(sample)
+        return any(
+            repeats >= max(self._config.frozen_images, length)
+            for length, repeats in enumerate(self._repeats, start=1)
+        )
+
+    def _compare(self, measures: ImageMeasures, frozen: bool) -> ImageCondition:
         config = self._config
         if measures.lit < config.black_share:
             return ImageCondition.BLACK
         if measures.saturated > config.saturated_share:
             return ImageCondition.SATURATED
-        if repeats >= config.frozen_images:
+        if frozen:
             return ImageCondition.FROZEN
         if self._whole is not None and is_torn(measures, self._whole):
             return ImageCondition.TORN

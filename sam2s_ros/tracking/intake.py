@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from sam2s_ros.engines.base import Engine
 from sam2s_ros.tracking.image_condition import ImageCondition
+from sam2s_ros.tracking.image_judge import LONGEST_RING
 from sam2s_ros.tracking.kept_frames import AHEAD, KeptFrame, KeptFrames, Lag
 from sam2s_ros.tracking.motion import MotionEstimator
 from sam2s_ros.tracking.stopwatch import Stopwatch
@@ -40,8 +41,17 @@ class FrameIntake:
         self._motion = MotionEstimator(engine.mask_size)
         self._encoding = threading.Lock()
         self._ahead: deque[EncodedFrame] = deque()
-        self.newest_image = no_image()
+        self._newest_images: deque[NDArray[np.uint8]] = deque(maxlen=LONGEST_RING)
+
+    @property
+    def newest_image(self) -> NDArray[np.uint8]:
         """A copy of the newest image uint8 [H, W, 3]; [0, 0, 3] where there is none to compare with."""
+        return self._newest_images[0] if self._newest_images else no_image()
+
+    @property
+    def newest_images(self) -> Sequence[NDArray[np.uint8]]:
+        """Copies of the newest images uint8 [H, W, 3], at most `LONGEST_RING`, the newest first, all of one size."""
+        return self._newest_images
 
     def encode_ahead(self, image: NDArray[np.uint8]) -> None:
         """Encode an image before its turn; the oldest of those is forgotten when there are more than `AHEAD`."""
@@ -67,10 +77,17 @@ class FrameIntake:
             frame = self._frames.keep(encoded.slot, stamp_ns, encoded.flow, condition)
             self._frames.let_go(lags)
         watch.include(encoded.watch)
-        if self.newest_image.shape != image.shape:
-            self.newest_image = np.empty_like(image, order="C")
-        np.copyto(self.newest_image, image)
+        self._copy(image)
         return frame
+
+    def _copy(self, image: NDArray[np.uint8]) -> None:
+        """Make a copy of the image the newest, in the memory of the oldest one."""
+        if self.newest_image.shape != image.shape:
+            self._newest_images.clear()
+        full = len(self._newest_images) == LONGEST_RING
+        copy = self._newest_images.pop() if full else np.empty_like(image, order="C")
+        np.copyto(copy, image)
+        self._newest_images.appendleft(copy)
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -81,11 +98,11 @@ class FrameIntake:
     def begin_anew(self) -> None:
         """Forget the newest image and how images moved; to be called inside `alone`."""
         self._motion.reset()
-        self.newest_image = no_image()
+        self._newest_images.clear()
 
     def forget_newest(self) -> None:
-        """The newest image is not one to compare with."""
-        self.newest_image = no_image()
+        """The newest image is not one to compare with, and so none before it is."""
+        self._newest_images.clear()
 
     def _encode(self, image: NDArray[np.uint8]) -> EncodedFrame:
         """Put an image's features into a slot of its own."""

@@ -82,7 +82,7 @@ def read_snapshot(path: str | Path) -> Snapshot:
         return Snapshot(facts, load(body))
     except KeyError as error:
         raise SnapshotError(f"{path} is not a snapshot: it does not say {error}") from error
-    except (SafetensorError, TypeError, ValueError) as error:
+    except (SafetensorError, TypeError, ValueError, RecursionError) as error:
         if isinstance(error, SnapshotError):
             raise
         raise SnapshotError(f"{path} is not a snapshot: {error}") from error
@@ -185,12 +185,15 @@ class SnapshotFolder:
             raise SnapshotError(
                 f"{self.path} is in use by another node of this name: give each its own snapshot_dir"
             ) from error
-        self._lock = lock
-        for draft in self.path.glob(f"{DRAFT}*"):
-            draft.unlink(missing_ok=True)
-        start = max(self.start, _read_count(self.path / STARTS)) + 1
-        _write_whole(self.path / STARTS, str(start).encode())
-        self.start = start
+        try:
+            for draft in self.path.glob(f"{DRAFT}*"):
+                draft.unlink(missing_ok=True)
+            start = max(self.start, _read_count(self.path / STARTS)) + 1
+            _write_whole(self.path / STARTS, str(start).encode())
+        except BaseException:
+            os.close(lock)  # not open: an opening without a number of its own is none
+            raise
+        self._lock, self.start = lock, start
 
 
 def _check_facts(facts: dict[str, Any]) -> None:

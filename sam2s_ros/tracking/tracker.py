@@ -125,7 +125,7 @@ class StreamingTracker:
         self._catching_up.make_room()
         previous = self._frames.newest_usable
         with watch.stage("judge"):
-            condition = self._judge.judge(frame_rgb, stamp_ns, self._intake.newest_image)
+            condition = self._judge.judge(frame_rgb, stamp_ns, self._intake.newest_images)
         frame = self._intake.keep(frame_rgb, stamp_ns, condition, self._table.lags, watch)
         rows = self._table.live_rows
         if len(rows):
