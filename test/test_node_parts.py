@@ -35,6 +35,7 @@ from sam2s_ros.nodes.frame_worker import (
 from sam2s_ros.nodes.image_messages import ImageMessageError, ImageWriter, compressed_to_rgb, image_to_rgb
 from sam2s_ros.nodes.label_map import LabelMap, paint_labels
 from sam2s_ros.nodes.messages import mask_summary, objects_array
+from sam2s_ros.nodes.object_topics import ObjectTopics
 from sam2s_ros.nodes.overlay import PALETTE_RGB, draw_overlay
 from sam2s_ros.nodes.settings import NodeSettings
 from sam2s_ros.nodes.stream_counter import StampGapCounter, StreamCounter
@@ -391,6 +392,24 @@ def test_a_call_does_not_wait_for_ever(worker: FrameWorker[int, int], recorder: 
     recorder.go_on.set()
     worker.call(lambda: None, 10)
     assert made == []
+
+
+@pytest.mark.parametrize("status", [0, 1, 2, 3])
+def test_nothing_is_on_an_object_s_topics_while_the_status_is_not_ok(status: int) -> None:
+    """Not even of an object that is TRACKING, as while stamps have gone back."""
+    published: list[str] = []
+
+    class FakeNode:
+        def create_publisher(self, kind: type, topic: str, qos: Any) -> Any:
+            return SimpleNamespace(publish=lambda message: published.append(topic))
+
+    topics = ObjectTopics(FakeNode(), "depth", 1)  # type: ignore[arg-type]
+    topics.keep([7])
+    one = TrackedObject(id=7, state=TrackedObject.TRACKING, has_position=True)
+    topics.publish(TrackedObjectArray(status=status, objects=[one]))
+    assert TrackedObjectArray.OK == 0
+    expected = ["~/objects/id_7/pixel", "~/objects/id_7/centroid", "~/objects/id_7/tip"]
+    assert published == (expected if status == TrackedObjectArray.OK else [])
 
 
 def test_what_waits_is_refused_by_a_flush_though_a_caller_has_given_up(

@@ -295,23 +295,6 @@ def test_an_object_that_is_not_to_be_trusted_is_not_on_its_topics(rig: Rig, kind
     assert all(one.header != frozen.header for one in pixels)
 
 
-def test_nothing_is_on_an_object_s_topics_while_the_status_is_not_ok(rig: Rig, kind: str) -> None:
-    """Here because stamps have gone back, which leaves the object TRACKING."""
-    pixels = rig.subscribe(kind)["pixel"]
-    before = rig.track(kind)
-    older = (Time.from_msg(before.header.stamp) - Duration(seconds=1)).to_msg()
-    rig.start = (rig.start + 1) % 16
-    rig.client.images.publish(image_message(rig.left(), older))
-    back = rig.client.array_of(older)
-    assert back.status == TrackedObjectArray.STALE and the_object(back).state == TrackedObject.TRACKING
-    deadline = time.monotonic() + 60
-    while (good := rig.track(kind)).status != TrackedObjectArray.OK:
-        assert time.monotonic() < deadline, good.status_message
-        time.sleep(0.2)
-    rig.client.wait(lambda: any(one.header == good.header for one in pixels), "the next image's centroid")
-    assert all(one.header != back.header for one in pixels)
-
-
 def test_messages_from_the_future_do_not_stop_positions(rig: Rig, kind: str) -> None:
     """As many as would fill the queue; the reason says whose clock is to be checked."""
     assert the_object(rig.track(kind)).has_position

@@ -144,7 +144,9 @@ class RangeInput:
         def put(message: Any) -> None:
             ahead_s = (stamp_to_ns(message.header.stamp) - self._newest_ns) * 1e-9
             if self._newest_ns >= 0 and ahead_s > MOST_AHEAD_S:
-                self._ahead = f"; some of {topic} are left out, stamped {ahead_s:.0f} s after the newest image: check its clock"
+                self._ahead = (
+                    f"; {topic} comes stamped {ahead_s:.0f} s after the newest image: check its clock"
+                )
                 return
             self._filters[place].signalMessage(message)
 
