@@ -93,6 +93,9 @@ def test_the_node_is_brought_to_active(launch_file: ModuleType) -> None:
     handlers = [one.arguments[0] for one in actions if one.kind == "RegisterEventHandler"]
     start = only(handlers, "OnProcessStart")
     configured = next(one for one in handlers if one.fields.get("goal_state") == "inactive")
+    assert configured.fields["start_state"] == "configuring"
+    refused = next(one for one in handlers if one.fields.get("goal_state") == "unconfigured")
+    assert refused.fields["start_state"] == "configuring"
     assert start.fields["target_action"] is node and configured.fields["target_lifecycle_node"] is node
     asked = [start.fields["on_start"][0], configured.fields["entities"][0]]
     changes = [one.fields["event"].fields for one in asked]
@@ -157,6 +160,7 @@ def player_of(actions: list[Recorded]) -> Recorded | None:
     if not becomes_active:
         return None
     (handler,) = becomes_active
+    assert handler.fields["start_state"] == "activating"
     assert handler.fields["target_lifecycle_node"] is only(actions, "LifecycleNode")
     return only(handler.fields["entities"], "ExecuteProcess")
 

@@ -128,6 +128,17 @@ def test_misfits_are_listed_and_nothing_is_loaded(tmp_path: Path, state: State) 
     assert f"wrong shape 1 of {len(state)}: no_obj_ptr [1, 7] instead of [1, {WIDTH}]" in message
     assert f"closest preset is nano: {len(state) - 2} of its {len(state)}" in message
     assert weights_sha256(network.state_dict()) == before
+    with pytest.raises(CheckpointError) as caught:
+        detect_preset(path)
+    assert "Compared with nano:" in str(caught.value) and "no_mem_embed" in str(caught.value)
+    assert "stranger.weight" in str(caught.value) and "no_obj_ptr [1, 7]" in str(caught.value)
+
+
+def test_one_tensor_too_many_is_named_though_all_others_fit(tmp_path: Path, state: State) -> None:
+    path = tmp_path / "more.safetensors"
+    save_file({**state, "stranger.weight": torch.zeros(2)}, path)
+    with pytest.raises(CheckpointError, match=r"unexpected 1 of \d+: stranger\.weight"):
+        detect_preset(path)
 
 
 def test_weights_of_another_preset_are_named(tmp_path: Path) -> None:

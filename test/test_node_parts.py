@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import pytest
 import yaml
+from rclpy.qos import ReliabilityPolicy
 
 pytest.importorskip("rclpy", reason="rclpy is not installed: make setup")
 pytest.importorskip("sam2s_msgs.msg", reason="the messages are not built: make setup")
@@ -33,6 +34,7 @@ from sam2s_ros.nodes.frame_worker import (
     WorkerTimeoutError,
 )
 from sam2s_ros.nodes.image_messages import ImageMessageError, ImageWriter, compressed_to_rgb, image_to_rgb
+from sam2s_ros.nodes.image_source import NEWEST_IMAGE
 from sam2s_ros.nodes.label_map import LabelMap, paint_labels
 from sam2s_ros.nodes.messages import mask_summary, objects_array
 from sam2s_ros.nodes.object_topics import ObjectTopics
@@ -41,6 +43,7 @@ from sam2s_ros.nodes.settings import NodeSettings
 from sam2s_ros.nodes.stream_counter import StampGapCounter, StreamCounter
 from sam2s_ros.nodes.tracker_node import main as tracker_main
 from sam2s_ros.nodes.tracker_process import close_all
+from sam2s_ros.nodes.warning_periods import WarningPeriods
 from sam2s_ros.tracking import TrackerConfig
 from sam2s_ros.tracking.prompts_file import PromptInputError, load_prompts_file
 
@@ -394,6 +397,47 @@ def test_a_call_does_not_wait_for_ever(worker: FrameWorker[int, int], recorder: 
     assert made == []
 
 
+def test_label_values_rest_across_publishers_and_restores() -> None:
+    """Whoever takes a map's place lets the values rest that were given by it."""
+    before = LabelMap(rest_s=10.0)
+    before.update([1, 2], 0.0)
+    before.update([2], 1.0)
+    after = LabelMap(rest_s=10.0, resting=before.resting(2.0))
+    after.update([7], 5.0)
+    assert after.label(7) == 3, "1 rests until 11 s, 2 until 12 s"
+    after.update([7, 8], 11.5)
+    assert after.label(8) == 1
+    restored = LabelMap(10.0, {2: 2}, before.resting(2.0))
+    restored.update([2, 9], 5.0)
+    assert (restored.label(2), restored.label(9)) == (2, 3)
+
+
+def test_each_kind_of_warning_has_its_own_period() -> None:
+    periods = WarningPeriods(10.0)
+    said = [
+        periods.due(text, now_s)
+        for text, now_s in (
+            ("image 0x0", 0.0),
+            ("image 0x5", 1.0),
+            ("encoding 'foo'", 2.0),
+            ("encoding 'foo'", 9.0),
+            ("image 0x0", 10.0),
+        )
+    ]
+    assert said == [True, False, True, False, True]
+    assert all(periods.due("x" * number, 20.0) for number in range(1, 200)) and len(periods._last_s) <= 32
+
+
+@pytest.mark.parametrize("encoding", ["8UC3", "16UC3", "8SC3", "8UC1", "8UC4", "16UC1"])
+def test_an_encoding_that_does_not_say_which_channel_is_red_is_refused(encoding: str) -> None:
+    with pytest.raises(ImageMessageError, match=f"'{encoding}': that says .* publish rgb8 or bgr8"):
+        image_to_rgb(Image(height=4, width=4, encoding=encoding, step=32, data=array.array("B", bytes(128))))
+
+
+def test_of_images_that_wait_the_reader_keeps_the_newest() -> None:
+    assert (NEWEST_IMAGE.depth, NEWEST_IMAGE.reliability) == (1, ReliabilityPolicy.BEST_EFFORT)
+
+
 @pytest.mark.parametrize("status", [0, 1, 2, 3])
 def test_nothing_is_on_an_object_s_topics_while_the_status_is_not_ok(status: int) -> None:
     """Not even of an object that is TRACKING, as while stamps have gone back."""
@@ -539,6 +583,27 @@ def test_where_no_mask_was_made_its_area_and_age_are_not_known() -> None:
     result = tracker.step(np.zeros((20, 30, 3), np.uint8), stamp_ns=3)
     (one,) = objects_array(result, Header(), {}, {}).objects
     assert np.isnan([one.area, one.mask_age, mask_summary(result, object_id).area]).all()
+    assert (one.mask.height, one.mask.width, len(one.mask.counts)) == (0, 0, 0)
+    assert np.isnan([one.position.x, one.position.y, one.position.z, one.tip_position.z]).all()
+    assert np.isnan(one.position_covariance).all() and not one.has_position
+
+
+def test_an_object_out_of_view_has_an_empty_mask_and_area_0() -> None:
+    """It was looked for, and it is nowhere: that is known, and where it would be is not."""
+    tracker = small_tracker()
+    tracker.step(moving_images(1)[0], stamp_ns=1)
+    tracker.add_object(None, mask=disc(60, 45, 20))
+    result = tracker.last_result
+    assert result is not None
+    nothing = np.full_like(result.geometry.area, np.nan)
+    away = dataclasses.replace(
+        result,
+        masks=np.zeros_like(result.masks),
+        geometry=dataclasses.replace(result.geometry, area=nothing, centroid=np.full((1, 2), np.nan)),
+    )
+    (one,) = objects_array(away, Header(), {}, {}).objects
+    assert one.area == 0 and np.isnan(one.centroid.x)
+    assert (one.mask.height, one.mask.width, sum(one.mask.counts)) == (90, 160, 90 * 160)
 
 
 def test_the_example_prompts_file_is_right() -> None:

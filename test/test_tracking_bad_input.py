@@ -16,6 +16,7 @@ from sam2s_ros.tracking import (
     PromptError,
     StreamingTracker,
     TooManyObjectsError,
+    TrackerConfig,
     TrackState,
     UnknownObjectError,
     UnknownStampError,
@@ -213,10 +214,34 @@ def test_a_prompt_on_an_image_of_another_size_is_refused_and_the_stream_goes_on(
     tracker = tracking()
 
     def refused() -> None:
-        with pytest.raises(ImageSizeChangedError, match="from 160 x 90 to 70 x 50"):
+        with pytest.raises(
+            ImageSizeChangedError, match="has 70 x 50 pixels, but .* of 160 x 90; give a frame of"
+        ):
             tracker.add_object(moving_images(1, (50, 70))[0], points=[[1, 1]])
 
     assert_undisturbed(tracker, refused)
+
+
+@pytest.mark.parametrize("stamp", [2**62 + 1, 2**63, -(2**70), 1.5, float("nan"), "x"])
+def test_a_stamp_that_is_none_is_refused_and_the_stream_goes_on(stamp: Any) -> None:
+    tracker = tracking()
+    kept = tracker.kept_stamps_ns()
+
+    def refused() -> None:
+        with pytest.raises(FrameError, match="stamp_ns is .*; give nanoseconds"):
+            tracker.step(FRAMES[3], stamp)
+        assert tracker.kept_stamps_ns() == kept
+
+    assert_undisturbed(tracker, refused)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"max_objects": 2.5}, {"max_objects": "3"}, {"max_objects": True}, {"judge_images": 1}]
+)
+def test_a_setting_of_another_type_is_refused_by_name(settings: dict[str, Any]) -> None:
+    (name,) = settings
+    with pytest.raises(ValueError, match=f"tracker config: {name} is .*; it must be of type"):
+        TrackerConfig(**settings)
 
 
 def test_a_size_change_without_objects_is_taken_over() -> None:

@@ -89,6 +89,28 @@ def test_a_frame_prompted_twice_has_one_entry() -> None:
     assert bank.conditioning_frames(1) == [0, 7]
 
 
+def test_a_prompted_frame_does_not_read_itself() -> None:
+    """As when it is corrected: what it held is what the correction replaces."""
+    bank = MemoryBank(EngineCapacity())
+    prompt(bank, 0)
+    for frame in range(1, 4):
+        track(bank, frame)
+    prompt(bank, 3)
+    assert entries(bank, 3) == expected({0, 3}, {1, 2}, 3)[0]
+    assert (6, 3) not in entries(bank, 3) and (6, 3) in entries(bank, 4)
+
+
+def test_only_the_first_prompt_survives_that_all_since_is_forgotten() -> None:
+    bank = MemoryBank(EngineCapacity())
+    prompt(bank, 0)
+    for frame in range(1, 9):
+        track(bank, frame)
+    prompt(bank, 8)
+    bank.forget_since_first(1)
+    assert bank.conditioning_frames(1) == [0]
+    assert (entries(bank, 9), pointers(bank, 9)) == ({(6, 0)}, {(9.0, 0)})
+
+
 def test_a_late_read_sees_the_past_of_its_frame_and_later_prompts_without_their_pointers() -> None:
     bank = MemoryBank(EngineCapacity(frame_slots=16))
     prompt(bank, 0)

@@ -22,7 +22,12 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from sam2s_ros.network.class_bank import CLASS_EMBEDDINGS, METADATA_KEY, ClassBank, read_class_bank
-from sam2s_ros.network.fit import fitting_preset, likely_fix, list_misfits, shapes_with_parts_of
+from sam2s_ros.network.fit import (
+    fitting_preset,
+    list_misfits,
+    misfits_of_closest,
+    shapes_with_parts_of,
+)
 from sam2s_ros.network.sam2 import Sam2Network
 from sam2s_ros.network.semantics import CLASS_PREFIX, LONG_TERM_TPOS
 
@@ -194,7 +199,7 @@ def detect_preset(path: str | Path) -> str:
     metadata = read_metadata(path)
     preset = fitting_preset(shapes, preferred=metadata.preset if metadata else None)
     if preset is None:
-        raise CheckpointError(f"{path} fits no preset. {likely_fix(shapes)}")
+        raise CheckpointError(f"{path} fits no preset. {misfits_of_closest(shapes)}")
     return preset
 
 

@@ -71,6 +71,11 @@ def fitting_preset(shapes: Shapes, preferred: str | None = None) -> str | None:
 
 def list_misfits(found: Shapes, expected: Shapes) -> str:
     """What does not fit, at most `LISTED` names a kind, and the likely fix; empty when everything fits."""
+    lines = _misfit_lines(found, expected)
+    return "\n".join([*lines, f"  {likely_fix(found)}"]) if lines else ""
+
+
+def _misfit_lines(found: Shapes, expected: Shapes) -> list[str]:
     missing = sorted(expected.keys() - found.keys())
     unexpected = sorted(found.keys() - expected.keys())
     misshaped = [
@@ -78,7 +83,7 @@ def list_misfits(found: Shapes, expected: Shapes) -> str:
         for name in sorted(found.keys() & expected.keys())
         if found[name] != expected[name]
     ]
-    lines = [
+    return [
         f"  {kind} {len(names)} of {total}: {_first(names)}"
         for kind, names, total in (
             ("missing", missing, len(expected)),
@@ -87,7 +92,17 @@ def list_misfits(found: Shapes, expected: Shapes) -> str:
         )
         if names
     ]
-    return "\n".join([*lines, f"  {likely_fix(found)}"]) if lines else ""
+
+
+def misfits_of_closest(found: Shapes) -> str:
+    """What these tensors are likely to be, and what of them does not fit the preset that most of them fit."""
+    closest = _closest(found)
+    lines = _misfit_lines(found, preset_shapes(closest))
+    return "\n".join([likely_fix(found), f"Compared with {closest}:", *lines])
+
+
+def _closest(found: Shapes) -> str:
+    return max(PRESETS, key=lambda name: _shared(found, preset_shapes(name)) / len(preset_shapes(name)))
 
 
 def likely_fix(found: Shapes) -> str:
@@ -97,14 +112,14 @@ def likely_fix(found: Shapes) -> str:
         parts = {"long-term memory": LONG_TERM_TPOS, "a class bank": CLASS_EMBEDDINGS}
         kind = " and ".join(part for part, key in parts.items() if key in found)
         return f"These are the weights of preset {preset}{kind and f' with {kind}'}; ask for that preset."
-    matches = {name: _shared(found, preset_shapes(name)) for name in PRESETS}
-    closest = max(matches, key=lambda name: matches[name] / len(preset_shapes(name)))
+    closest = _closest(found)
     expected = preset_shapes(closest)
+    matching = _shared(found, expected)
     if expected.keys() - found.keys() == SAM_2_0_LACKS:
         return f"This looks like SAM 2.0's version of {closest}; only SAM 2.1 is supported, take its file."
-    if matches[closest] < len(expected) // 2:
+    if matching < len(expected) // 2:
         return "These are not weights of a SAM 2.1 network in its official naming."
-    return f"The closest preset is {closest}: {matches[closest]} of its {len(expected)} tensors fit."
+    return f"The closest preset is {closest}: {matching} of its {len(expected)} tensors fit."
 
 
 def _shared(found: Shapes, expected: Shapes) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import array
 import importlib.util
+import re
 from typing import Any
 
 import cv2
@@ -26,6 +27,7 @@ _DIRECT: dict[str, tuple[int, int | None]] = {
     "bgra8": (4, cv2.COLOR_BGRA2RGB),
     "mono8": (1, cv2.COLOR_GRAY2RGB),
 }
+_NO_MEANING = re.compile(r"(8|16|32)[US]C\d*")
 _JPEG_START, _JPEG_END, _JPEG_TAIL_BYTES = b"\xff\xd8", b"\xff\xd9", 1024
 
 
@@ -94,6 +96,10 @@ def _convert_rare_encoding(message: Image) -> UInt8Array:
     name = f"image {message.width}x{message.height} with encoding '{message.encoding}'"
     if message.encoding.upper().startswith(("16F", "32F", "64F")):
         raise ImageMessageError(f"{name}: floating-point pixels have no agreed range; publish rgb8 or bgr8")
+    if _NO_MEANING.fullmatch(message.encoding):
+        raise ImageMessageError(
+            f"{name}: that says how large a pixel is, not which channel is red; publish rgb8 or bgr8 (mono8)"
+        )
     convert = (
         _convert_with_rosbags if importlib.util.find_spec("cv_bridge") is None else _convert_with_cv_bridge
     )

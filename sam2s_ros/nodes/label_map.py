@@ -15,14 +15,19 @@ LARGEST_LABEL = 254  # 255 is reserved, as "ignore" is in most label sets
 class LabelMap:
     """Gives each object id a value 1 .. 254. A value that is freed rests before another object gets it.
 
-    `earlier`: values that ids had before; they get them again.
+    `earlier`: values that ids had before; they get them again. `resting`: of the map before this one, `resting()`.
     """
 
-    def __init__(self, rest_s: float, earlier: Mapping[int, int] | None = None) -> None:
+    def __init__(
+        self,
+        rest_s: float,
+        earlier: Mapping[int, int] | None = None,
+        resting: Mapping[int, float] | None = None,
+    ) -> None:
         self._rest_s = rest_s
         self._earlier = dict(earlier or {})
         self._labels: dict[int, int] = {}
-        self._free_from_s: dict[int, float] = {}
+        self._free_from_s: dict[int, float] = dict(resting or {})
 
     def update(self, ids: Iterable[int], now_s: float) -> bool:
         """Free the values of objects that are gone, give new ones the lowest free; True if anything changed.
@@ -42,6 +47,10 @@ class LabelMap:
     def label(self, object_id: int) -> int:
         """The object's value; 0 if it has none."""
         return self._labels.get(object_id, BACKGROUND)
+
+    def resting(self, now_s: float) -> Mapping[int, float]:
+        """Value -> when it is free again, for all that have been given, as if every object were gone now."""
+        return self._free_from_s | dict.fromkeys(self._labels.values(), now_s + self._rest_s)
 
     def labels(self) -> Mapping[int, int]:
         """Object id -> value of all objects that have one."""

@@ -141,7 +141,7 @@ def _tracked_object(result: FrameResult, row: int) -> TrackedObject:
     message.bounding_box_variance = geometry.box_variance[row].astype(np.float64)
     message.velocity_covariance = result.velocity_covariance[row].ravel().astype(np.float64)
     message.long_term_insertions = int(result.long_term_insertions[row])
-    if not result.frames_behind[row]:
+    if _has_mask(result, row):
         message.mask = rle_message(result.masks[row])
     return message
 

@@ -87,8 +87,14 @@ class ResultPublisher:
     """
 
     def __init__(
-        self, node: LifecycleNode, settings: NodeSettings, engine: EngineDescription, session: str
+        self,
+        node: LifecycleNode,
+        settings: NodeSettings,
+        engine: EngineDescription,
+        session: str,
+        resting: Mapping[int, float],
     ) -> None:
+        """`resting`: `resting_labels` of the publisher before this one."""
         self._node, self._settings, self._engine, self._session = node, settings, engine, session
         self._counter = StreamCounter()
         self._vision = vision_messages()
@@ -105,7 +111,7 @@ class ResultPublisher:
         self._topics: ObjectTopics | None = None
         if settings.object_topics:
             self._topics = ObjectTopics(node, settings.range_input, RELIABLE)
-        self._label_map = LabelMap(settings.label_rest_s)
+        self._label_map = LabelMap(settings.label_rest_s, resting=resting)
         self._label_image, self._overlay_image = ImageWriter("mono8", 1), ImageWriter("rgb8", 3)
         self._uncertainty_image = ImageWriter("mono8", 1)
         self._newest = self._described(TrackedObjectArray())
@@ -225,7 +231,11 @@ class ResultPublisher:
     def go_on_as(self, session: str, labels: Mapping[int, int]) -> None:
         """The objects of the next result are a snapshot's: take on its session, and the label values they had in it."""
         self._session = session
-        self._label_map = LabelMap(self._settings.label_rest_s, labels)
+        self._label_map = LabelMap(self._settings.label_rest_s, labels, self.resting_labels())
+
+    def resting_labels(self) -> Mapping[int, float]:
+        """Label value -> when another object may have it, by the monotonic clock, for all that were given."""
+        return self._label_map.resting(time.monotonic())
 
     def forget(self) -> None:
         """After a reset and before deactivation: free all label values, latch an empty table and no suggestion."""

@@ -15,7 +15,7 @@ import sys
 import time
 import traceback
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -55,6 +55,7 @@ from sam2s_ros.nodes.start_prompts import StartPrompts
 from sam2s_ros.nodes.stream_counter import StreamCounter
 from sam2s_ros.nodes.stream_watch import PAUSED, StreamWatch
 from sam2s_ros.nodes.tracker_process import run_process
+from sam2s_ros.nodes.warning_periods import WarningPeriods
 from sam2s_ros.tracking import FrameResult, StreamingTracker, load_tracker
 from sam2s_ros.tracking.prompts_file import load_prompts_file
 
@@ -76,7 +77,9 @@ class TrackerNode(LifecycleNode):
         self.counter = StreamCounter()
         self._configured: Configured | None = None
         self._active: Active | None = None
+        self._unreadable = WarningPeriods(WARNING_PERIOD_S)
         self._first_id = 1  # of the next tracker: ids are not used twice while the node lives
+        self._resting_labels: Mapping[int, float] = {}  # for the next publisher
         self._diagnostics = Diagnostics(
             self, self._health, self.get_parameter("diagnostics_period_s").value or 0.0
         )
@@ -270,9 +273,8 @@ class TrackerNode(LifecycleNode):
         except ImageMessageError as error:
             self.counter.add("unreadable")
             active.watch.unreadable(str(error))
-            self.get_logger().warning(
-                f"image left out: {active.source.topic}: {error}", throttle_duration_sec=WARNING_PERIOD_S
-            )
+            if self._unreadable.due(str(error), time.monotonic()):
+                self.get_logger().warning(f"image left out: {active.source.topic}: {error}")
             return None
 
     def _on_frame_failed(self, error: Exception) -> None:
@@ -301,7 +303,7 @@ class TrackerNode(LifecycleNode):
             audit.close()
             raise
         engine = tracker.engine.describe()
-        results = ResultPublisher(self, settings, engine, session)
+        results = ResultPublisher(self, settings, engine, session, self._resting_labels)
         late_objects = LateObjects(tracker, self._late_object_joined, self.get_logger())
         worker.spare = late_objects.in_spare_time
         services = PromptServices(self, self, settings.max_objects, audit)
@@ -390,6 +392,7 @@ class TrackerNode(LifecycleNode):
             configured.services.destroy()
             configured.snapshots.destroy()
             configured.worker.stop(STOP_TIMEOUT_S)
+            self._resting_labels = configured.results.resting_labels()
             configured.results.destroy()
             configured.audit.close()
             self._first_id = configured.tracker.next_id

@@ -21,6 +21,8 @@ LIVE_SETTINGS = frozenset(
     )
 )
 """Fields of `TrackerConfig` that `StreamingTracker.reconfigure` changes between two frames; no memory hangs on them."""
+TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "bool": (bool,), "str": (str,)}
+"""Types that a field's value may have, by that of the field."""
 MAX_KEPT_FRAMES = 256
 MAX_KEPT_MS = 60_000
 MAX_LONG_TERM = 16
@@ -116,6 +118,12 @@ class TrackerConfig:
     """Id of the first object, for a tracker that follows another one of the same stream: no id is used twice."""
 
     def __post_init__(self) -> None:
+        for item in fields(self):
+            name, value = str(item.type), getattr(self, item.name)
+            fits = isinstance(value, TYPES.get(name, object)) and (
+                name == "bool" or not isinstance(value, bool)
+            )
+            self._require(fits, item.name, f"of type {name}")
         for name in ("max_objects", "first_id", "recover_frames", "frozen_images"):
             self._require(getattr(self, name) >= 1, name, "at least 1")
         self._require(

@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+import operator
+
 import numpy as np
 from numpy.typing import NDArray
 
 from sam2s_ros.tracking.errors import FrameError
+
+LARGEST_STAMP_NS = 2**62
+"""Stamps lie within this either way: 146 years, and far enough from the largest int64 to be counted on from."""
+
+
+def check_stamp(stamp_ns: int) -> int:
+    """The stamp as an int. FrameError when it is not an integer number of nanoseconds within `LARGEST_STAMP_NS`."""
+    try:
+        stamp = operator.index(stamp_ns)
+    except TypeError:
+        raise FrameError(f"stamp_ns is {stamp_ns!r}; give nanoseconds as an int") from None
+    if abs(stamp) > LARGEST_STAMP_NS:
+        raise FrameError(f"stamp_ns is {stamp}; give nanoseconds within {LARGEST_STAMP_NS} either way")
+    return stamp
 
 
 def check_frame(frame_rgb: NDArray[np.uint8]) -> tuple[int, int]:

@@ -48,7 +48,11 @@ class StreamSize:
         """Height, width of an image; ImageSizeChangedError when objects are tracked on others. FrameError."""
         size = check_frame(frame_rgb)
         if tracking and size != self.image_size:
-            raise ImageSizeChangedError(size_change_message(self.image_size, size))
+            height, width = self.image_size
+            raise ImageSizeChangedError(
+                f"the frame has {size[1]} x {size[0]} pixels, but objects are tracked on images of {width} x {height}; "
+                "give a frame of that size, or reset the tracker for another stream"
+            )
         return size
 
 

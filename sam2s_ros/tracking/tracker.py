@@ -17,7 +17,7 @@ from sam2s_ros.tracking.catching_up import CatchingUp
 from sam2s_ros.tracking.class_memory import ClassMemory, KnownClasses
 from sam2s_ros.tracking.config import TrackerConfig
 from sam2s_ros.tracking.errors import ObjectBehindError, PromptError, SnapshotError
-from sam2s_ros.tracking.frame_check import check_frame
+from sam2s_ros.tracking.frame_check import check_frame, check_stamp
 from sam2s_ros.tracking.image_judge import ImageJudge
 from sam2s_ros.tracking.intake import FrameIntake
 from sam2s_ros.tracking.kept_frames import KeptFrame, KeptFrames
@@ -108,11 +108,11 @@ class StreamingTracker:
         all objects LOST and says so in `needs_reset`, from this frame until `reset`.
 
         Raises:
-            FrameError: not such an image.
+            FrameError: not such an image, or not a stamp.
         """
         watch = Stopwatch()
         size = check_frame(frame_rgb)
-        stamp_ns = self._last_stamp_ns = self._next_stamp() if stamp_ns is None else int(stamp_ns)
+        stamp_ns = self._last_stamp_ns = self._next_stamp() if stamp_ns is None else check_stamp(stamp_ns)
         if self._size.notice(size, tracking=len(self._table) > 0):
             self._forget_frames()
             self._size.set(size)
