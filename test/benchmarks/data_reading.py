@@ -1,14 +1,14 @@
 """Reading keeps ahead of training: the share of time that `sam2s train` waits for clips, and the memory that it takes.
 
     python test/benchmarks/data_reading.py [--data DATA] [--videos FOLDER] [--config FILE] [--clips 2000] [--length 6]
-        [--out DIR] [--json FILE] [--quick]
+        [--read-only] [--out DIR] [--json FILE] [--quick]
 
 Trains nano on clips of one length with two objects, two batches of two clips a step, one process that reads, or what a
 configuration says. Without DATA (the folder with train/) the clips are rendered surgery over drawn tissue; with FOLDER
 in DATA they are of its converted videos. Memory is measured once a second: resident (RSS) of the process that trains
 and of those that read, and the proportional share (PSS) of all of them, in which pages that are shared count once.
 Medians over 100 clips from clip 200 on and over the last 100 are compared, which says something where all clips have
-one length; the validation after the last step is left out.
+one length; the validation after the last step is left out. With --read-only the clips are read and thrown away.
 """
 
 from __future__ import annotations
@@ -48,15 +48,18 @@ SETTINGS = {
 def main() -> None:
     """Train, measure, print, write JSON."""
     args = parse_arguments()
+    if args.only_read:
+        read_alone(args.config, args.data, args.out)
+        return
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         config = args.config or write_config(folder, args)
         out = args.out or folder / "run"
-        samples, status = train(config, args.data or folder, out)
+        samples, status = train(config, args.data or folder, out, args.read_only)
         if status:
             sys.exit(f"the training ended with exit status {status}")
         results = summarise(out / "log.jsonl", samples, clips_a_step(config))
-    report(results)
+    report(results, args.read_only)
     if args.json:
         args.json.write_text(json.dumps(results, indent=2) + "\n")
 
@@ -90,10 +93,11 @@ class Sample:
     """Proportional share of all of them."""
 
 
-def train(config: Path, data: Path, out: Path) -> tuple[list[Sample], int]:
-    """Run `sam2s train`; the memory that it took once a second, and its exit status."""
-    command = ("train", "--config", str(config), "--data", str(data), "--out", str(out))
-    run = subprocess.Popen([sys.executable, "-m", "sam2s_ros.cli", *command])
+def train(config: Path, data: Path, out: Path, read_only: bool = False) -> tuple[list[Sample], int]:
+    """Run `sam2s train`, or what reads for it alone; the memory that it took once a second, and its exit status."""
+    command = ["--config", str(config), "--data", str(data), "--out", str(out)]
+    program = [__file__, "--only-read"] if read_only else ["-m", "sam2s_ros.cli", "train"]
+    run = subprocess.Popen([sys.executable, *program, *command])
     samples, log = [], out / "log.jsonl"
     while run.poll() is None:
         pids = family(run.pid)
@@ -102,6 +106,29 @@ def train(config: Path, data: Path, out: Path) -> tuple[list[Sample], int]:
         samples.append(Sample(steps, resident[0], sum(resident[1:]), sum(shares)))
         time.sleep(1.0)
     return samples, run.returncode
+
+
+def read_alone(config_path: Path, data: Path, out: Path) -> None:
+    """Read the clips of a training, as it does, and throw them away; a line of its log for each step."""
+    import cv2
+    import torch
+
+    from sam2s_ros.data.clips import make_mixture
+    from sam2s_ros.training.batches import Batches, BatchOrder, read_batches
+    from sam2s_ros.training.config import read_train_config
+
+    config = read_train_config(config_path)
+    torch.set_num_threads(config.threads)
+    cv2.setNumThreads(0)
+    source = make_mixture(data, config.side, config.sources)
+    out.mkdir(parents=True, exist_ok=True)
+    began = time.perf_counter()
+    with (out / "log.jsonl").open("w", encoding="utf-8", buffering=1) as log:
+        for batch in read_batches(Batches(config, source, source), BatchOrder(config), config.workers):
+            if batch.number.index == config.batches - 1:
+                now = time.perf_counter()
+                log.write(json.dumps({"seconds": now - began, "waited": now - began}) + "\n")
+                began = now
 
 
 def family(pid: int) -> list[int]:
@@ -156,9 +183,10 @@ def clips_a_step(config: Path) -> float:
     return settings.total_clips / settings.total_steps
 
 
-def report(results: dict) -> None:
+def report(results: dict, read_only: bool) -> None:
     print(f"{results['steps']} steps, {results['clips']:.0f} clips, {results['seconds_a_step']} s a step")
-    print(f"waited for clips: {results['waited_percent']} % of the time (goal < 5 %)")
+    if not read_only:
+        print(f"waited for clips: {results['waited_percent']} % of the time (goal < 5 %)")
     print(f"memory, MiB: at clip {results['clip_early']:,}, at clip {results['clips']:,.0f}, growth")
     what = {
         "all": "all processes (PSS)",
@@ -179,6 +207,10 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--length", type=int, default=6, help="frames of every clip (default: %(default)s)")
     parser.add_argument("--config", type=Path, help="of the training (default: that of the docstring)")
     parser.add_argument("--clips", type=int, default=2000, help="how many (default: %(default)s)")
+    parser.add_argument(
+        "--read-only", action="store_true", help="read the clips, train nothing: memory of reading alone"
+    )
+    parser.add_argument("--only-read", action="store_true", help=argparse.SUPPRESS)  # what is measured then
     parser.add_argument("--out", type=Path, help="of the training, to be kept (default: temporary)")
     parser.add_argument("--json", type=Path, help="file for the numbers")
     parser.add_argument("--quick", action="store_true", help="20 steps: a check, no measurement")
