@@ -108,8 +108,8 @@ def drawn(video: VideoFolder, numbers: list[int]) -> Iterator[ByteArray]:
         ids = read_index(masks[number]) if number in masks else np.zeros(picture.shape[:2], np.uint8)
         if ids.shape != picture.shape[:2]:
             raise ValueError(
-                f"{masks[number]} is {ids.shape[1]}x{ids.shape[0]} pixels, its frame {picture.shape[1]}x"
-                f"{picture.shape[0]}; mend it first (`sam2s data check` lists such images)"
+                f"{masks[number]} is of another size than {frames[number]}, {ids.shape[1]}x{ids.shape[0]} and "
+                f"{picture.shape[1]}x{picture.shape[0]} pixels; mend it first (`sam2s data check` lists such images)"
             )
         tint = colours[ids & 255]
         blend = cv2.addWeighted(picture, 1 - OPACITY, tint, OPACITY, 0)

@@ -83,17 +83,15 @@ def doubtful(video: VideoFolder, below: float, most: int) -> list[Doubt]:
     Of frames with the same lowest confidence, such as 0 of a masklet that no label shows, the next lowest decides.
 
     Raises:
-        ValueError: the provenance has a frame or a masklet that the video lacks.
+        ValueError: the provenance has a frame that the video lacks, or is not what `read_provenance` takes.
     """
     provenance = read_provenance(video)
-    frames, names = video.frames(), video.facts.names
-    for frame, origins in provenance.origins.items():
-        foreign = [number for number in origins if number not in names]
-        if frame not in frames or foreign:
-            what = f"masklet {foreign[0]}" if foreign else f"frame {frame}"
-            raise ValueError(
-                f"{video.path / PROVENANCE_FILE} has {what}, which the video lacks; propagate it again"
-            )
+    frames = video.frames()
+    foreign = [frame for frame in provenance.origins if frame not in frames]
+    if foreign:
+        raise ValueError(
+            f"{video.path / PROVENANCE_FILE} has frame {foreign[0]}, which the video lacks; propagate it again"
+        )
     found = [(provenance.confidences(frame), frame) for frame in provenance.origins]
     ranked = sorted((row, frame) for row, frame in found if row and (row[0][0] < below or below >= 1))
     return [Doubt(frame, *row[0]) for row, frame in ranked[:most]]
