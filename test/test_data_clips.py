@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sam2s_ros.data.backgrounds import procedural_plate
 from sam2s_ros.data.clips import (
     DEFAULT_WEIGHTS,
     MIN_FIRST_AREA,
@@ -17,6 +18,7 @@ from sam2s_ros.data.clips import (
     make_mixture,
 )
 from sam2s_ros.data.instrument_classes import CLASSES
+from sam2s_ros.data.instruments import pooled_design
 from sam2s_ros.data.motion import frame_times
 
 SHARED = Path(os.environ.get("SAM2S_SHARED_DATA", Path(__file__).parents[2] / "shared/data"))
@@ -119,3 +121,10 @@ def test_instruments_of_long_surgery_have_classes_and_are_away_at_times() -> Non
         int((~seen[1:-1] & seen[2:]).sum()) for seen in (clip.masks.any(axis=(2, 3)) for clip in clips)
     )
     assert returns > 0, "some come back within the clip"
+
+
+def test_what_is_kept_of_the_pools_is_little_and_soon_complete() -> None:
+    """Less than 0.1 GB, and fewer than the clips after which memory is to stay as it is."""
+    kept = [pool.cache_parameters()["maxsize"] for pool in (procedural_plate, pooled_design)]
+    assert all(0 < count <= 100 for count in kept)
+    assert kept[0] * procedural_plate(0).nbytes < 1e8

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import re
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,17 @@ from tracking_cases import small_network, small_tracker
 from sam2s_ros import cli
 from sam2s_ros.data.dataset_check import check_video
 from sam2s_ros.data.instrument_bank import bank_kinds
-from sam2s_ros.data.provenance import CORRECTED, GIVEN, MODEL, PROVENANCE_FILE, Provenance, read_provenance
-from sam2s_ros.data.review import doubtful
+from sam2s_ros.data.provenance import (
+    CORRECTED,
+    GIVEN,
+    MODEL,
+    PROVENANCE_FILE,
+    Origin,
+    Provenance,
+    read_provenance,
+    write_provenance,
+)
+from sam2s_ros.data.review import doubtful, read_list
 from sam2s_ros.data.video_folder import (
     Masklet,
     VideoFacts,
@@ -34,6 +44,7 @@ from sam2s_ros.evaluation.sequences import find_folder_sequences
 SIZE = (60, 80)
 FRAMES = (0, 2, 4, 6, 8, 10)
 PLACE = Path("set/val/v")
+LIST_HEAD = "dataset,split,video,frame,confidence,id,masklet\n"
 
 
 def truth_of(number: int) -> np.ndarray:
@@ -151,6 +162,7 @@ def test_the_review_lists_the_least_sure_frames_and_shows_them(truth: VideoFolde
     rows = list(csv.DictReader((tmp_path / "review/frames.csv").open()))
     every = doubtful(video, 1.1, 99)
     assert sorted(one.frame for one in every) == [2, 4, 8, 10], "frames by hand are in no doubt"
+    assert {(row["dataset"], row["split"], row["video"]) for row in rows} == {PLACE.parts}
     assert [int(row["frame"]) for row in rows] == [one.frame for one in every[:2]]
     assert [float(row["confidence"]) for row in rows] == sorted(one.confidence for one in every)[:2]
     assert cv2.imread(str(tmp_path / "review/set_val_v.png")).shape[1] == 2 * 320
@@ -175,7 +187,7 @@ def test_corrections_replace_the_models_masks_keep_ids_and_are_noted(
     truth: VideoFolder, tmp_path: Path
 ) -> None:
     video = propagated(truth, tmp_path)
-    (tmp_path / "list.csv").write_text("video,frame,confidence,id,masklet\nv,4,0.1,1,grasper 1\n")
+    (tmp_path / "list.csv").write_text(LIST_HEAD + "set,val,v,4,0.1,1,grasper 1\n")
     words = ("merge", video.path, truth.path, tmp_path / "merged", "--frames", tmp_path / "list.csv")
     assert run(*words) == 0
     merged = read_video(tmp_path / "merged" / PLACE)
@@ -249,7 +261,9 @@ def test_the_score_is_of_frames_that_were_held_out_and_corrections_raise_it(
     truth: VideoFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     video = propagated(truth, tmp_path)
-    (tmp_path / "list.csv").write_text("video,frame,confidence,id,masklet\nv,4,,,\nv,8,,,\n")
+    (tmp_path / "list.csv").write_text(
+        LIST_HEAD + "set,val,v,4,,,\nset,val,v,8,,,\nother,val,v,2,,,\nset,test,v,10,,,\n"
+    )
     words = ("merge", video.path, truth.path, tmp_path / "merged", "--frames", tmp_path / "list.csv")
     assert run(*words) == 0
     capsys.readouterr()
@@ -265,6 +279,111 @@ def test_the_score_is_of_frames_that_were_held_out_and_corrections_raise_it(
     assert second[held_out] > first[held_out] and second[listed] == 100 and second[rest] == first[rest]
     assert run("score", truth.path, truth.path) == 2
     assert "every mask is by hand" in capsys.readouterr().err
+
+
+def test_a_score_needs_the_same_ids_for_the_same_objects(
+    truth: VideoFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where the ids of a version differ, it is refused: frames without any would count as 100."""
+    video = propagated(truth, tmp_path)
+    grasper, liver = video.facts.masklets
+    origins = read_provenance(video).origins
+    cases: dict[str, tuple[Masklet, ...]] = {
+        "has the masklet grasper 7": (replace(grasper, id=7), liver),
+        "masklet 1 is liver 1, in": (replace(liver, id=1), replace(grasper, id=2)),
+        "has the masklet hook 3": (grasper, liver, Masklet(3, "hook", "hook", "instrument")),
+        "has the id 2": (grasper,),
+    }
+    for said, masklets in cases.items():
+        known = {masklet.id for masklet in masklets}
+        rows = {
+            number: {one: origin for one, origin in row.items() if one in known}
+            for number, row in origins.items()
+        }
+        write_video_facts(video.path, replace(video.facts, masklets=masklets))
+        write_provenance(video.path, Provenance(rows))
+        assert run("score", truth.path, video.path) == 2
+        error = capsys.readouterr().err
+        assert said in error and str(video.path) in error, error
+    for path in video.masks().values():
+        write_index(path, np.where(read_index(path) == 2, 0, read_index(path)))
+    assert run("score", truth.path, video.path) == 0
+    assert "lacks the masklet liver 2: counted as never found" in capsys.readouterr().out
+
+
+def test_a_list_of_two_data_sets_keeps_them_apart(truth: VideoFolder, tmp_path: Path) -> None:
+    """Videos of one name in two data sets and splits: each has its own frames."""
+    video = propagated(truth, tmp_path)
+    other = tmp_path / "out/other/test/v"
+    shutil.copytree(video.path, other)
+    write_video_facts(other, replace(video.facts, dataset="other", split="test"))
+    lines = (other / PROVENANCE_FILE).read_text().splitlines(keepends=True)
+    (other / PROVENANCE_FILE).write_text("".join(line for line in lines if not line.startswith(("2,", "4,"))))
+    assert run("review", tmp_path / "out", "--out", tmp_path / "review") == 0
+    listed = tmp_path / "review/frames.csv"
+    assert read_list(listed, video) == [2, 4, 8, 10] and read_list(listed, read_video(other)) == [8, 10]
+
+
+def test_below_one_every_frame_with_a_mask_by_a_model_is_listed(truth: VideoFolder, tmp_path: Path) -> None:
+    video = propagated(truth, tmp_path)
+    sure = {
+        number: {one: origin if origin.by_hand else Origin(MODEL, 1.0) for one, origin in row.items()}
+        for number, row in read_provenance(video).origins.items()
+    }
+    write_provenance(video.path, Provenance(sure))
+    assert len(doubtful(video, 1.0, 99)) == 4 and doubtful(video, 0.99, 99) == []
+
+
+def test_pictures_of_another_size_are_named_before_anything_is_made(
+    truth: VideoFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frame, mask = truth.path / "frames/000004.jpg", truth.path / "masks/000004.png"
+    whole = {path: path.read_bytes() for path in (frame, mask)}
+    for path in whole:
+        if path is frame:
+            cv2.imwrite(str(path), np.zeros((50, 70, 3), np.uint8))
+        else:
+            write_index(path, truth_of(4)[:50, :70])
+        assert run("propagate", truth.path, tmp_path / "x") == 2
+        assert f"{path} is 70x50 pixels, its video 80x60" in capsys.readouterr().err
+        assert not (tmp_path / "x").exists()
+        assert run("view", truth.path, "--out", tmp_path / "film.mp4") == 2
+        error = capsys.readouterr().err
+        assert "70x50" in error and ("000004" in error or "frame 4" in error)
+        path.write_bytes(whole[path])
+    frame.write_bytes(whole[frame][:20])
+    assert run("propagate", truth.path, tmp_path / "x") == 2
+    assert f"{frame} is no image" in capsys.readouterr().err
+
+
+def test_view_writes_where_it_says_and_refuses_what_it_cannot_write(
+    truth: VideoFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    shutil.copytree(truth.path, tmp_path / "truth/set/val/w")
+    written: list[tuple[tuple[object, ...], str]] = [
+        ((truth.path,), "v.png"),
+        ((tmp_path / "truth",), "view/set_val_w.png"),
+        ((truth.path, "--out", tmp_path / "sheet.jpg"), "../sheet.jpg"),
+        ((truth.path, "--out", tmp_path / "new/folder"), "../new/folder/v.png"),
+        ((truth.path, "--out", tmp_path / "new"), "../new/v.png"),
+    ]
+    for words, place in written:
+        assert run("view", *words) == 0 and Path(place).is_file(), words
+    monkeypatch.chdir(truth.path)
+    assert run("view", ".") == 0 and Path("v.png").is_file()
+    refused = {
+        tmp_path / "sheet.gif": "no .gif files are written; end the name with one of .png, .jpg, .jpeg, .mp4",
+        tmp_path / "file/sheet.png": f"{tmp_path / 'file'} is a file",
+        tmp_path / "file/below/sheet.mp4": f"{tmp_path / 'file'} is a file",
+    }
+    for out, said in refused.items():
+        capsys.readouterr()
+        assert run("view", truth.path, "--out", out) == 2
+        assert f"--out {out}" in (error := capsys.readouterr().err) or said in error
+        assert said in error and len(error.splitlines()) == 1
 
 
 def test_evaluation_takes_only_masks_by_hand_as_the_truth(truth: VideoFolder, tmp_path: Path) -> None:
@@ -295,12 +414,35 @@ def test_mistakes_say_what_to_do(
             ("merge", video.path, truth.path, tmp_path / "m", "--frames", truth.path / "video.json"),
             "is no list",
         ),
-        (("score", truth.path, tmp_path / "empty"), "video.json"),
+        (("score", truth.path, tmp_path / "empty"), "has no video.json; name the folder of one video"),
+        (("score", truth.path, tmp_path / "nowhere"), "VERSION {nowhere} is not there"),
+        (("score", tmp_path / "file", video.path), "TRUTH {file} is a file"),
+        (("score", truth.path, video.path, "--frames", tmp_path), "--frames {} is no file"),
+        (("merge", tmp_path / "nowhere", truth.path, tmp_path / "m"), "VIDEO {nowhere} is not there"),
+        (("merge", tmp_path / "file", truth.path, tmp_path / "m"), "VIDEO {file} is a file"),
+        (("merge", video.path, tmp_path / "nowhere", tmp_path / "m"), "CORRECTIONS {nowhere} is not there"),
+        (("merge", video.path, tmp_path / "file", tmp_path / "m"), "CORRECTIONS {file} is a file"),
+        (("merge", video.path, truth.path, tmp_path / "file"), "OUT {file}: {file} is a file"),
+        (("merge", video.path, truth.path, tmp_path / "file/below"), "{file} is a file; name a folder"),
+        (("merge", video.path, truth.path, tmp_path / "m", "--frames", tmp_path / "nul"), "is no list"),
+        (("propagate", truth.path, tmp_path / "file"), "OUT {file}: {file} is a file"),
+        (("propagate", tmp_path / "file", tmp_path / "x"), "{file} is not a folder"),
+        (("review", tmp_path / "out", "--out", tmp_path / "file"), "--out {file}: {file} is a file"),
+        (("review", tmp_path / "out", "--out", tmp_path / "r", "--below", "nan"), "--below nan: give a"),
+        (("review", tmp_path / "out", "--out", tmp_path / "r", "--below", "-0.1"), "from 0 to 1"),
+        (("review", tmp_path / "out", "--out", tmp_path / "r", "--below", "1.5"), "from 0 to 1"),
     ]
+    (tmp_path / "file").write_text("")
+    (tmp_path / "nul").write_bytes(LIST_HEAD.encode() + b"set,val,v,\0\n")
     for words, said in cases:
         capsys.readouterr()
         assert run(*words) == 2, words
-        assert said in capsys.readouterr().err, words
+        said = re.sub(r"\{(\w*)\}", lambda name: str(tmp_path / name[1]), said)
+        error = capsys.readouterr().err
+        assert said in error and len(error.splitlines()) == 1, (words, error)
     lines = (video.path / PROVENANCE_FILE).read_text().splitlines()
+    (video.path / PROVENANCE_FILE).write_text("\n".join([*lines, "5,1,model,0.5,x"]))
+    assert run("review", video.path, "--out", tmp_path / "r") == 2
+    assert f"{PROVENANCE_FILE} has frame 5, which the video lacks" in capsys.readouterr().err
     (video.path / PROVENANCE_FILE).write_text("\n".join([*lines[:3], "4,1,somebody,,"]))
     assert "provenance" in {problem.kind for problem in check_video(video.path, bank_kinds())}

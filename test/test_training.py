@@ -28,7 +28,7 @@ from sam2s_ros.training.losses import (
     quality_focal_loss,
     soften,
 )
-from sam2s_ros.training.optimiser import learning_rate, trained_parameters
+from sam2s_ros.training.optimiser import idle_biases, learning_rate, trained_parameters
 from sam2s_ros.training.rollout import ClipMemory, Rollout, RolloutPlan, moved_mask_logits
 from sam2s_ros.training.run_files import training_facts
 
@@ -257,6 +257,35 @@ def test_what_is_not_to_be_trained_stays_as_it_was(tmp_path: Path) -> None:
     assert changed and all(name.startswith(score) for name in changed)
     with pytest.raises(ValueError, match="train_only.*'no_such'.*sam_mask_decoder"):
         trained_parameters(trainer.network, ("no_such",))
+
+
+@torch.no_grad()
+def test_biases_that_no_output_depends_on_are_not_trained() -> None:
+    """Those of the mask decoder's keys: whatever they are, the masks stay. Any other key bias does change them."""
+    torch.manual_seed(0)
+    network = build_network("nano").eval()
+    network.sam_mask_decoder.pred_obj_score_head.layers[-1].bias += 10.0
+    clip = Squares().sample(np.random.default_rng(0), 3, 2, 256)
+    images, masks = (
+        normalise(torch.from_numpy(clip.frames[None]), network),
+        torch.from_numpy(clip.masks[None]),
+    )
+    plan = RolloutPlan("mask", clicks=0, correct_at=-1, previous_mask=False)
+
+    def logits() -> torch.Tensor:
+        passes = Rollout(network, images, masks, plan, np.random.default_rng(0)).run()
+        return torch.stack([one.decoded.logits for one in passes])
+
+    before, idle = logits(), idle_biases(network)
+    assert len(idle) == 7 and not idle & trained_parameters(network, ()).keys()
+    named = dict(network.named_parameters())
+    for name in idle:
+        named[name].normal_()
+    assert torch.allclose(logits(), before, atol=1e-3)
+    others = [name for name in named if name.endswith("k_proj.bias") and name not in idle]
+    for name in others:
+        named[name].normal_(std=3.0)
+    assert others and not torch.allclose(logits(), before, atol=1e-3)
 
 
 def test_drift_is_wrong_in_the_same_way_for_a_whole_clip() -> None:

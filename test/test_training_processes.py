@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import random
 import re
+import shutil
 import signal
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from training_cases import (
@@ -18,14 +21,19 @@ from training_cases import (
     steps_logged,
     wait_until,
     write_config,
+    write_video,
 )
 
 from sam2s_ros.cli import main
+from sam2s_ros.data.video_folder import write_index
+from sam2s_ros.network import build_network
+from sam2s_ros.network.checkpoint import save_checkpoint
 from sam2s_ros.training.config import StageConfig, TrainConfig
+from sam2s_ros.training.peers import how_it_ended
 from sam2s_ros.training.processes import make_fabric
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-LOST = r"lost another process of this training.*goes on from the last checkpoint|terminated with code -9"
+LOST = r"process 1 of 2 \(pid {pid}\) was ended by SIGKILL.*`sam2s train --config .*` goes on from the last checkpoint"
 
 
 @pytest.fixture
@@ -34,7 +42,7 @@ def config(tmp_path: Path) -> Path:
 
 
 def test_two_processes_train_what_one_does_and_outlive_a_killed_worker(config: Path, tmp_path: Path) -> None:
-    """To 1e-5 after 5 steps. The run ends with an error that says what happened; one process alone goes on with it."""
+    """To 1e-5 after 5 steps, a batch for each. The error says which process ended; one process alone goes on."""
     alone, together = tmp_path / "alone", tmp_path / "together"
     assert main(arguments(config, alone)) == 0
     run = start("sam2s_ros.cli", *arguments(config, together, "--devices", "2", "--timeout-s", "30"))
@@ -43,7 +51,9 @@ def test_two_processes_train_what_one_does_and_outlive_a_killed_worker(config: P
     assert len(children) == 1
     os.kill(int(children[0]), signal.SIGKILL)
     error = run.communicate(timeout=60)[1]
-    assert run.returncode != 0 and re.search(LOST, error), error
+    said = [line for line in error.splitlines() if line.startswith("sam2s: error:")]
+    assert run.returncode == 2 and len(said) == 1, error
+    assert re.search(LOST.format(pid=children[0]), said[0]) and str(together) in said[0], said
     assert torch.load(together / "checkpoint.pt", weights_only=True)["step"] == 5
     assert losses(together)[:5] == pytest.approx(losses(alone)[:5], abs=1e-5)
     assert main(arguments(config, together)) == 0
@@ -102,6 +112,57 @@ def test_nano_goes_on_exactly_after_a_kill(tmp_path: Path) -> None:
     assert losses(killed) == losses(whole) and len(losses(killed)) == 26
 
 
+def test_processes_with_several_batches_each_differ_by_rounding_alone(config: Path, tmp_path: Path) -> None:
+    """Sums of four gradients in another order, at a rate of 1e-3 after two steps: a hundredth of a step at most."""
+    stages = [{"steps": 5, "length": 2, "clips": 1, "objects": 1, "images": 0.4}]
+    write_config(config, batches=4, stages=stages)
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    runs = [start("sam2s_ros.cli", *arguments(config, alone))]
+    runs.append(start("sam2s_ros.cli", *arguments(config, together, "--devices", "2")))
+    assert [(run.communicate(timeout=120), run.returncode)[1] for run in runs] == [0, 0]
+    assert losses(together) == pytest.approx(losses(alone), abs=1e-5)
+    assert largest_difference(alone, together) < 5e-5
+
+
+def test_a_worker_learns_which_process_ended(config: Path, tmp_path: Path) -> None:
+    """The first process is killed: the other one, which it began, says so and ends."""
+    stages = [{"steps": 1000, "length": 2, "clips": 1, "objects": 1}]
+    write_config(config, stages=stages)
+    run = start("sam2s_ros.cli", *arguments(config, tmp_path / "out", "--devices", "2", "--timeout-s", "30"))
+    wait_until(lambda: (tmp_path / "out/checkpoint.pt").exists(), run)
+    run.kill()
+    error = run.communicate(timeout=60)[1]
+    assert (
+        f"sam2s: error: process 0 of 2 (pid {run.pid}) ended; once the cause is mended, `sam2s train" in error
+    )
+
+
+def test_how_a_process_ended_is_said_in_words() -> None:
+    assert how_it_ended(-signal.SIGKILL) == "was ended by SIGKILL, as the system does where memory runs out"
+    assert how_it_ended(-signal.SIGSEGV) == "was ended by SIGSEGV"
+    assert how_it_ended(2) == "ended with exit status 2, its own error is above"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--devices", "0"), "--devices is 0; at least 1 is needed"),
+        (("--devices", "-1"), "--devices is -1; at least 1 is needed"),
+        (("--nodes", "0"), "--nodes is 0; at least 1 is needed"),
+        (("--timeout-s", "nan"), "--timeout-s is nan; use seconds above 0"),
+        (("--timeout-s", "inf"), "--timeout-s is inf; use seconds above 0"),
+        (("--timeout-s", "-1"), "--timeout-s is -1.0; use seconds above 0"),
+        (("--accelerator", "cuda", "--devices", "2000"), "torch sees"),
+    ],
+)
+def test_options_beyond_their_limits_are_refused(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, ...], said: str
+) -> None:
+    out = tmp_path / "out"
+    assert main(arguments(config, out, *options)) == 2
+    assert said in capsys.readouterr().err and not out.exists()
+
+
 def test_processes_that_cannot_share_the_batches_are_refused(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -127,6 +188,80 @@ def test_a_run_goes_on_with_its_own_settings_only(
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
     assert main(arguments(write_config(config, stages=stages), out)) == 2
     assert "checkpoint.pt is no checkpoint" in capsys.readouterr().err
+
+
+def test_a_run_goes_on_with_what_it_began_with_only(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Other weights or videos under the same settings are refused; the same weights under another name are not."""
+    stages = [{"steps": 1, "length": 1, "clips": 1, "objects": 1}]
+    out = tmp_path / "out"
+    first, second, same = (tmp_path / f"{name}.safetensors" for name in ("first", "second", "same"))
+    for seed, path in enumerate((first, second)):
+        torch.manual_seed(seed)
+        save_checkpoint(path, build_network("nano").state_dict(), "nano", "CC0-1.0", {})
+    shutil.copyfile(first, same)
+
+    def train_from(init: Path | str, **changes: Any) -> str:
+        status = main(arguments(write_config(config, stages=stages, init=str(init), **changes), out))
+        error = capsys.readouterr().err
+        assert status == (2 if "sam2s: error" in error else 0)
+        return error.partition("sam2s: error: ")[2].strip()
+
+    assert train_from(first) == ""
+    assert train_from(same, threads=2, workers=1, save_every_steps=7) == ""
+    for init in (second, ""):
+        said = train_from(init)
+        assert "what init names was sha256" in said and "checkpoint.pt" in said and "\n" not in said
+        assert "Only save_every_steps, threads, workers may change" in said
+    stages[0]["steps"] = 2
+    assert "(stages[0].steps was 1, is 2)" in train_from(first)
+    stages[0]["steps"] = 1
+    write_video(tmp_path / "videos/more", "train")
+    assert "what videos:videos names was 2 videos" in train_from(first)
+
+
+def test_what_cannot_be_validated_on_is_found_before_the_first_step(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No video of the split, no masks, no object, a picture that is cut off: named, and nothing is written."""
+    out, video = tmp_path / "out", tmp_path / "videos/val"
+    kept = tmp_path / "kept"
+    shutil.copytree(video, kept)
+
+    def refused() -> str:
+        assert main(arguments(config, out)) == 2 and not out.exists()
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 1
+        return lines[0]
+
+    shutil.rmtree(video)
+    said = refused()
+    assert "validation: videos:videos: " in said and "no video of the split 'val'" in said
+    assert "name another folder, or leave `validation` empty" in said
+    shutil.copytree(kept, video)
+    shutil.rmtree(video / "masks")
+    assert f"{video} has no two labelled frames" in refused()
+    shutil.copytree(kept / "masks", video / "masks")
+    picture = video / "frames/000003.png"
+    picture.write_bytes(b"")
+    assert str(picture) in refused()
+    shutil.copyfile(kept / "frames/000003.png", picture)
+    for path in (video / "masks").iterdir():
+        write_index(path, np.zeros((64, 64), np.uint8))
+    shutil.copytree(kept, tmp_path / "videos/whole")
+    stages = [{"steps": 1, "length": 1, "clips": 1, "objects": 1}]
+    assert main(arguments(write_config(config, stages=stages), out)) == 0
+    assert f"validation: left out {video}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("setting", ["init", "class_bank"])
+def test_a_file_that_a_setting_names_is_looked_for_first(
+    setting: str, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_config(config, **{setting: "nowhere.safetensors"})
+    assert main(arguments(config, tmp_path / "out")) == 2
+    assert f"{setting}: there is no file nowhere.safetensors" in capsys.readouterr().err
 
 
 def test_weights_that_scored_best_are_kept_beside_the_last(config: Path, tmp_path: Path) -> None:

@@ -11,14 +11,14 @@ import numpy as np
 
 from sam2s_ros.data.arrays import ByteArray, FloatArray
 from sam2s_ros.data.motion import Camera, CoarseGrid, Deformation, apply_homography
-from sam2s_ros.data.splits import PLATE_POOL
+from sam2s_ros.data.splits import KEPT_OF_A_POOL, PLATE_POOL
 from sam2s_ros.data.textures import tissue_plate
 
 STILL_HEIGHT = 400
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"})
 
 
-@lru_cache(maxsize=PLATE_POOL)
+@lru_cache(maxsize=KEPT_OF_A_POOL)
 def procedural_plate(number: int) -> ByteArray:
     """Procedural tissue picture `number`, uint8 RGB [400, 480, 3]; the same number gives the same picture."""
     return tissue_plate(np.random.default_rng([7, number]))

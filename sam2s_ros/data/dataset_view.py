@@ -10,19 +10,29 @@ import cv2
 import numpy as np
 
 from sam2s_ros.data.arrays import ByteArray
+from sam2s_ros.data.given_paths import check_out_folder
 from sam2s_ros.data.readers import read_rgb
 from sam2s_ros.data.video_folder import VideoFolder, find_videos, palette, read_index, read_video
 
 HELP = "draw the masklets of a video into its frames: a contact sheet (PNG, JPEG) or a video (MP4)"
 TILE_WIDTH = 320
 COLUMNS = 4
+SHEET_SUFFIXES = (".png", ".jpg", ".jpeg")
+FILM_SUFFIX = ".mp4"
+FOLDER = Path("view")
+"""For the sheets of several videos where no other is named."""
 OPACITY = 0.45
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `sam2s data view`."""
     parser.add_argument("folder", type=Path, help="a video, or a folder with videos: one sheet for each")
-    parser.add_argument("--out", type=Path, help="PNG, JPEG or MP4 (several videos: a folder for PNGs)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="a PNG, JPEG or MP4 file, or a folder for NAME.png (default: NAME.png in the folder that the command is "
+        f"called in; of several videos {FOLDER}/SOURCE_SPLIT_NAME.png there)",
+    )
     parser.add_argument("--frames", type=int, default=12, help="frames on a contact sheet (default: 12)")
 
 
@@ -30,29 +40,55 @@ def run(arguments: argparse.Namespace) -> int:
     """Write what was asked for and say where."""
     if arguments.frames < 1:
         raise ValueError(f"--frames {arguments.frames}: at least 1 is needed")
-    paths = list(find_videos(arguments.folder))
+    root = arguments.folder.absolute()
+    paths = list(find_videos(root))
     if not paths:
         raise FileNotFoundError(f"no video under {arguments.folder}: no folder there has a video.json")
-    if len(paths) == 1:
-        targets = [arguments.out or Path(f"{paths[0].name}.png")]
-    else:
-        folder = arguments.out or Path("view")
-        if folder.suffix:
-            raise ValueError(f"--out {folder}: there are {len(paths)} videos; name a folder for their sheets")
-        targets = ["_".join(path.relative_to(arguments.folder).parts) for path in paths]
-        targets = [folder / f"{name}.png" for name in targets]
-    for path, target in zip(paths, targets, strict=True):
+    for path, target in zip(paths, targets_of(root, paths, arguments.out), strict=True):
         target.parent.mkdir(parents=True, exist_ok=True)
         video = read_video(path)
-        if target.suffix.lower() == ".mp4":
+        if target.suffix.lower() == FILM_SUFFIX:
             write_film(video, target)
-        elif not cv2.imwrite(
-            str(target),
-            cv2.cvtColor(contact_sheet(video, spread(video, arguments.frames)), cv2.COLOR_RGB2BGR),
-        ):
-            raise OSError(f"{target} could not be written")
+        else:
+            write_sheet(target, contact_sheet(video, spread(video, arguments.frames)))
         print(target)
     return 0
+
+
+def targets_of(root: Path, paths: list[Path], out: Path | None) -> list[Path]:
+    """The file that each of the videos at or below `root` is drawn into.
+
+    Raises:
+        NotADirectoryError: it would lie in a file.
+        ValueError: no such kind of file is written, or several videos would be written to one file.
+    """
+    if len(paths) > 1:
+        folder = out or FOLDER
+        if folder.suffix and not folder.is_dir():
+            raise ValueError(f"--out {folder}: there are {len(paths)} videos; name a folder for their sheets")
+        targets = [folder / f"{'_'.join(path.relative_to(root).parts)}.png" for path in paths]
+    elif out is None or out.is_dir() or not out.suffix:
+        targets = [(out or Path()) / f"{paths[0].name}.png"]
+    else:
+        targets = [out]
+    suffix = targets[0].suffix.lower()
+    if suffix not in (*SHEET_SUFFIXES, FILM_SUFFIX):
+        known = ", ".join((*SHEET_SUFFIXES, FILM_SUFFIX))
+        raise ValueError(
+            f"--out {out}: no {suffix} files are written; end the name with one of {known}, or name a folder"
+        )
+    check_out_folder(targets[0].parent, "--out")
+    return targets
+
+
+def write_sheet(path: Path, sheet: ByteArray) -> None:
+    """Write an RGB picture; OSError where that cannot be."""
+    try:
+        written = cv2.imwrite(str(path), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
+    except cv2.error as error:
+        raise OSError(f"{path} could not be written: {' '.join(str(error).split())}") from None
+    if not written:
+        raise OSError(f"{path} could not be written; is there such a folder, and room in it?")
 
 
 def drawn(video: VideoFolder, numbers: list[int]) -> Iterator[ByteArray]:
@@ -71,7 +107,10 @@ def drawn(video: VideoFolder, numbers: list[int]) -> Iterator[ByteArray]:
         picture = read_rgb(frames[number])
         ids = read_index(masks[number]) if number in masks else np.zeros(picture.shape[:2], np.uint8)
         if ids.shape != picture.shape[:2]:
-            raise ValueError(f"{masks[number]} is of another size than {frames[number]}; both must agree")
+            raise ValueError(
+                f"{masks[number]} is of another size than {frames[number]}, {ids.shape[1]}x{ids.shape[0]} and "
+                f"{picture.shape[1]}x{picture.shape[0]} pixels; mend it first (`sam2s data check` lists such images)"
+            )
         tint = colours[ids & 255]
         blend = cv2.addWeighted(picture, 1 - OPACITY, tint, OPACITY, 0)
         picture = np.where((ids > 0)[..., None], blend, picture)
@@ -97,7 +136,7 @@ def contact_sheet(video: VideoFolder, picked: list[int]) -> ByteArray:
     """Frames of these numbers, at least one, in a grid, with a line per masklet below: uint8 RGB."""
     tiles = []
     for number, picture in zip(picked, drawn(video, picked), strict=True):
-        height = round(TILE_WIDTH * picture.shape[0] / picture.shape[1])
+        height = max(1, round(TILE_WIDTH * picture.shape[0] / picture.shape[1]))
         tile = cv2.resize(picture, (TILE_WIDTH, height), interpolation=cv2.INTER_AREA)
         _write(tile, str(number), (6, 16), 0.5)
         tiles.append(tile)
@@ -125,7 +164,12 @@ def write_film(video: VideoFolder, path: Path) -> None:
     if not writer.isOpened():
         raise OSError(f"{path} could not be opened for writing")
     try:
-        for picture in drawn(video, numbers):
+        for number, picture in zip(numbers, drawn(video, numbers), strict=True):
+            if picture.shape[:2] != (height, width):
+                raise ValueError(
+                    f"{video.path}: frame {number} is {picture.shape[1]}x{picture.shape[0]} pixels, the video "
+                    f"{width}x{height}; a film needs one size, write a contact sheet (--out NAME.png)"
+                )
             writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
     finally:
         writer.release()

@@ -32,11 +32,11 @@ def validation_videos(root: Path, count: int) -> list[VideoFolder]:
 def validation_clip(video: VideoFolder, size: int, length: int, objects: int) -> Clip | None:
     """The first `length` labelled frames from one on that shows an object, brought to `size` x `size` pixels.
 
-    Its objects are the `objects` largest of that frame. None: no labelled frame shows one.
+    Its objects are the `objects` largest of that frame. None: no labelled frame before the last shows one.
     """
     frames, masks = video.frames(), video.masks()
     numbers = [number for number in masks if number in frames]
-    for position, number in enumerate(numbers):
+    for position, number in enumerate(numbers[:-1]):
         shares = np.bincount(_labels(masks[number], size).ravel()) / size**2
         shares[0] = 0.0
         chosen = [int(i) for i in np.argsort(-shares, kind="stable")[:objects] if shares[i] >= MIN_FIRST_AREA]

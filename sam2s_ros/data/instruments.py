@@ -11,14 +11,14 @@ import numpy as np
 from sam2s_ros.data.arrays import FloatArray
 from sam2s_ros.data.instrument_parts import SHAFT_LENGTH, InstrumentDesign, random_design
 from sam2s_ros.data.motion import Trajectory, random_trajectory
-from sam2s_ros.data.splits import DESIGN_POOL
+from sam2s_ros.data.splits import KEPT_OF_A_POOL
 from sam2s_ros.data.sprites import Layer, Sprite, empty_layer, paint_sprite
 
 # Components of an instrument's path.
 TIP_X, TIP_Y, LOG_SCALE, ROLL, PITCH, YAW, OPENING = range(7)
 
 
-@lru_cache(maxsize=DESIGN_POOL)
+@lru_cache(maxsize=KEPT_OF_A_POOL)
 def pooled_design(number: int) -> InstrumentDesign:
     """Design `number`, the same every time; every third one is a da Vinci instrument."""
     return random_design(np.random.default_rng([11, number]), da_vinci=number % 3 == 0)

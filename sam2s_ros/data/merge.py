@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sam2s_ros.data.given_paths import check_out_folder, given_video
 from sam2s_ros.data.provenance import (
     CORRECTED,
     Origin,
@@ -57,13 +58,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Merge and say what has changed."""
-    video = read_video(arguments.video)
+    video = given_video(arguments.video, "VIDEO")
+    check_out_folder(arguments.out, "OUT")
     corrections = find_corrections(arguments.corrections)
     if arguments.frames is not None:
-        wanted = read_list(arguments.frames, video.name)
+        wanted = read_list(arguments.frames, video)
         missing = [number for number in wanted if number not in corrections]
         if missing or not wanted:
-            what = f"no label image of frame {missing[0]}" if missing else f"nothing for {video.name}"
+            what = f"no label image of frame {missing[0]}" if missing else f"nothing for {place_of(video)}"
             where = arguments.corrections if missing else arguments.frames
             raise ValueError(f"{where} has {what}, and --frames asks for it")
         corrections = {number: corrections[number] for number in wanted}
@@ -83,8 +85,13 @@ def find_corrections(folder: Path) -> dict[int, Path]:
     """Frame number -> corrected label image.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError, NotADirectoryError: there is none, or no such folder.
     """
+    if not folder.is_dir():
+        wrong, kind = (
+            ("is a file", NotADirectoryError) if folder.exists() else ("is not there", FileNotFoundError)
+        )
+        raise kind(f"CORRECTIONS {folder} {wrong}; name a folder of label images, or a video")
     masks = folder / "masks" if (folder / VIDEO_FILE).is_file() else folder
     found = numbered(masks, (".png",))
     if not found:
@@ -159,6 +166,11 @@ def merge(
                     f"{path} has the id {foreign[0]}; {video.path} has the masklets {sorted(known)}"
                 )
             old = read_index(masks[number]) if number in masks else np.zeros_like(new)
+            if old.shape != new.shape:
+                raise ValueError(
+                    f"{masks[number]} is {old.shape[1]}x{old.shape[0]} pixels, the video {width}x{height}; "
+                    "mend it first (`sam2s data check` lists such images)"
+                )
             kept = np.where(np.isin(old, sorted(said)), 0, old)
             merged = np.where(np.isin(new, sorted(said)), new, kept)
             changed += int((merged != old).sum())

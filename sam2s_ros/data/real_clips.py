@@ -13,7 +13,7 @@ from sam2s_ros.data.arrays import BoolArray, ByteArray, FloatArray
 from sam2s_ros.data.backgrounds import Plate, colour_shift, look, plate_maps
 from sam2s_ros.data.clips import MIN_FIRST_AREA, Clip, ClipSource, choose_objects
 from sam2s_ros.data.effects import CameraEffects, random_effects
-from sam2s_ros.data.instruments import DESIGN_POOL, Instrument, View, pooled_design, random_instrument
+from sam2s_ros.data.instruments import Instrument, View, pooled_design, random_instrument
 from sam2s_ros.data.motion import (
     Camera,
     CoarseGrid,
@@ -29,6 +29,7 @@ from sam2s_ros.data.readers import (
     read_vocalfolds_sequence,
 )
 from sam2s_ros.data.scene import cast_shadow, close_canvas, composite, open_canvas
+from sam2s_ros.data.splits import DESIGN_POOL
 
 VOCALFOLDS_TRAINING = (6, 7, 8)  # sequence 5 is validation
 DRAWN_INSTRUMENT = 200  # label value of an instrument drawn over a real video

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from sam2s_ros.data.given_paths import given_video
 from sam2s_ros.data.provenance import Provenance, read_provenance
 from sam2s_ros.data.review import LIST_FILE, read_list
-from sam2s_ros.data.video_folder import VideoFolder, read_index, read_video
+from sam2s_ros.data.video_folder import VideoFolder, read_index
 from sam2s_ros.evaluation.metrics import region_and_boundary
 
 HELP = "J&F of propagated masks against a video with the truth, before and after corrections"
@@ -45,8 +46,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Score and print a line per version."""
-    truth = read_video(arguments.truth)
-    versions = [read_video(path) for path in arguments.versions]
+    truth = given_video(arguments.truth, "TRUTH")
+    versions = [given_video(path, "VERSION") for path in arguments.versions]
+    for version in versions:
+        for lacking in lacking_masklets(truth, version):
+            print(f"{version.path} lacks the masklet {lacking}: counted as never found")
     provenances = [read_provenance(version) for version in versions]
     held_out = held_out_frames(truth, versions[0], provenances[0])
     parts = {"held-out frames": held_out}
@@ -55,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
             number for number in held_out if not any(one.by_hand(number) for one in provenances)
         ]
     if arguments.frames is not None:
-        flagged = set(read_list(arguments.frames, truth.name))
+        flagged = set(read_list(arguments.frames, versions[0]))
         parts["listed"] = [number for number in held_out if number in flagged]
         parts["not listed"] = [number for number in held_out if number not in flagged]
     print(f"J&F (%), in brackets over frames that show the masklet; {truth.path}")
@@ -74,7 +78,7 @@ def held_out_frames(truth: VideoFolder, version: VideoFolder, provenance: Proven
     """Frames that the truth has labelled and of which the version has no mask by hand.
 
     Raises:
-        ValueError: there is none; or the version lacks a label image, or has another id for a class.
+        ValueError: there is none; or the version lacks a label image.
     """
     known, made = truth.masks(), version.masks()
     found = [number for number in known if not provenance.by_hand(number)]
@@ -88,20 +92,52 @@ def held_out_frames(truth: VideoFolder, version: VideoFolder, provenance: Proven
     return found
 
 
+def lacking_masklets(truth: VideoFolder, version: VideoFolder) -> list[str]:
+    """The names of the truth's masklets that a version lacks.
+
+    Raises:
+        ValueError: an id of the version is no id of the truth, or that of another class: what is of the same object
+            must have the same id in both, or nothing is compared.
+    """
+    known = {masklet.id: masklet for masklet in truth.facts.masklets}
+    for masklet in version.facts.masklets:
+        own = known.pop(masklet.id, None)
+        if own is None:
+            raise ValueError(
+                f"{version.path} has the masklet {masklet.name}, and {truth.path} has none with the id {masklet.id} "
+                f"(its masklets are {', '.join(truth.facts.names.values())}); both need the same ids"
+            )
+        if (own.class_name, own.source_class) != (masklet.class_name, masklet.source_class):
+            raise ValueError(
+                f"{version.path}: masklet {masklet.id} is {masklet.name}, in {truth.path} it is {own.name}; both need "
+                "the same ids"
+            )
+    return [masklet.name for masklet in known.values()]
+
+
 def score(
     truth: VideoFolder, version: VideoFolder, frames: Sequence[int]
 ) -> dict[tuple[int, int], tuple[float, bool]]:
     """(frame, masklet) -> J&F as a fraction, and whether the truth shows the masklet there.
 
     Raises:
-        ValueError: the label images of a frame differ in size.
+        ValueError: the label images of a frame differ in size, or one has an id that its `video.json` lacks.
     """
     known, made = truth.masks(), version.masks()
     table: dict[tuple[int, int], tuple[float, bool]] = {}
     for number in tqdm(frames, version.name, unit="frame", mininterval=1.0, disable=None):
         wanted, found = read_index(known[number]), read_index(made[number])
         if wanted.shape != found.shape:
-            raise ValueError(f"{known[number]} is {wanted.shape} and {made[number]} is {found.shape} pixels")
+            raise ValueError(
+                f"{known[number]} is {wanted.shape[1]}x{wanted.shape[0]} pixels, and {made[number]} "
+                f"{found.shape[1]}x{found.shape[0]}; both need the size of the frame"
+            )
+        for video, path, ids in ((truth, known[number], wanted), (version, made[number], found)):
+            foreign = sorted(set(np.unique(ids).tolist()) - {0} - set(video.facts.names))
+            if foreign:
+                raise ValueError(
+                    f"{path} has the id {foreign[0]}; {video.path} has the masklets {sorted(video.facts.names)}"
+                )
         for masklet in truth.facts.masklets:
             mask = wanted == masklet.id
             value = float(np.mean(region_and_boundary(found == masklet.id, mask)))

@@ -6,8 +6,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from PIL import ExifTags, Image
 from tqdm import tqdm
 
+from sam2s_ros.data.given_paths import check_out_folder
 from sam2s_ros.data.provenance import Provenance, place_of, read_provenance
 from sam2s_ros.data.video_folder import VIDEO_FILE, VideoFolder, find_videos, read_video
 from sam2s_ros.evaluation.model_arguments import add_model_arguments, model_maker
@@ -36,6 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Propagate in each video; nothing is written before all can be."""
     if arguments.every < 1:
         raise ValueError(f"--every {arguments.every}: at least 1 is needed")
+    check_out_folder(arguments.out, "OUT")
     videos = [read_video(path) for path in find_videos(arguments.folder)]
     stills = [video for video in videos if video.facts.stills]
     for video in stills:
@@ -45,6 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise FileNotFoundError(f"no video under {arguments.folder}: no folder there has a {VIDEO_FILE}")
     all_labels = [labels_of(video, arguments.every) for video in videos]
     for video in videos:
+        check_sizes(video)
         if (arguments.out / place_of(video)).exists():
             raise ValueError(
                 f"{arguments.out / place_of(video)} is there already: delete it, or choose another folder"
@@ -83,3 +87,30 @@ def labels_of(video: VideoFolder, every: int) -> Labels:
         number for number in sorted(provenance.origins) if number in known and provenance.by_hand(number)
     ]
     return Labels(video, Provenance({number: provenance.origins[number] for number in numbers[::every]}))
+
+
+def check_sizes(video: VideoFolder) -> None:
+    """Read the sizes of all frames and label images, not what they show.
+
+    Raises:
+        ValueError: one is not that of the video.
+        OSError: one is no image.
+    """
+    for path in (*video.frames().values(), *video.masks().values()):
+        size = image_size(path)
+        if size != video.facts.size:
+            width, height = video.facts.size
+            raise ValueError(
+                f"{path} is {size[0]}x{size[1]} pixels, its video {width}x{height}; leave it out or scale it "
+                "(`sam2s data check` lists such images)"
+            )
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Width and height as an image is read, turned if its camera says so. OSError: it is none."""
+    try:
+        with Image.open(path) as image:
+            turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+            return image.size[::-1] if turned else image.size
+    except (OSError, SyntaxError, ValueError) as error:
+        raise OSError(f"{path} is no image, or cut off: {' '.join(str(error).split())}") from None

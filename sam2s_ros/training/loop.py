@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -29,11 +29,8 @@ from sam2s_ros.training.optimiser import (
     parameter_groups,
     trained_parameters,
 )
+from sam2s_ros.training.origins import check_same_run
 from sam2s_ros.training.processes import make_fabric, sum_over_processes
-
-MAY_DIFFER = {"init", "class_bank", "threads", "workers", "save_every_steps"}
-"""Settings that a run may go on without or with others: paths, of which what they hold is in the checkpoint, and what
-changes no number."""
 
 
 @dataclass
@@ -72,9 +69,11 @@ def network_to_train(config: TrainConfig, bank: ClassBank | None) -> Sam2Network
     return network.train()
 
 
-def _same_bank(state: dict[str, Tensor], bank: ClassBank) -> bool:
+def _same_bank(state: dict[str, Tensor], bank: ClassBank | None) -> bool:
     stored = state.get(CLASS_EMBEDDINGS)
-    return stored is not None and torch.equal(stored, bank.embeddings.to(stored.dtype))
+    if stored is None or bank is None:
+        return stored is None and bank is None
+    return stored.shape == bank.embeddings.shape and torch.equal(stored, bank.embeddings.to(stored.dtype))
 
 
 class Trainer:
@@ -85,6 +84,7 @@ class Trainer:
         source: the clips of videos.
         fabric: the processes; None: this one alone, on the CPU.
         images: the clips that single images are cut from; None: `source`.
+        origins: `origins_of` the run, which it goes on with only where they are the same.
     """
 
     def __init__(
@@ -94,9 +94,11 @@ class Trainer:
         out: Path,
         fabric: Fabric | None = None,
         images: ClipSource | None = None,
+        origins: Mapping[str, str] | None = None,
     ) -> None:
         torch.manual_seed(config.seed)
         self.config, self.out = config, out
+        self._origins = dict(origins or {})
         self.fabric = fabric or make_fabric(config)
         self.bank = class_bank_of(config)
         self.network = network_to_train(config, self.bank)
@@ -125,7 +127,7 @@ class Trainer:
         """Go on from the last checkpoint in the output folder, if there is one.
 
         Raises:
-            ValueError: it was begun with other settings or another class bank, or is damaged.
+            ValueError: it was begun with other settings, other weights or videos or another class bank, or is damaged.
         """
         if not self.checkpoint_path.exists():
             return False
@@ -146,16 +148,15 @@ class Trainer:
             raise ValueError(
                 f"{path} is no checkpoint of this program ({error}); remove it to begin anew"
             ) from error
-        if self.bank is not None and not _same_bank(state["network"], self.bank):
+        if "origins" not in state:
             raise ValueError(
-                f"{path} was begun with another class bank; go on with that one, or in another --out"
+                f"{path} does not say which weights and videos it was begun with, as an older version wrote it; "
+                "begin in another --out"
             )
-        now = asdict(self.config)
-        differing = [name for name in now if name not in MAY_DIFFER and settings.get(name) != now[name]]
-        if differing:
-            changes = "; ".join(f"{name} was {settings.get(name)}, is {now[name]}" for name in differing)
+        check_same_run(path, settings, asdict(self.config), state["origins"], self._origins)
+        if not _same_bank(state["network"], self.bank):
             raise ValueError(
-                f"{path} was begun with other settings ({changes}); go on with those, or give another --out"
+                f"{path} was begun with another class bank, or none; go on with that one, or in another --out"
             )
         return state
 
@@ -163,6 +164,7 @@ class Trainer:
         """Write the whole state: the file appears complete or not at all."""
         state = {
             "settings": asdict(self.config),
+            "origins": self._origins,
             "network": self.network.state_dict(),
             "average": self.average,
             "optimiser": self._plain_optimiser.state_dict(),

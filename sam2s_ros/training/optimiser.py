@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from sam2s_ros.network import Sam2Network
+from sam2s_ros.network.layers import Attention
 from sam2s_ros.training.config import TrainConfig
 
 TRUNK = "image_encoder.trunk."
@@ -30,6 +31,9 @@ def learning_rate(config: TrainConfig, step: int) -> float:
 def trained_parameters(network: nn.Module, beginnings: Sequence[str]) -> dict[str, nn.Parameter]:
     """The parameters whose names begin with any of these, or all; the others get no gradient any more.
 
+    Biases that no output depends on (`idle_biases`) stay as they are too: of their gradient, which is 0 but for
+    rounding, Adam would make steps of full length, and other ones with another number of processes.
+
     Raises:
         ValueError: a beginning that no parameter has.
     """
@@ -40,9 +44,23 @@ def trained_parameters(network: nn.Module, beginnings: Sequence[str]) -> dict[st
             raise ValueError(
                 f"train_only: no parameter of the network begins with '{beginning}'; there are {', '.join(parts)}"
             )
+    idle = idle_biases(network)
     for name, parameter in named.items():
-        parameter.requires_grad_(not beginnings or name.startswith(tuple(beginnings)))
+        parameter.requires_grad_(name not in idle and (not beginnings or name.startswith(tuple(beginnings))))
     return {name: parameter for name, parameter in named.items() if parameter.requires_grad}
+
+
+def idle_biases(network: nn.Module) -> set[str]:
+    """Names of the key biases of the mask decoder's attentions.
+
+    Such a bias adds the same to all scores of a query, which the softmax takes out again; under rotary positions, as in
+    the memory attention, it does not.
+    """
+    return {
+        f"{name}.k_proj.bias"
+        for name, module in network.named_modules()
+        if isinstance(module, Attention) and "sam_mask_decoder.transformer." in name
+    }
 
 
 def layer_scales(network: Sam2Network, decay: float) -> dict[str, float]:

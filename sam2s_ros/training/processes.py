@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 
 import torch
@@ -17,8 +16,7 @@ from torch import Tensor
 
 from sam2s_ros.training.config import TrainConfig
 
-LOST_PEER = ("gloo", "nccl", "closed by peer", "connection reset", "timed out")
-"""Parts of what torch's collectives say when another process does not answer any more, in lower case."""
+LONGEST_TIMEOUT_S = 30 * 24 * 3600
 
 
 def make_fabric(
@@ -40,11 +38,22 @@ def make_fabric(
     Raises:
         ValueError: numbers that do not fit torchrun's or the configuration's.
     """
+    for option, number in (("--devices", devices), ("--nodes", nodes)):
+        if number is not None and number < 1:
+            raise ValueError(f"{option} is {number}; at least 1 is needed")
+    if not (math.isfinite(timeout_s) and 0 < timeout_s <= LONGEST_TIMEOUT_S):
+        raise ValueError(f"--timeout-s is {timeout_s}; use seconds above 0 and at most {LONGEST_TIMEOUT_S:,}")
     if TorchElasticEnvironment.detect():
         if devices is not None or nodes is not None:
             raise ValueError("torchrun says how many processes there are; leave out --devices and --nodes")
         devices, nodes = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["GROUP_WORLD_SIZE"])
     devices, nodes = devices or 1, nodes or 1
+    gpus = torch.cuda.device_count()
+    if accelerator != "cpu" and devices > gpus and (gpus or accelerator == "cuda"):
+        raise ValueError(
+            f"--accelerator {accelerator} with {devices} processes needs as many NVIDIA GPUs, and torch sees {gpus}; "
+            "use --accelerator cpu, or fewer --devices"
+        )
     if config.batches % (devices * nodes):
         raise ValueError(
             f"{devices * nodes} processes cannot share the {config.batches} batches of a step evenly; "
@@ -69,23 +78,6 @@ def sum_over_processes(fabric: Fabric, values: Tensor) -> Tensor:
     total = fabric.all_reduce(values, reduce_op="sum")
     assert isinstance(total, Tensor)
     return total
-
-
-@contextmanager
-def lost_peers_named(fabric: Fabric) -> Iterator[None]:
-    """Turn what torch raises when another process of the run is gone into a `ConnectionError` that says so."""
-    try:
-        yield
-    except RuntimeError as error:
-        text = str(error)
-        known = isinstance(error, dist.DistError) or any(part in text.lower() for part in LOST_PEER)
-        if fabric.world_size == 1 or isinstance(error, torch.OutOfMemoryError) or not known:
-            raise
-        raise ConnectionError(
-            f"process {fabric.global_rank} of {fabric.world_size} lost another process of this training, which "
-            f"ended or hangs ({text.splitlines()[0]}); once its cause is mended, the same command goes on from "
-            "the last checkpoint"
-        ) from error
 
 
 def shut_down(fabric: Fabric) -> None:

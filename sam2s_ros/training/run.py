@@ -13,6 +13,7 @@ from tqdm import tqdm
 from sam2s_ros.data.clips import make_mixture
 from sam2s_ros.training.config import TrainConfig
 from sam2s_ros.training.loop import Trainer
+from sam2s_ros.training.origins import origins_of
 from sam2s_ros.training.run_files import (
     BEST,
     LOG,
@@ -36,28 +37,27 @@ def train(config: TrainConfig, fabric: Fabric, data: Path, out: Path, licence: s
     cv2.setNumThreads(0)
     videos = make_mixture(data, config.side, config.sources or None)
     images = make_mixture(data, config.side, config.image_sources) if config.image_sources else None
-    trainer = Trainer(config, videos, out, fabric, images)
+    trainer = Trainer(config, videos, out, fabric, images, origins_of(config, data))
     resumed = trainer.restore()
     if fabric.is_global_zero:
         forget_after(out, trainer.step)
         begun = "resuming" if resumed else "starting"
         print(f"{begun} at step {trainer.step} of {config.total_steps}", flush=True)
     clips = ValidationClips(config, data, fabric.global_rank, fabric.world_size)
-    bar = tqdm(
+    with tqdm(
         total=config.total_steps, initial=trainer.step, disable=not fabric.is_global_zero, mininterval=20
-    )
-    while trainer.step < config.total_steps:
-        progress = trainer.train_step()
-        bar.update()
-        bar.set_postfix(loss=f"{progress.loss:.3f}", iou=f"{progress.iou:.3f}", refresh=False)
-        if fabric.is_global_zero:
-            append_line(out / LOG, asdict(progress))
-        last = trainer.step == config.total_steps
-        if trainer.step % config.validate_every_steps == 0 or last:
-            _validate(trainer, clips, licence)
-        if fabric.is_global_zero and (trainer.step % config.save_every_steps == 0 or last):
-            trainer.save()
-    bar.close()
+    ) as bar:
+        while trainer.step < config.total_steps:
+            progress = trainer.train_step()
+            bar.update()
+            bar.set_postfix(loss=f"{progress.loss:.3f}", iou=f"{progress.iou:.3f}", refresh=False)
+            if fabric.is_global_zero:
+                append_line(out / LOG, asdict(progress))
+            last = trainer.step == config.total_steps
+            if trainer.step % config.validate_every_steps == 0 or last:
+                _validate(trainer, clips, licence)
+            if fabric.is_global_zero and (trainer.step % config.save_every_steps == 0 or last):
+                trainer.save()
 
 
 def _validate(trainer: Trainer, clips: ValidationClips, licence: str) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
+import shlex
+import sys
 from pathlib import Path
 
 from sam2s_ros.training.config import TrainConfig, read_train_config
@@ -27,7 +30,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--devices", type=int, help="processes on this machine (default: 1, or torchrun's)")
     parser.add_argument("--nodes", type=int, help="machines (default: 1, or torchrun's)")
     parser.add_argument(
-        "--accelerator", default="auto", choices=("auto", "cpu", "cuda"), help="default: %(default)s"
+        "--accelerator",
+        default="auto",
+        choices=("auto", "cpu", "cuda"),
+        help="default: %(default)s",
     )
     parser.add_argument(
         "--timeout-s",
@@ -47,21 +53,44 @@ def run(args: argparse.Namespace) -> int:
     """
     config = read_train_config(args.config)
     check_data(config, args.data)
-    from sam2s_ros.training.processes import lost_peers_named, make_fabric, shut_down
+    from sam2s_ros.training.peers import Peers
+    from sam2s_ros.training.processes import make_fabric, shut_down
+    from sam2s_ros.training.validation import check_validation
 
     fabric = make_fabric(config, args.accelerator, args.devices, args.nodes, args.timeout_s)
+    if args.out.exists() and not args.out.is_dir():
+        raise FileExistsError(f"--out {args.out} is a file; name a folder")
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        check_validation(config, args.data)
     args.out.mkdir(parents=True, exist_ok=True)
-    fabric.launch()
-    from sam2s_ros.training.run import train
+    peers = Peers(fabric, resumption())
+    with peers.named():
+        peers.launch()
+        from sam2s_ros.training.run import train
 
-    with lost_peers_named(fabric):
         train(config, fabric, args.data.resolve(), args.out.resolve(), args.licence)
         shut_down(fabric)
     return 0
 
 
+def resumption() -> str:
+    """How a run that is cut off goes on, as its error says it: the command that this process was called with."""
+    torchrun = "TORCHELASTIC_RUN_ID" in os.environ
+    command = "the same torchrun command" if torchrun else f"`{shlex.join(['sam2s', *sys.argv[1:]])}`"
+    return (
+        f"once the cause is mended, {command} goes on from the last checkpoint in --out, "
+        "or begins anew where there is none"
+    )
+
+
 def check_data(config: TrainConfig, data: Path) -> None:
-    """FileNotFoundError where a source or the validation has no folder to read."""
+    """FileNotFoundError where weights, a class bank, a source or the validation have nothing to read."""
+    for setting in ("init", "class_bank"):
+        path = getattr(config, setting)
+        if path and not Path(path).expanduser().is_file():
+            raise FileNotFoundError(
+                f"{setting}: there is no file {path}; name one, from the folder that the command is called in"
+            )
     from sam2s_ros.data.clips import PROCEDURAL, folder_of
 
     named = {f"sources: {name}": folder_of(name) for name in (*config.sources, *config.image_sources)}

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from sam2s_ros.data.clips import folder_of, validation_clips
+from sam2s_ros.data.backgrounds import load_tissue_library
+from sam2s_ros.data.clips import MIN_FIRST_AREA, folder_of, validation_clips
 from sam2s_ros.data.folder_validation import validation_clip, validation_videos
 from sam2s_ros.evaluation.metrics import region_and_boundary
 from sam2s_ros.network import NetworkConfig, Sam2Network
@@ -28,6 +30,8 @@ VIDEO_OBJECTS = 3
 """Of a video's clip, at most."""
 MODES = {"memory": False, "previous": True}
 """Name of a score -> whether each frame is also prompted by the previous frame's mask."""
+
+INSTEAD = "name another folder, or leave `validation` empty for rendered scenes"
 
 
 class ValidationClips:
@@ -53,6 +57,36 @@ class ValidationClips:
             clips = validation_clips(tissue, numbers=own, length=LENGTH, size=config.side, objects=OBJECTS)
             self._rendered = list(clips)
         yield from self._rendered
+
+
+def check_validation(config: TrainConfig, data: Path) -> None:
+    """Read all that a run will be validated on once, so that what is wrong with it shows before the first step.
+
+    Videos that cannot be validated on are named. `data` is the folder that the one of `validation` is relative to.
+
+    Raises:
+        FileNotFoundError, ValueError, OSError: there is no video to validate on, or a file that is no image.
+    """
+    cv2.setNumThreads(0)  # processes that read are forked from this one, which must have no threads then
+    folder = folder_of(config.validation)
+    if folder is None:
+        if (data / "train").is_dir():
+            load_tissue_library(data)
+        return
+    try:
+        videos = validation_videos(data / folder, config.validation_clips)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"validation: {config.validation}: {error}; {INSTEAD}") from None
+    useless = [v for v in videos if validation_clip(v, config.side, LENGTH, VIDEO_OBJECTS) is None]
+    why = (
+        f"has no two labelled frames, the first of which shows an object of {MIN_FIRST_AREA:.1%} of the image"
+    )
+    if len(useless) == len(videos):
+        raise ValueError(
+            f"validation: {config.validation}: {useless[0].path} {why}, nor has any other; {INSTEAD}"
+        )
+    for video in useless:
+        print(f"validation: left out {video.path}, which {why}", flush=True)
 
 
 def validate(

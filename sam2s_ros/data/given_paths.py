@@ -1,0 +1,34 @@
+"""Paths as a person gives them to a command: what is wrong with one is said with the argument that it was given as."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sam2s_ros.data.video_folder import VIDEO_FILE, VideoFolder, read_video
+
+
+def given_video(path: Path, argument: str) -> VideoFolder:
+    """The video in a folder.
+
+    Raises:
+        FileNotFoundError, NotADirectoryError: there is no such folder, or it holds no `video.json`.
+        ValueError: its `video.json` is not what the layout has.
+    """
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{argument} {path} is not there; name the folder of a video, with its {VIDEO_FILE}"
+        )
+    if not path.is_dir():
+        raise NotADirectoryError(
+            f"{argument} {path} is a file; name the folder of a video, with its {VIDEO_FILE}"
+        )
+    if not (path / VIDEO_FILE).is_file():
+        raise FileNotFoundError(f"{argument} {path} has no {VIDEO_FILE}; name the folder of one video")
+    return read_video(path)
+
+
+def check_out_folder(path: Path, argument: str) -> None:
+    """NotADirectoryError where a folder to write to is a file, or would lie in one."""
+    existing = next(place for place in (path, *path.absolute().parents) if place.exists())
+    if not existing.is_dir():
+        raise NotADirectoryError(f"{argument} {path}: {existing} is a file; name a folder to write to")
