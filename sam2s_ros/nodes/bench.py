@@ -18,6 +18,9 @@ HELP = __doc__.splitlines()[0]
 BENCHMARKS = {
     "tracker_steps": "tracker steps per second with 1, 4 and 8 objects",
     "engines": "tracker steps of all engines in turn with 1, 3, 4 and 8 objects",
+    "peers": "SAM 2.1 tiny by the public reference, Hugging Face and each of our engines",
+    "roofline": "arithmetic by stage, share of the processor's peak, and an estimate for GPUs",
+    "node_overhead": "what the node adds to the engine's step, at 720p and 1080p",
     "image_transport": "images per second that reach a subscriber, with and without the Fast DDS profile",
     "service_load": "what 160 service calls a second over 8 clients cost a 15 Hz stream",
     "late_prompts": "a prompt on an older image against the same in time and a stream without it",
