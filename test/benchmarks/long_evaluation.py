@@ -50,7 +50,7 @@ def main() -> None:
         results["frames_per_s"] = round(frames / (whole_s - start_s), 2)
         results["share_of_own"] = round(results["frames_per_s"] / results["own_steps_per_s"], 3)
         results["rss_mib"] = rss_at(memory)
-        evaluate(bag, folder / "killed", args.model, kill_after_s=start_s + (whole_s - start_s) / 2)
+        evaluate(bag, folder / "killed", args.model, kill_after_s=start_s + (whole_s - start_s) / 3)
         evaluate(bag, folder / "killed", args.model)
         results["same_after_kill"] = summary(folder / "killed") == summary(folder / "whole")
     print(json.dumps(results, indent=2))
