@@ -24,6 +24,8 @@ from std_msgs.msg import Header
 from tracking_cases import disc, moving_images, small_tracker
 
 from sam2s_msgs.msg import TrackedObject, TrackedObjectArray
+from sam2s_ros.evaluation.bags import BagSequence
+from sam2s_ros.evaluation.prompts import FilePrompts, box_of
 from sam2s_ros.nodes.detections import detections_message
 from sam2s_ros.nodes.frame_worker import (
     CALLS_IN_A_ROW,
@@ -542,10 +544,20 @@ def test_where_no_mask_was_made_its_area_and_age_are_not_known() -> None:
 
 
 def test_the_example_prompts_file_is_right() -> None:
-    """What users copy works."""
-    clicked, boxed = load_prompts_file(ROOT / "config" / "prompts_example.yaml")
-    assert clicked.name == "laryngoscope" and clicked.stamp_ns is None and clicked.prompt.points is not None
-    assert boxed.prompt.box is not None and boxed.stamp_ns == 1719829012500000000
+    """What users copy works: each prompt is on its object in the first image of the bundled recording, whose stamp is
+    given."""
+    path = ROOT / "config" / "prompts_example.yaml"
+    clicked, boxed = load_prompts_file(path)
+    bag = BagSequence(ROOT / "test" / "data" / "vocalfolds_seq4.mcap")
+    first = next(iter(bag.frames()))
+    assert first.labels is not None
+    names = [bag.label_names[int(first.labels[int(y), int(x)])] for x, y in clicked.prompt.points]
+    assert names == [clicked.name] * 2 and clicked.stamp_ns is None
+    (label,) = [label for label, name in bag.label_names.items() if name == boxed.name]
+    assert box_of(first.labels == label).tolist() == boxed.prompt.box.tolist()
+    assert boxed.stamp_ns == first.stamp_ns
+    due = FilePrompts(path).due(first, (), bag.label_names)
+    assert [one.name for one in due] == [clicked.name, boxed.name]
 
 
 def test_the_shipped_parameters_are_the_defaults() -> None:
