@@ -38,7 +38,7 @@ from sam2s_ros.nodes.image_messages import ImageMessageError, ImageWriter, compr
 from sam2s_ros.nodes.label_map import LabelMap, paint_labels
 from sam2s_ros.nodes.messages import mask_summary, objects_array
 from sam2s_ros.nodes.object_topics import ObjectTopics
-from sam2s_ros.nodes.overlay import PALETTE_RGB, draw_overlay
+from sam2s_ros.nodes.overlay import PALETTE_RGB, CaptionPlaces, draw_overlay, put_text
 from sam2s_ros.nodes.settings import NodeSettings
 from sam2s_ros.nodes.stream_counter import StampGapCounter, StreamCounter
 from sam2s_ros.nodes.tracker_node import main as tracker_main
@@ -207,6 +207,24 @@ def test_the_overlay_tints_objects_alone() -> None:
     draw_overlay(image, labels, [(5, "5 hook")], out, alpha=0.5)
     assert np.abs(out[30, 40].astype(int) - (100 + PALETTE_RGB[5].astype(int)) // 2).max() <= 1
     assert (out[50:] == 100).all()
+
+
+def test_captions_stay_in_the_picture_and_apart() -> None:
+    """Of objects that lie on one another, at each edge and out of view; the last line of the picture is left free."""
+    height, width, scale = 200, 300, 0.5
+    places = CaptionPlaces(height, width, scale)
+    texts = ["vocal folds uncertain", "other tissue occluded", "glottal space lost", "tool", "hook lost"]
+    wanted = [(280, 3), (280, 3), (270, 8), (8, 250), (8, 250)]
+    origins = [places.take(text, place) for text, place in zip(texts, wanted, strict=True)]
+    drawn = []
+    for text, origin in zip(texts, origins, strict=True):
+        picture = np.zeros((height + 40, width + 200, 3), np.uint8)
+        put_text(picture, text, origin, scale, (255, 255, 255))
+        drawn.append(picture.any(axis=-1))
+    assert all(
+        not one[:, width:].any() and not one[height - 20 :].any() and not one[0].any() for one in drawn
+    )
+    assert np.sum(drawn, axis=0).max() == 1, "two captions overprint each other"
 
 
 class Recorder:
