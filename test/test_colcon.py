@@ -70,6 +70,20 @@ def test_colcon_sees_both_packages_by_the_defaults_file(tmp_path: Path) -> None:
     assert listed.split() == ["sam2s_msgs", "sam2s_ros"]
 
 
+def first_line(script: Path) -> str:
+    return script.read_text().splitlines()[0]
+
+
+def test_installed_scripts_run_with_the_python3_of_the_path(tmp_path: Path) -> None:
+    """Not with the interpreter that runs colcon, which knows nothing of an activated virtual environment."""
+    copy_of_the_tree(tmp_path / "source")
+    install = f"{sys.executable} setup.py -q install_scripts --install-dir {tmp_path / 'scripts'}"
+    run(install, tmp_path / "source", tmp_path)
+    scripts = {path.name: first_line(path) for path in (tmp_path / "scripts").iterdir()}
+    assert {"sam2s", "tracker"} <= scripts.keys()
+    assert set(scripts.values()) == {"#!/usr/bin/env python3"}
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_a_clone_in_a_workspace_builds_with_the_line_of_the_readme(tmp_path: Path) -> None:
@@ -79,6 +93,7 @@ def test_a_clone_in_a_workspace_builds_with_the_line_of_the_readme(tmp_path: Pat
     run(readme_line(r"colcon build --base-paths src/sam2s_ros .+"), workspace, tmp_path)
     installed = workspace / "install" / "sam2s_ros"
     assert {"sam2s", "tracker"} <= {path.name for path in (installed / "lib" / "sam2s_ros").iterdir()}
+    assert first_line(installed / "lib" / "sam2s_ros" / "tracker") == "#!/usr/bin/env python3"
     for name in (
         "package.xml",
         "config/tracker.yaml",

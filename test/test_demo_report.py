@@ -10,6 +10,8 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 
 pytest.importorskip("sam2s_msgs.msg", reason="the messages are not built: make setup")
 
+from sam2s_ros.nodes import demo_overlay  # noqa: E402
+from sam2s_ros.nodes.demo_overlay import OverlayPainter, pale, write_pictures  # noqa: E402
 from sam2s_ros.nodes.demo_recorder import recording_typestore  # noqa: E402
 from sam2s_ros.nodes.demo_report import (  # noqa: E402
     NEVER_ADDED,
@@ -69,7 +71,7 @@ def objects(stamp_ns: int, published_ns: int, mask: np.ndarray | None, status: i
     if mask is not None:
         counts = rle.encode(mask)
         run_lengths = default("sam2s_msgs/msg/RleMask", height=SIZE[0], width=SIZE[1], counts=counts)
-        items = [default("sam2s_msgs/msg/TrackedObject", id=1, name="tool", mask=run_lengths)]
+        items = [default("sam2s_msgs/msg/TrackedObject", id=1, label=1, name="tool", mask=run_lengths)]
     stages = [
         default("sam2s_msgs/msg/StageLatency", stage="encode", duration=0.02),
         default("sam2s_msgs/msg/StageLatency", stage="publish", duration=float("nan")),
@@ -183,6 +185,33 @@ def test_a_run_without_any_answer_is_no_report(recording):
     silent = type(recording)(recording.image_stamps_ns, {}, None)
     with pytest.raises(ValueError, match="published nothing"):
         build_report(silent, [], [])
+
+
+def test_pictures_are_of_images_that_were_tracked_and_have_masks(recording, tmp_path: Path):
+    """Of six images one was skipped and one has an empty mask."""
+    painter = OverlayPainter(recording, [TRACK], lambda _: np.full((*SIZE, 3), 90, np.uint8), truth)
+    paths = write_pictures(tmp_path, "bag", painter, recording.image_stamps_ns, 9)
+    assert [path.name for path in paths] == [f"bag_{number:04d}.png" for number in (0, 1, 3, 5)]
+
+
+def test_an_object_is_called_just_prompted_on_the_first_image_that_has_it(recording, monkeypatch):
+    """And what an image was prompted for is said on it, before its masks are there."""
+    said: list[str] = []
+    monkeypatch.setattr(demo_overlay, "put_text", lambda _, text, *__: said.append(text))
+    monkeypatch.setattr(
+        demo_overlay, "draw_overlay", lambda *arguments: said.extend(text for _, text in arguments[2])
+    )
+    painter = OverlayPainter(recording, [TRACK], lambda _: np.zeros((*SIZE, 3), np.uint8), truth)
+    for stamp_ns in recording.image_stamps_ns[:3]:
+        painter.draw(stamp_ns)
+    assert said[0] == "tool just prompted" and said[1].endswith("prompted for tool")
+    assert said[2] == "tool" and "prompted" not in said[3] and said[4] == "frame 2: skipped"
+
+
+def test_a_true_outline_has_its_objects_colour_paler(recording):
+    painter = OverlayPainter(recording, [TRACK], lambda _: np.zeros((*SIZE, 3), np.uint8), truth)
+    picture = painter.draw(recording.image_stamps_ns[1])
+    assert tuple(picture[6, 10]) == pale(1) and pale(0) == (255, 255, 255)
 
 
 def test_a_run_says_version_and_machine():

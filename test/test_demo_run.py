@@ -23,7 +23,7 @@ pytest.importorskip("sam2s_msgs.msg", reason="the messages are not built: make s
 from node_harness import random_weights  # noqa: E402
 
 from sam2s_ros.cli import main  # noqa: E402
-from sam2s_ros.nodes.demo import judge  # noqa: E402
+from sam2s_ros.nodes.demo import judge, print_goals  # noqa: E402
 from sam2s_ros.nodes.demo_recorder import recording_typestore  # noqa: E402
 
 STORE = recording_typestore()
@@ -179,12 +179,40 @@ def test_a_bag_without_ground_truth_is_refused(tmp_path: Path, capfd: pytest.Cap
     assert "no ground truth under /ground_truth/labels" in capfd.readouterr().err
 
 
+def stream_report(**values: object) -> dict[str, object]:
+    return {
+        "jf_mean": 85.0,
+        "tracked_percent": 100.0,
+        "latency_ms": {"p99": 90.0},
+        "frames_in": 1000,
+        "frames_skipped": 0,
+        "objects": [{"frames_before_answer": 0}],
+    } | values
+
+
 def test_goals_are_judged_only_where_there_is_a_value():
-    judged = judge({"jf_mean": 40.0, "stream": {"jf_mean": None, "latency_ms": {"p99": 151.0}}})
+    judged = judge({"jf_mean": 40.0, "stream": stream_report(jf_mean=None, latency_ms={"p99": 151.0})})
     assert {path: goal["met"] for path, goal in judged.items()} == {
         "jf_mean": True,
+        "stream.tracked_percent": True,
         "stream.latency_ms.p99": False,
     }
+
+
+def test_a_goal_that_is_not_met_says_why(capsys: pytest.CaptureFixture[str]):
+    slow = stream_report(tracked_percent=62.4, frames_skipped=376, jf_mean=60.0)
+    summary = {"goals": judge({"stream": slow})}
+    print_goals(summary)
+    said = capsys.readouterr().out.splitlines()
+    assert "376 of 1000 images were skipped and count as empty masks: the machine is too slow" in said[3]
+    assert (
+        "NOT MET" in said[4] and "376 of 1000 images were skipped: the machine is too slow or busy" in said[5]
+    )
+    assert "docs/performance.md" in said[5] and len(said) == 7, "nothing is said of a goal that is met"
+    wrong = judge({"stream": stream_report(jf_mean=60.0)})["stream.jf_mean"]["why"]
+    assert "no image was skipped" in wrong and "docs/results.md" in wrong
+    late = stream_report(jf_mean=60.0, objects=[{"frames_before_answer": 3}, {"frames_before_answer": 2}])
+    assert "5 images" in judge({"stream": late})["stream.jf_mean"]["why"]
 
 
 def test_an_unknown_benchmark_is_refused_with_the_known_ones(capsys: pytest.CaptureFixture[str]):

@@ -25,6 +25,8 @@ from std_msgs.msg import Header
 from tracking_cases import disc, moving_images, small_tracker
 
 from sam2s_msgs.msg import TrackedObject, TrackedObjectArray
+from sam2s_ros.evaluation.bags import BagSequence
+from sam2s_ros.evaluation.prompts import FilePrompts, box_of
 from sam2s_ros.nodes.detections import detections_message
 from sam2s_ros.nodes.frame_worker import (
     CALLS_IN_A_ROW,
@@ -38,7 +40,7 @@ from sam2s_ros.nodes.image_source import NEWEST_IMAGE
 from sam2s_ros.nodes.label_map import LabelMap, paint_labels
 from sam2s_ros.nodes.messages import mask_summary, objects_array
 from sam2s_ros.nodes.object_topics import ObjectTopics
-from sam2s_ros.nodes.overlay import PALETTE_RGB, draw_overlay
+from sam2s_ros.nodes.overlay import PALETTE_RGB, CaptionPlaces, draw_overlay, put_text
 from sam2s_ros.nodes.settings import NodeSettings
 from sam2s_ros.nodes.stream_counter import StampGapCounter, StreamCounter
 from sam2s_ros.nodes.tracker_node import main as tracker_main
@@ -208,6 +210,24 @@ def test_the_overlay_tints_objects_alone() -> None:
     draw_overlay(image, labels, [(5, "5 hook")], out, alpha=0.5)
     assert np.abs(out[30, 40].astype(int) - (100 + PALETTE_RGB[5].astype(int)) // 2).max() <= 1
     assert (out[50:] == 100).all()
+
+
+def test_captions_stay_in_the_picture_and_apart() -> None:
+    """Of objects that lie on one another, at each edge and out of view; the last line of the picture is left free."""
+    height, width, scale = 200, 300, 0.5
+    places = CaptionPlaces(height, width, scale)
+    texts = ["vocal folds uncertain", "other tissue occluded", "glottal space lost", "tool", "hook lost"]
+    wanted = [(280, 3), (280, 3), (270, 8), (8, 250), (8, 250)]
+    origins = [places.take(text, place) for text, place in zip(texts, wanted, strict=True)]
+    drawn = []
+    for text, origin in zip(texts, origins, strict=True):
+        picture = np.zeros((height + 40, width + 200, 3), np.uint8)
+        put_text(picture, text, origin, scale, (255, 255, 255))
+        drawn.append(picture.any(axis=-1))
+    assert all(
+        not one[:, width:].any() and not one[height - 20 :].any() and not one[0].any() for one in drawn
+    )
+    assert np.sum(drawn, axis=0).max() == 1, "two captions overprint each other"
 
 
 class Recorder:
@@ -607,10 +627,20 @@ def test_an_object_out_of_view_has_an_empty_mask_and_area_0() -> None:
 
 
 def test_the_example_prompts_file_is_right() -> None:
-    """What users copy works."""
-    clicked, boxed = load_prompts_file(ROOT / "config" / "prompts_example.yaml")
-    assert clicked.name == "laryngoscope" and clicked.stamp_ns is None and clicked.prompt.points is not None
-    assert boxed.prompt.box is not None and boxed.stamp_ns == 1719829012500000000
+    """What users copy works: each prompt is on its object in the first image of the bundled recording, whose stamp is
+    given."""
+    path = ROOT / "config" / "prompts_example.yaml"
+    clicked, boxed = load_prompts_file(path)
+    bag = BagSequence(ROOT / "test" / "data" / "vocalfolds_seq4.mcap")
+    first = next(iter(bag.frames()))
+    assert first.labels is not None
+    names = [bag.label_names[int(first.labels[int(y), int(x)])] for x, y in clicked.prompt.points]
+    assert names == [clicked.name] * 2 and clicked.stamp_ns is None
+    (label,) = [label for label, name in bag.label_names.items() if name == boxed.name]
+    assert box_of(first.labels == label).tolist() == boxed.prompt.box.tolist()
+    assert boxed.stamp_ns == first.stamp_ns
+    due = FilePrompts(path).due(first, (), bag.label_names)
+    assert [one.name for one in due] == [clicked.name, boxed.name]
 
 
 def test_the_shipped_parameters_are_the_defaults() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import re
 import stat
 import threading
@@ -299,11 +300,27 @@ def test_the_audit_log_says_who_asked_for_what_and_what_came_of_it(stage: Stage)
 
 
 def test_a_tracker_that_is_not_there_is_said_so(stage: Stage) -> None:
+    """With how to start one, and what keeps one that runs from being found."""
+    domain = os.environ["ROS_DOMAIN_ID"]
     with (
         Sam2sClient(stage.camera.node, "/nobody", timeout_s=0.3) as client,
-        pytest.raises(TrackerUnavailable, match="/nobody did not come up within 0.3 s"),
+        pytest.raises(TrackerUnavailable, match="/nobody did not come up within 0.3 s") as unavailable,
     ):
         client.list_objects()
+    said = str(unavailable.value)
+    assert "tracker --ros-args -p autostart:=true" in said and f"ROS_DOMAIN_ID is {domain}" in said
+    assert "ROS_AUTOMATIC_DISCOVERY_RANGE is" in said
+
+
+def test_a_list_says_why_an_object_is_in_doubt(stage: Stage) -> None:
+    """In the words of ~/objects."""
+    object_id = stage.console.add_object("probe", mask=block_mask()).id
+    stage.console.reset_object(object_id)
+    (one,) = stage.camera.newest_array(
+        lambda array: array.objects and array.objects[0].state, "the doubt"
+    ).objects
+    message = stage.console.list_objects().message
+    assert one.state_reason and message.startswith(f"1 object; {object_id} is UNCERTAIN: {one.state_reason}")
 
 
 def test_the_command_line_does_what_a_console_does(
@@ -336,7 +353,8 @@ def test_the_command_line_does_what_a_console_does(
     time.sleep(max(0.0, 0.6 - listed["age_s"]))
     assert main(["prompt", "list", "--timeout", "60"]) == 0
     said = capsys.readouterr().out
-    assert "dissector" in said and said.splitlines()[0] == listed["message"] and " s old; room for" in said
+    assert "dissector" in said and said.splitlines()[0] == listed["message"]
+    assert " s old; 1 of at most 8 objects\n" in said and "1 object; " in listed["message"]
     newest = said.split()[-1]
     assert prompt("refine", object_id, "--click", "50,40", "--stamp", newest.replace(".", ""))["id"] == int(
         object_id
@@ -353,6 +371,28 @@ def test_the_command_line_does_what_a_console_does(
     for action in ("save-snapshot", "restore-snapshot"):
         assert main(["prompt", action, "--timeout", "60"]) == 1
         assert "set the parameter snapshot_dir" in capsys.readouterr().err
+
+
+def test_options_that_all_actions_have_may_stand_before_the_action_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Wherever they stand, they mean the same; a client's name that the request cannot hold is refused."""
+    asked: list[dict[str, Any]] = []
+
+    def client(**arguments: Any) -> Any:
+        asked.append(arguments)
+        raise OSError("far enough")
+
+    monkeypatch.setattr(client_module, "Sam2sClient", client)
+    options = ("--tracker", "/left/tracker", "--timeout", "3", "--client", "bob")
+    assert main(["prompt", *options, "list"]) == main(["prompt", "list", *options]) == 2
+    assert asked[0] == asked[1] == {"tracker": "/left/tracker", "timeout_s": 3.0, "client": "bob"}
+    assert main(["prompt", "list"]) == main(["prompt", "reset"]) == 2
+    assert [one["client"] for one in asked[2:]] == ["sam2s prompt", ""]
+    assert {(one["tracker"], one["timeout_s"]) for one in asked[2:]} == {("/tracker", 10.0)}
+    capsys.readouterr()
+    assert main(["prompt", "--client", "bob", "reset"]) == 2 and len(asked) == 4
+    assert "reset has no field for it" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -390,8 +430,14 @@ def test_who_asks_is_not_taken_where_the_request_has_no_place_for_it(
 def test_the_age_of_an_image_is_said_by_a_clock_that_agrees() -> None:
     """A replay of recorded stamps is no image of years ago."""
     response = ListObjects.Response(stamp=Time(sec=100))
-    assert " on image 100.000000000; room" in text(object_list(response, 100_400_000_000))
-    assert "100.000000000, 2.5 s old; room" in text(object_list(response, 102_500_000_000))
+    assert " on image 100.000000000; 0 of at most" in text(object_list(response, 100_400_000_000))
+    assert "100.000000000, 2.5 s old; 0 of" in text(object_list(response, 102_500_000_000))
     for now_ns in (90_000_000_000, 1_700_000_000_000_000_000):
         assert "another clock" in text(object_list(response, now_ns))
-    assert "on image none; room" in text(object_list(ListObjects.Response(), 5))
+
+
+def test_a_list_before_any_image_says_that_there_is_none() -> None:
+    """Not that a prompt may name the images "none" to "none"."""
+    said = text(object_list(ListObjects.Response(max_objects=8), 5))
+    assert "no image yet; 0 of at most 8 objects" in said and "no image is kept yet" in said
+    assert "none" not in said.replace("none can be", "")

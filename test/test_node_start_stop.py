@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
@@ -49,6 +50,7 @@ def test_a_signal_ends_the_node_without_an_error(ros_domain: None, signal_number
         process.end()
         client.close()
     assert "Traceback" not in process.log() and "rror" not in process.log(), process.log()
+    assert f"ended by {signal.Signals(signal_number).name}" in process.log()
 
 
 @pytest.mark.parametrize("signalled", [True, False])
@@ -91,6 +93,36 @@ def test_a_wrong_parameter_at_start_is_named(ros_domain: None) -> None:
     process = NodeProcess({"max_objects": 300})
     assert process.process.wait(TIMEOUT_S) == 2
     assert "max_objects" in process.log() and "Traceback" not in process.log()
+
+
+def test_a_value_for_a_parameter_that_does_not_exist_is_warned_of(ros_domain: None) -> None:
+    """By its name and the one that is close to it; without it, nothing is said."""
+    process = NodeProcess({"max_object": 3, "zzz": 1, "use_sim_time": False, "threads": 1})
+    try:
+        deadline = time.monotonic() + TIMEOUT_S
+        while "unconfigured" not in process.log() and time.monotonic() < deadline:
+            time.sleep(0.05)
+    finally:
+        process.end()
+    warnings = [line for line in process.log().splitlines() if "WARN" in line]
+    assert len(warnings) == 2, process.log()
+    assert "no parameter max_object: its value is ignored; is max_objects meant?" in warnings[0]
+    assert "no parameter zzz" in warnings[1] and "--help" in warnings[1]
+
+
+def test_an_engine_that_this_machine_lacks_is_one_line(ros_domain: None) -> None:
+    """What to do, without a traceback through this project."""
+    if find_spec("cuda") is not None:
+        pytest.skip("the binding that is to be missing is installed")
+    process = NodeProcess({"autostart": True, "engine": "tensorrt", "threads": 1})
+    try:
+        deadline = time.monotonic() + TIMEOUT_S
+        while "still unconfigured" not in process.log() and time.monotonic() < deadline:
+            time.sleep(0.05)
+    finally:
+        process.end()
+    assert "cannot configure: the CUDA binding is missing" in process.log()
+    assert "Traceback" not in process.log(), process.log()
 
 
 def test_a_start_without_an_operator_on_compressed_images(ros_domain: None, tmp_path: Path) -> None:

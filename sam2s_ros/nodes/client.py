@@ -64,6 +64,7 @@ from sam2s_ros.nodes.client_results import (
     resume_result,
     suggestion_list,
 )
+from sam2s_ros.nodes.ros_domain import how_to_be_found
 from sam2s_ros.nodes.service_limits import SERVICE_QOS
 
 Result = TypeVar("Result")
@@ -269,7 +270,9 @@ class Sam2sClient:
             check()
             left_s = deadline - time.monotonic()
             if left_s <= 0:
-                raise TrackerUnavailable(f"the node {self.tracker} did not come up within {timeout_s:g} s")
+                raise TrackerUnavailable(
+                    f"the node {self.tracker} did not come up within {timeout_s:g} s: {how_to_be_found()}"
+                )
             if client.wait_for_service(timeout_sec=min(UP_CHECK_S, left_s)):
                 asked = self._send(client, GetState.Request())
                 with contextlib.suppress(FutureTimeoutError):

@@ -106,7 +106,7 @@ def _run(args: argparse.Namespace) -> int:
     summary["duration_s"] = round(time.monotonic() - begun, 1)
     summary["goals"] = judge(summary)
     (args.out / "summary.json").write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n")
-    _print_goals(summary)
+    print_goals(summary)
     print(f"\n{summary['duration_s']:.0f} s; results, recordings and logs in {args.out}")
     return 0
 
@@ -121,7 +121,25 @@ def judge(summary: dict[str, Any]) -> dict[str, dict[str, Any]]:
         if value is not None:
             met = value >= goal if comparison == ">=" else value <= goal
             judged[path] = {"value": value, "goal": f"{comparison} {goal:g}", "met": met}
+            if not met:
+                judged[path]["why"] = why_not_met(path, summary)
     return judged
+
+
+def why_not_met(path: str, summary: dict[str, Any]) -> str:
+    """The likely reason that a goal of GOALS was missed, and where to read on, in one line."""
+    report = summary["stream"] if path.startswith("stream.") else summary
+    machine = "the machine is too slow or busy for this rate, see docs/performance.md"
+    skipped = report["frames_skipped"]
+    missed = f"{skipped} of {report['frames_in']} images were skipped"
+    if path.endswith("jf_mean"):
+        waited = sum(item["frames_before_answer"] for item in report["objects"])
+        if skipped:
+            return f"{missed} and count as empty masks: {machine}"
+        if waited:
+            return f"prompts were answered {waited} images late in all, which count as empty masks: {machine}"
+        return "no image was skipped, so the masks themselves are worse: see docs/results.md"
+    return f"{missed}: {machine}" if skipped else machine
 
 
 def _bundled_bag() -> Path:
@@ -149,7 +167,10 @@ def _say(text: str) -> None:
     print(text, flush=True)
 
 
-def _print_goals(summary: dict[str, Any]) -> None:
+def print_goals(summary: dict[str, Any]) -> None:
+    """A line for each goal that was judged, and under one that was missed another that says why."""
     print("\nGoals")
     for path, goal in summary["goals"].items():
         print(f"  {path:<24} {goal['value']:>8.2f}   {goal['goal']:<8} {'met' if goal['met'] else 'NOT MET'}")
+        if not goal["met"]:
+            print(f"      {goal['why']}")

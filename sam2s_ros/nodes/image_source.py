@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
@@ -25,10 +26,16 @@ except ImportError:  # Humble
 NEWEST_IMAGE = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 WARNING_PERIOD_S = 10.0
 SILENT_AFTER_S = 2.0
+"""What a publisher that has been discovered, and a node that has become active, have for the first image."""
+PROFILE_VARIABLE = "FASTDDS_DEFAULT_PROFILES_FILE"
 PROFILE_HINT = (
     "large images need the Fast DDS profile: start the publisher and this node with "
-    "FASTDDS_DEFAULT_PROFILES_FILE=<share of sam2s_ros>/config/fastdds_profile.xml "
+    f"{PROFILE_VARIABLE}=<share of sam2s_ros>/config/fastdds_profile.xml "
     "(launch/tracker.launch.py does so for this node), and in a container with enough shared memory (--shm-size=512m)"
+)
+PROFILE_IS_SET_HINT = (
+    f"{PROFILE_VARIABLE} is set for this node: look whether the publisher's process has it too, sends at all, sends "
+    "the type that image_transport means, and has enough shared memory in a container (--shm-size=512m)"
 )
 
 
@@ -52,6 +59,7 @@ class ImageSource:
         self._node, self._counter, self._deliver = node, counter, deliver
         self._warned_lost = 0
         self._since_s = time.monotonic()
+        """Since when images could have come: active, and a publisher seen."""
         compressed = transport == "compressed"
         self._subscription = self._subscribe(
             CompressedImage if compressed else Image, "image/compressed" if compressed else "image"
@@ -64,12 +72,14 @@ class ImageSource:
 
     def warn_if_silent(self) -> None:
         """Warn when there is a publisher but no image at all has come from it. To be called now and then."""
-        if self._counter.counts().received or time.monotonic() - self._since_s < SILENT_AFTER_S:
+        if self._counter.counts().received:
             return
         publishers = self._node.count_publishers(self.topic)
-        if publishers:
+        if not publishers:
+            self._since_s = time.monotonic()
+        elif time.monotonic() - self._since_s >= SILENT_AFTER_S:
             self._node.get_logger().warning(
-                f"{publishers} publisher(s) on {self.topic} but no image has arrived: {PROFILE_HINT}",
+                f"{publishers} publisher(s) on {self.topic} but no image has arrived: {_transport_hint()}",
                 throttle_duration_sec=WARNING_PERIOD_S,
             )
 
@@ -108,9 +118,14 @@ class ImageSource:
             self._warned_lost = counts.lost
             self._node.get_logger().warning(
                 f"{counts.lost} of {counts.lost + counts.received} images on {self.topic} were lost before "
-                f"they reached this node: {PROFILE_HINT}",
+                f"they reached this node: {_transport_hint()}",
                 throttle_duration_sec=WARNING_PERIOD_S,
             )
+
+
+def _transport_hint() -> str:
+    """What to do about images that do not arrive; the profile is not to blame where it is set."""
+    return PROFILE_IS_SET_HINT if os.environ.get(PROFILE_VARIABLE) else PROFILE_HINT
 
 
 def _origin(info: Any) -> tuple[Hashable, int]:

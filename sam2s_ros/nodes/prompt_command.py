@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 HELP = (
     "Call the services of a running tracker node. Exit status 0: done; 1: refused, not there or no answer; 2: bad "
-    "arguments. `sam2s prompt ACTION --help` has the arguments of each."
+    "arguments. `sam2s prompt ACTION --help` has the arguments of each; those below may stand before it or after it."
 )
+CLIENT = "sam2s prompt"
 OLD_IMAGE_S = 0.5
 OTHER_CLOCK_S = 3600.0
 """An image that seems older than this has its stamp from another clock than this machine's."""
@@ -34,15 +35,9 @@ STAMP_HELP = (
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `sam2s prompt`."""
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--tracker", default="/tracker", help="name of the node (default: %(default)s)")
-    named = argparse.ArgumentParser(add_help=False)
-    named.add_argument(
-        "--client", default="sam2s prompt", help="who asks, for the node's log and audit log (%(default)s)"
-    )
-    common.add_argument("--timeout", type=float, default=10.0, metavar="S", help="seconds (%(default)g)")
-    common.add_argument("--json", action="store_true", help="print the whole answer as JSON")
+    """Add the arguments of `sam2s prompt`; those that all actions have may stand before the action and after it."""
+    _add_common_arguments(parser)
+    parser.set_defaults(tracker="/tracker", timeout=10.0, json=False, client=None)
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
 
     def action(
@@ -52,10 +47,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         says_who: bool = True,
     ) -> Any:
         """`says_who`: its request has a field for the client."""
-        one = actions.add_parser(
-            name, help=summary, description=summary, parents=[common, named] if says_who else [common]
-        )
-        one.set_defaults(call=call) if says_who else one.set_defaults(call=call, client="")
+        one = actions.add_parser(name, help=summary, description=summary)
+        _add_common_arguments(one, says_who)
+        one.set_defaults(call=call, says_who=says_who)
         return one
 
     add = action("add", "start to track an object", _add)
@@ -101,14 +95,29 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action(name, summary, call, says_who=False)
 
 
+def _add_common_arguments(parser: argparse.ArgumentParser, client: bool = True) -> None:
+    """Without defaults: an action's would take the place of what stands before it."""
+    unset = argparse.SUPPRESS
+    parser.add_argument("--tracker", default=unset, help="name of the node (/tracker)")
+    parser.add_argument("--timeout", type=float, default=unset, metavar="S", help="seconds (10)")
+    parser.add_argument("--json", action="store_true", default=unset, help="print the whole answer as JSON")
+    if client:
+        parser.add_argument(
+            "--client", default=unset, help=f"who asks, for the node's log and audit log ({CLIENT})"
+        )
+
+
 def run(args: argparse.Namespace) -> int:
-    """Make the call and print what the node answered."""
+    """Make the call and print what the node answered; ValueError for a `--client` that the action cannot pass on."""
+    if args.client and not args.says_who:
+        raise ValueError(f"--client: the request of {args.action} has no field for it; leave it out")
+    client_name = (args.client or CLIENT) if args.says_who else ""
     from sam2s_ros.nodes.client import Sam2sClient
     from sam2s_ros.nodes.client_results import TrackerError
 
     if hasattr(args, "stamp"):
         args.prompt = _prompt(args)
-    with Sam2sClient(tracker=args.tracker, client=args.client, timeout_s=args.timeout) as client:
+    with Sam2sClient(tracker=args.tracker, client=client_name, timeout_s=args.timeout) as client:
         try:
             result = args.call(client, args)
         except TrackerError as error:
@@ -187,20 +196,20 @@ def text(result: Any) -> str:
         return result
     lines = [result.message] if hasattr(result, "message") else []
     if hasattr(result, "objects") and isinstance(result.objects, tuple):
-        image = f"{_seconds(result.stamp_ns)}{_age(result.age_s)}"
-        lines.append(f"  on image {image}; room for {result.max_objects} objects")
+        image = f"{_on_image(result.stamp_ns)}{_age(result.age_s)}"
+        lines.append(f"  {image}; {len(result.objects)} of at most {result.max_objects} objects")
         lines += [
-            f"  {one.id} '{one.name}' {one.class_name or '-'}, {_mask_text(one.mask)}, {one.prompts} prompts"
+            f"  {one.id} '{one.name}' {one.class_name or '-'}, {_mask_text(one.mask)}, {_count(one.prompts, 'prompt')}"
             for one in result.objects
         ]
     if hasattr(result, "suggestions"):
-        lines.append(f"{len(result.suggestions)} suggestions on image {_seconds(result.stamp_ns)}")
+        lines.append(f"{_count(len(result.suggestions), 'suggestion')} {_on_image(result.stamp_ns)}")
         lines += [
             f"  {one.kind} at {one.position[0]:.0f},{one.position[1]:.0f}: {one.message}"
             for one in result.suggestions
         ]
     if hasattr(result, "mask") and result.stamp_ns is not None and result.id:  # 0: all objects
-        lines.append(f"  on image {_seconds(result.stamp_ns)}: {_mask_text(result.mask)}")
+        lines.append(f"  {_on_image(result.stamp_ns)}: {_mask_text(result.mask)}")
     if hasattr(result, "oldest_kept_ns"):
         lines.append(_kept(result))
     return "\n".join(lines)
@@ -208,6 +217,8 @@ def text(result: Any) -> str:
 
 def _kept(result: Any) -> str:
     """The images that a prompt may name, in the form that --stamp takes."""
+    if result.oldest_kept_ns is None:
+        return "  no image is kept yet, so none can be prompted"
     return f"  --stamp may be {_seconds(result.oldest_kept_ns)} to {_seconds(result.newest_kept_ns)}"
 
 
@@ -226,5 +237,13 @@ def _mask_text(mask: Any) -> str:
     return f"{mask.state.name}, {mask.area:.0f} px, predicted IoU {mask.predicted_iou:.2f}"
 
 
-def _seconds(stamp_ns: int | None) -> str:
-    return "none" if stamp_ns is None else f"{stamp_ns // 10**9}.{stamp_ns % 10**9:09d}"
+def _on_image(stamp_ns: int | None) -> str:
+    return "no image yet" if stamp_ns is None else f"on image {_seconds(stamp_ns)}"
+
+
+def _count(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def _seconds(stamp_ns: int) -> str:
+    return f"{stamp_ns // 10**9}.{stamp_ns % 10**9:09d}"

@@ -217,7 +217,8 @@ class PromptServices:
                 self._prompts_given[object_id] = 1
             _describe_newest(response, tracker.last_result)
             response.objects = len(ids)
-            which = f"object {request.id} is" if request.id else f"{len(ids)} objects are"
+            several = f"{len(ids)} object is" if len(ids) == 1 else f"{len(ids)} objects are"
+            which = f"object {request.id} is" if request.id else several
             response.message = f"{which} back at the first prompt, to be confirmed by the next images"
 
         response.id = request.id
@@ -229,7 +230,9 @@ class PromptServices:
             response.stamp = ns_to_stamp(0 if result is None else result.stamp_ns)
             response.objects = self._summaries(tracker, result)
             _set_kept_range(response, tracker)
-            response.message = f"{len(response.objects)} objects{_those_behind(tracker)}"
+            response.message = (
+                f"{_count(len(response.objects), 'object')}{_those_in_doubt(result)}{_those_behind(tracker)}"
+            )
             if (pause := self._host.watch().pause) is not None:
                 response.message += f"; {pause.describe(time.monotonic())}"
 
@@ -269,7 +272,7 @@ class PromptServices:
             removed = len(tracker.objects())
             tracker.reset()
             self._prompts_given.clear()
-            response.message = f"{removed} objects removed; the next image starts afresh"
+            response.message = f"{_count(removed, 'object')} removed; the next image starts afresh"
 
         response = self._answer(reset, request, response, "reset")
         if response.success:
@@ -342,7 +345,11 @@ class PromptServices:
         age_s = (self._now_ns() - stamp_to_ns(response.stamp)) * 1e-9
         age = f", on an image {age_s:.1f} s old" if OLD_IMAGE_S < age_s < OTHER_CLOCK_S else ""
         behind = response.frames_behind
-        return f"{age}, {_images(behind)} behind: it joins once it has come through them" if behind else age
+        return (
+            f"{age}, {_count(behind, 'image')} behind: it joins once it has come through them"
+            if behind
+            else age
+        )
 
     def _summaries(self, tracker: StreamingTracker, result: FrameResult | None) -> list[ObjectSummary]:
         return [
@@ -386,15 +393,24 @@ def _describe_tracker(response: Any, tracker: StreamingTracker) -> None:
 def _those_behind(tracker: StreamingTracker) -> str:
     """A remark on objects that are on their way to the newest image; empty where there are none."""
     behind = [
-        f"{info.id} is {_images(info.frames_behind)} behind"
+        f"{info.id} is {_count(info.frames_behind, 'image')} behind"
         for info in tracker.objects()
         if info.frames_behind
     ]
     return f"; on their way from a prompted image: {', '.join(behind)}" if behind else ""
 
 
-def _images(count: int) -> str:
-    return "1 image" if count == 1 else f"{count} images"
+def _those_in_doubt(result: FrameResult | None) -> str:
+    """Why objects are not TRACKING, as ~/objects says it; empty where all are."""
+    if result is None:
+        return ""
+    told = zip(result.ids.tolist(), result.states, result.state_reasons, strict=True)
+    doubts = [f"; {one} is {state.name}: {why}" for one, state, why in told if why]
+    return "".join(doubts)
+
+
+def _count(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _set_kept_range(response: Any, tracker: StreamingTracker) -> None:

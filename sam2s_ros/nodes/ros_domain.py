@@ -1,4 +1,4 @@
-"""A ROS domain of one's own, for a demo or tests that shall hear nobody else on this machine."""
+"""Who hears whom: a ROS domain of one's own, for a demo or tests, and what to do where nobody is found."""
 
 from __future__ import annotations
 
@@ -18,8 +18,19 @@ with RMWTestIsolator():
     print(os.environ["ROS_DOMAIN_ID"], flush=True)
     sys.stdin.read()
 """
+DISCOVERY_VARIABLES = ("ROS_DOMAIN_ID", "ROS_AUTOMATIC_DISCOVERY_RANGE")
 SAFE_DOMAINS = 100
 """Domains 1 to 100 are safe on every system."""
+
+
+def how_to_be_found() -> str:
+    """What to do where no tracker node is found; with the variables that decide who finds whom, as they are here."""
+    found = {name: os.environ.get(name) or "not set" for name in DISCOVERY_VARIABLES}
+    here = ", ".join(f"{name} is {value}" for name, value in found.items())
+    return (
+        "start it (`tracker --ros-args -p autostart:=true`, or `ros2 launch sam2s_ros tracker.launch.py`), or name "
+        f"another one; the node needs the same discovery settings as this program, where {here}"
+    )
 
 
 @contextmanager

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +27,8 @@ from sam2s_ros.tracking.config import (
 _TRACKER = TrackerConfig()
 LIVE_PARAMETERS = LIVE_SETTINGS | {"labels_always", "published_classes", "overlay_alpha", "service_timeout_s"}
 """Parameters that a configured node takes at once; the others are read on configure."""
+DECLARED_LATER = "qos_overrides."
+"""Begin of the names that rclpy declares with a publisher or a subscription."""
 
 
 class SettingsError(ValueError):
@@ -352,10 +355,19 @@ class NodeSettings:
 
 
 def declare_parameters(node: Node) -> None:
-    """Declare every field of NodeSettings as a parameter of the node."""
+    """Declare every field of NodeSettings as a parameter of the node, and warn of values given for other names."""
     node.declare_parameters(
         "", [(item.name, item.default, _descriptor(item)) for item in dataclasses.fields(NodeSettings)]
     )
+    names = [item.name for item in dataclasses.fields(NodeSettings)]
+    given: Iterable[str] = getattr(node, "_parameter_overrides", ())  # rclpy tells it in no other way
+    for name in given:
+        if not node.has_parameter(name) and not name.startswith(DECLARED_LATER):
+            close = difflib.get_close_matches(name, names, n=1)
+            node.get_logger().warning(
+                f"there is no parameter {name}: its value is ignored"
+                + (f"; is {close[0]} meant?" if close else "; `tracker --help` lists them")
+            )
 
 
 def read_settings(node: Node) -> NodeSettings:

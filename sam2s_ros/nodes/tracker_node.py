@@ -29,6 +29,7 @@ from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image
 
 from sam2s_msgs.msg import TrackedObjectArray
+from sam2s_ros.engines.cuda_device import DeviceError
 from sam2s_ros.nodes.audit_log import AuditLog
 from sam2s_ros.nodes.diagnostics import Diagnostics, NodeHealth
 from sam2s_ros.nodes.frame_worker import FrameWorker, WorkerStoppedError, WorkerTimeoutError
@@ -448,8 +449,8 @@ class TrackerNode(LifecycleNode):
                 self.get_logger().info(f"parameter {name} changed from {old} to {new}")
 
     def _log_failure(self, what: str, error: Exception) -> None:
-        """A mistake of the user in one line; a mistake of ours with its traceback."""
-        if isinstance(error, (ValueError, OSError)):
+        """One line for a mistake of the user and an engine that is not to be had; ours with its traceback."""
+        if isinstance(error, (ValueError, OSError, ImportError, DeviceError)):
             self.get_logger().error(f"{what}: {error}")
         else:
             self.get_logger().error(f"{what}: {traceback.format_exc()}")

@@ -47,8 +47,14 @@ def run_process(make_node: Callable[[str, int], TrackerNode], args: Sequence[str
     arguments = sys.argv[1:] if args is None else list(args)
     cameras = read_cameras(remove_ros_args(["tracker", *arguments])[1:])
     stop = threading.Event()
+    signals: list[int] = []
+
+    def end(signal_number: int, _: object) -> None:
+        signals.append(signal_number)
+        stop.set()
+
     for signal_number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signal_number, lambda *_: stop.set())
+        signal.signal(signal_number, end)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     rclpy.init(args=["tracker", *arguments], signal_handler_options=SignalHandlerOptions.NO)
     try:
@@ -72,6 +78,9 @@ def run_process(make_node: Callable[[str, int], TrackerNode], args: Sequence[str
     while not stop.wait(SIGNAL_PERIOD_S):
         pass
     status = close_all(nodes)
+    for node in nodes:
+        why = f"by {signal.Signals(signals[0]).name}" if signals else "with its ROS context"
+        node.get_logger().info(f"ended {why}")
     executor.shutdown()
     spinner.join()
     for node in nodes:
