@@ -217,7 +217,8 @@ def test_a_goal_that_is_not_met_says_why(capsys: pytest.CaptureFixture[str]):
 
 def test_an_unknown_benchmark_is_refused_with_the_known_ones(capsys: pytest.CaptureFixture[str]):
     assert main(["bench", "colour"]) == 2
-    assert "there are tracker_steps, engines, image_transport" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "there are tracker_steps, " in said and "image_transport" in said
 
 
 @pytest.mark.slow
