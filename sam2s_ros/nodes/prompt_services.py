@@ -230,9 +230,8 @@ class PromptServices:
             response.stamp = ns_to_stamp(0 if result is None else result.stamp_ns)
             response.objects = self._summaries(tracker, result)
             _set_kept_range(response, tracker)
-            response.message = (
-                f"{_count(len(response.objects), 'object')}{_those_in_doubt(result)}{_those_behind(tracker)}"
-            )
+            count = _count(len(response.objects), "object")
+            response.message = f"{count}{_those_in_doubt(tracker, result)}{_those_behind(tracker)}"
             if (pause := self._host.watch().pause) is not None:
                 response.message += f"; {pause.describe(time.monotonic())}"
 
@@ -400,13 +399,13 @@ def _those_behind(tracker: StreamingTracker) -> str:
     return f"; on their way from a prompted image: {', '.join(behind)}" if behind else ""
 
 
-def _those_in_doubt(result: FrameResult | None) -> str:
-    """Why objects are not TRACKING, as ~/objects says it; empty where all are."""
+def _those_in_doubt(tracker: StreamingTracker, result: FrameResult | None) -> str:
+    """Why objects that have come to the newest image are not TRACKING, as ~/objects says it; empty where all are."""
     if result is None:
         return ""
+    behind = {info.id for info in tracker.objects() if info.frames_behind}
     told = zip(result.ids.tolist(), result.states, result.state_reasons, strict=True)
-    doubts = [f"; {one} is {state.name}: {why}" for one, state, why in told if why]
-    return "".join(doubts)
+    return "".join(f"; {one} is {state.name}: {why}" for one, state, why in told if why and one not in behind)
 
 
 def _count(count: int, what: str) -> str:
