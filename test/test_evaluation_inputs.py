@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+import re
 import shutil
 import struct
 from collections.abc import Callable
@@ -18,9 +20,11 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, W
 from rosbags.typesys import Stores, get_typestore
 
 from sam2s_ros.cli import main
-from sam2s_ros.evaluation.bag_writer import BagWriter
+from sam2s_ros.evaluation.bag_writer import BagWriter, write_frames
 from sam2s_ros.evaluation.bags import BagSequence
 from sam2s_ros.evaluation.mcap_checks import CHUNK, check_mcap, seal
+from sam2s_ros.evaluation.sequences import LabelledFrame
+from sam2s_ros.evaluation.sources import find_all_sequences
 from sam2s_ros.evaluation.videos import VideoSequence
 
 STORE = get_typestore(Stores.ROS2_HUMBLE)
@@ -52,9 +56,9 @@ def write_labels(
     return folder
 
 
-def complaint(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
+def complaint(capsys: pytest.CaptureFixture[str], *arguments: str | Path, model: str = "none") -> str:
     """What the command says when it refuses: one line."""
-    assert main(["evaluate", *map(str, arguments), "--model", "none"]) == 2
+    assert main(["evaluate", *map(str, arguments), "--model", model]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     return line
 
@@ -141,6 +145,57 @@ def test_ground_truth_of_another_size(bag: Path, tmp_path: Path, capsys: pytest.
     labels = write_labels(tmp_path / "labels", scale=2)
     line = complaint(capsys, bag, "--ground-truth", labels)
     assert "another size" in line and "192x128" in line and "96x64" in line and "00000.png" in line
+
+
+def test_images_of_two_sizes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "mixed.mcap"
+    with BagWriter(path) as writer:
+        sizes = [(64, 96)] * 3 + [(32, 48)]
+        frames = (
+            LabelledFrame(number, np.zeros((*size, 3), np.uint8), np.ones(size, np.uint8))
+            for number, size in enumerate(sizes)
+        )
+        write_frames(writer, frames, {1: "block"})
+    for mode, model in (("every-frame", "none"), ("real-time", "nano")):
+        said = complaint(capsys, path, "--mode", mode, model=model)
+        assert "mixed: image 4 has 48 x 32 pixels and those before it 96 x 64" in said
+
+
+def test_a_bag_without_images_says_what_it_has(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_topic(tmp_path / "text.mcap", "std_msgs/msg/String", STORE.types["std_msgs/msg/String"]("hello"))
+    said = complaint(capsys, tmp_path / "text.mcap")
+    assert "has no topic of images" in said and "(std_msgs/msg/String)" in said
+
+
+def test_folders_are_called_by_their_own_names(tmp_path: Path) -> None:
+    for name in ("left", "right"):
+        for tree, value in (("JPEGImages", 90), ("Annotations", 1)):
+            (tmp_path / name / tree).mkdir(parents=True)
+            cv2.imwrite(str(tmp_path / name / tree / "00000.png"), np.full((8, 8), value, np.uint8))
+    arguments = argparse.Namespace(
+        source=[str(tmp_path / "left"), str(tmp_path / "right")],
+        ground_truth=None,
+        image_topic=None,
+        data=None,
+    )
+    assert [one.name for one in find_all_sequences(arguments)] == ["left", "right"]
+
+
+ENTRIES = {
+    "- {name: block, box: [1, 1, 9, 9]}\n- {name: '1', box: [1, 1, 9, 9]}": "two entries .* label 1",
+    "- {box: [1, 1, 9, 9]}": "entry 1 has no name",
+    "- {name: '7', box: [1, 1, 9, 9]}": "no label image of good has the label 7",
+    "- {name: block, points: [[999, 2]]}": "the prompt of 'block' .*outside the image",
+}
+
+
+@pytest.mark.parametrize("entries", ENTRIES)
+def test_a_prompts_file_that_does_not_fit_the_ground_truth(
+    good: Path, tmp_path: Path, entries: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "prompts.yaml").write_text(f"prompts:\n{entries}\n")
+    said = complaint(capsys, good, "--prompts", tmp_path / "prompts.yaml", "--no-baselines", model="nano")
+    assert re.search(ENTRIES[entries], said)
 
 
 def test_too_few_label_images(bag: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -29,9 +30,11 @@ from sam2s_ros.evaluation.bags import BagSequence
 from sam2s_ros.evaluation.baselines import BASELINES, FirstMaskInPlace
 from sam2s_ros.evaluation.evaluate import evaluate_sequence
 from sam2s_ros.evaluation.interactive import Corrections
+from sam2s_ros.evaluation.outputs import EvaluationOutputs
 from sam2s_ros.evaluation.prompts import FirstSight
 from sam2s_ros.evaluation.real_time import StreamTimes, evaluate_real_time
 from sam2s_ros.evaluation.records import FrameRecord, RecordReader
+from sam2s_ros.evaluation.unfinished import UnfinishedRun
 
 BUNDLED_BAG = Path(__file__).parent / "data" / "vocalfolds_seq4.mcap"
 RATE_HZ = 25.0
@@ -231,6 +234,53 @@ def test_a_run_that_was_killed_goes_on_and_gives_the_same_summary(
     assert summary(tmp_path / "killed") == summary(tmp_path / "whole") and not parts.exists()
     worst = [(tmp_path / name / "worst_frames.json").read_text() for name in ("killed", "whole")]
     assert worst[0] == worst[1] and len(worst[0]) > 1000
+
+
+def test_a_part_without_its_records_is_made_again(tmp_path: Path) -> None:
+    """As a removal that was cut off may leave it, if the run's key outlived it."""
+    bag = write_bag(tmp_path / "block.mcap", 8, step=14)
+    run(bag, "--model", "none", "--out", tmp_path / "whole")
+    unfinished = UnfinishedRun(tmp_path, {})
+    with pytest.raises(RuntimeError, match="cut off"):
+        unfinished.take(cut_off, dict)
+    path = tmp_path / "unfinished" / "000000.parquet"
+    path.with_suffix(".json").write_text("{}")
+    assert not UnfinishedRun(tmp_path, {}).has(0)
+    path.write_bytes((tmp_path / "whole" / "frames.parquet").read_bytes())
+    assert UnfinishedRun(tmp_path, {}).has(0)
+
+
+def cut_off() -> Any:
+    raise RuntimeError("cut off")
+
+
+def test_of_an_earlier_run_nothing_stays_beside_this_one(tmp_path: Path) -> None:
+    """Its video of another recording least of all; what is not ours is left alone."""
+    one, other = (write_bag(tmp_path / f"{name}.mcap", 8, step=14) for name in ("one", "other"))
+    out = tmp_path / "out"
+    run(one, other, "--model", "none", "--out", out)
+    assert (out / "overlay_one.mp4").is_file()
+    (out / "notes.txt").write_text("mine")
+    run(other, "--model", "none", "--out", out)
+    names = {path.name for path in out.iterdir()}
+    assert "overlay.mp4" in names and not names & {"overlay_one.mp4", "overlay_other.mp4", "unfinished"}
+    assert (out / "notes.txt").read_text() == "mine"
+    with pytest.raises(ValueError, match="hook"):
+        run(other, "--model", "none", "--objects", "hook", "--out", out)
+    assert not (out / "summary.json").exists() and not (out / "report.html").exists()
+
+
+def test_a_part_counts_once_its_video_is_whole(tmp_path: Path) -> None:
+    outputs = EvaluationOutputs(tmp_path, {})
+    sequence = DrawnSequence([label_image(1)] * 4)
+    with outputs.observer("overlay", True) as seen:
+
+        def notes() -> int:
+            """Called as the last before the part is there."""
+            return int(cv2.VideoCapture(str(tmp_path / "overlay.mp4")).get(cv2.CAP_PROP_FRAME_COUNT))
+
+        run_ = partial(evaluate_sequence, FirstMaskInPlace, sequence, on_frame=seen, name="in place")
+        assert outputs.write(run_, notes)[1] == 4
 
 
 def test_another_input_or_other_options_begin_afresh(bag: Path, tmp_path: Path) -> None:

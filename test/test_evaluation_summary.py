@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,31 @@ def test_returns_false_masks_and_silent_failures_are_counted(tmp_path: Path) -> 
     (failure,) = scores["failures"]
     assert (failure["kind"], failure["first_frame"], failure["last_frame"]) == ("false mask", 5, 7)
     assert failure["said_tracking"] == 3 and scores["mean"]["failures"] == 1
+
+
+def test_what_is_silent_and_wrong_is_a_share_of_all_scored_frames(tmp_path: Path) -> None:
+    """Not of those said to be TRACKING, of which it is the complement."""
+    doubted = {"state": "UNCERTAIN", "j": 0.1}
+    run = records(12, {2: doubted, 3: doubted, 4: doubted, 5: {"j": 0.1}, 6: {"j": 0.2}})
+    (one,) = summary(tmp_path, run)["scores"]["model"]["objects"]
+    assert one["silent_wrong"] == pytest.approx(100 * 2 / 10)
+    assert one["tracking_right"] == pytest.approx(100 * 5 / 7, abs=1e-3)
+
+
+def test_consistency_is_over_all_frames_but_the_first(tmp_path: Path) -> None:
+    run = records(5, {0: {"consistency": float("nan")}, 1: {"consistency": 0.1}})
+    (one,) = summary(tmp_path, run)["scores"]["model"]["objects"]
+    assert one["consistency"] == pytest.approx(100 * (0.1 + 3 * 0.9) / 4, abs=1e-3)
+
+
+def test_class_ious_leave_out_the_prompted_and_the_last_frame(tmp_path: Path) -> None:
+    """A tracker without a mask gains nothing by the one that it was given, whichever object of the class that was."""
+    empty = {"class_predicted_px": 0, "class_intersection_px": 0, "predicted_px": 0, "intersection_px": 0}
+    run = records(6, dict.fromkeys(range(1, 5), empty))
+    run[0] = replace(run[0], prompted=True)
+    scores = summary(tmp_path, run)["scores"]["model"]
+    assert scores["by_class"]["hook"]["class_iou"] == 0 and scores["mean"]["challenge_iou"] == 0
+    assert summary(tmp_path, run[1:])["scores"]["model"]["mean"]["challenge_iou"] == 0
 
 
 def test_dropped_frames_are_counted_once_and_have_no_latency(tmp_path: Path) -> None:

@@ -113,7 +113,13 @@ class BagSequence:
             topics = {one.topic for one in bag.connections if one.msgtype in IMAGE_TYPES}
             topics -= {self.label_topic, LABEL_TOPIC}
             if len(topics) != 1:
-                known = ", ".join(sorted(topics)) or "none"
+                known = ", ".join(sorted(topics))
+                if not topics:
+                    others = ", ".join(sorted(f"{one.topic} ({one.msgtype})" for one in bag.connections))
+                    raise ValueError(
+                        f"{self.path} has no topic of images ({' or '.join(sorted(IMAGE_TYPES))}); "
+                        f"topics there: {others or 'none'}"
+                    )
                 raise ValueError(
                     f"{self.path}: name the image topic with --image-topic; image topics there: {known}"
                 )

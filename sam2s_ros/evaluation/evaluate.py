@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 
 import numpy as np
@@ -91,9 +91,20 @@ def evaluate_sequence(
     prompter.require_all_given(sequence.name, followed)
 
 
-def with_progress(sequence: Sequence) -> Iterable[LabelledFrame]:
-    """The frames of a sequence, with a progress bar on a terminal."""
-    frames: Iterable[LabelledFrame] = tqdm(
-        sequence.frames(), sequence.name, unit=" frames", leave=False, disable=None
-    )
-    return frames
+def with_progress(sequence: Sequence) -> Iterator[LabelledFrame]:
+    """The frames of a sequence, with a progress bar on a terminal.
+
+    Raises:
+        ValueError: an image has another size than the first: objects cannot be followed from one to the other.
+    """
+    first: tuple[int, ...] | None = None
+    for number, frame in enumerate(
+        tqdm(sequence.frames(), sequence.name, unit=" frames", leave=False, disable=None), start=1
+    ):
+        size = frame.image.shape[1::-1]
+        if size != (first := first or size):
+            raise ValueError(
+                f"{sequence.name}: image {number} has {size[0]} x {size[1]} pixels and those before it {first[0]} x "
+                f"{first[1]}: cut the recording where the size changes, and evaluate the parts"
+            )
+        yield frame

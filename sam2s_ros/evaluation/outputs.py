@@ -21,6 +21,7 @@ from sam2s_ros.evaluation.sequences import LabelledFrame
 from sam2s_ros.evaluation.summary import SUMMARY_FILE, summarise
 from sam2s_ros.evaluation.unfinished import UnfinishedRun
 from sam2s_ros.evaluation.worst_frames import (
+    WORST_FILE,
     WorstFrame,
     WorstFrames,
     load_worst_frames,
@@ -45,8 +46,11 @@ class EvaluationOutputs:
         self._folder = folder
         self.unfinished = UnfinishedRun(folder, key)
         """The sequences that have been run."""
+        if self.unfinished.begins:
+            remove_results(folder)
         self._worst: list[WorstFrame] = []
         self._seen = WorstFrames()
+        self._observer: SequenceObserver | None = None
         self.facts: dict[str, Any] = {}
         """How it was run, for the summary: of the command, and of what ran (engine, settings)."""
 
@@ -60,23 +64,25 @@ class EvaluationOutputs:
         notes: what else is to be known of the sequence, as JSON, called when it has been run; given back, also where
             that was in a run before this one.
         """
-        path, found = self.unfinished.take(
-            frames,
-            lambda: {
-                "facts": self.facts,
-                "worst": [asdict(one) for one in self._seen.kept],
-                "notes": notes(),
-            },
-        )
+
+        def facts() -> dict[str, Any]:
+            """Of a sequence that has been run: whatever was drawn of it is whole before it counts as done."""
+            if self._observer is not None:
+                self._observer.close()
+            worst = [asdict(one) for one in self._seen.kept]
+            return {"facts": self.facts, "worst": worst, "notes": notes()}
+
+        path, found = self.unfinished.take(frames, facts)
         self.facts.update(found["facts"])
         self._worst = worst_of(self._worst, [WorstFrame(**one) for one in found["worst"]])
-        self._seen = WorstFrames()
+        self._seen, self._observer = WorstFrames(), None
         return path, found["notes"]
 
     def observer(self, name: str, with_video: bool) -> SequenceObserver:
         """What is to see the frames of the next sequence to be written; `name` is the video's."""
         path = self._folder / f"{name}.mp4" if with_video else None
-        return SequenceObserver(self._seen, path)
+        self._observer = SequenceObserver(self._seen, path)
+        return self._observer
 
     def finish(self, rule: ReturnRule, bootstrap: Bootstrap) -> dict[str, Any]:
         """Write frames.parquet, and summary.json and report.html from it; returns the summary."""
@@ -100,8 +106,12 @@ class SequenceObserver:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Finish the video; nothing may follow."""
         if self._video is not None:
-            self._video.__exit__(kind, error, trace)
+            self._video.close()
 
     def __call__(
         self,
@@ -112,6 +122,15 @@ class SequenceObserver:
         self._worst.observe(frame, predictions, records)
         if self._video is not None:
             self._video.write(frame, predictions, records)
+
+
+def remove_results(folder: Path) -> None:
+    """Remove what an earlier run has left: of another run's videos or summary nobody could tell that they are not this
+    one's."""
+    for name in (SUMMARY_FILE, REPORT_FILE, FRAMES_FILE, WORST_FILE):
+        (folder / name).unlink(missing_ok=True)
+    for video in (*folder.glob("overlay.mp4"), *folder.glob("overlay_*.mp4")):
+        video.unlink()
 
 
 def write_summary(

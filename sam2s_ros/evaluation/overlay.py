@@ -47,6 +47,10 @@ class OverlayVideo:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Finish the file; nothing may follow."""
         if self._writer is None and self._first is not None:
             self._writer = self._open(DEFAULT_RATE_HZ, self._first[1])
         if self._writer is not None:

@@ -111,6 +111,13 @@ class FilePrompts:
         if not self._entries:
             raise ValueError(f"prompts file {path} has no entry")
         self._labels: set[int] = set()
+        self._shown: set[int] = set()
+        for number, entry in enumerate(self._entries, start=1):
+            if not entry.name:
+                raise ValueError(
+                    f"prompts file {path}: entry {number} has no name; give that of its object in the ground truth, "
+                    "or the label value"
+                )
 
     @property
     def objects(self) -> list[int | str]:
@@ -122,8 +129,15 @@ class FilePrompts:
     ) -> list[ObjectPrompt]:
         """In the order of the file; ValueError for a name that the ground truth does not have."""
         due = []
-        for entry in self._entries:
-            label = self._label(entry.name, names)
+        labels = [self._label(entry.name, names) for entry in self._entries]
+        if len(set(labels)) < len(labels):
+            twice = next(label for label in labels if labels.count(label) > 1)
+            raise ValueError(
+                f"prompts file {self._path}: two entries are of the object with label {twice}; leave one"
+            )
+        if frame.labels is not None:
+            self._shown |= {label for label in set(labels) - self._shown if (frame.labels == label).any()}
+        for entry, label in zip(self._entries, labels, strict=True):
             self._labels.add(label)
             if label not in known and (entry.stamp_ns is None or frame.stamp_ns >= entry.stamp_ns):
                 due.append(ObjectPrompt(label, names.get(label, entry.name), entry.prompt.arguments()))
@@ -134,6 +148,11 @@ class FilePrompts:
         if missing := sorted(self._labels - set(known)):
             raise ValueError(
                 f"prompts file {self._path}: the video {sequence} ended before the stamp of label {missing[0]}"
+            )
+        if unseen := sorted(self._labels - self._shown):
+            raise ValueError(
+                f"prompts file {self._path}: no label image of {sequence} has the label {unseen[0]}, so nothing can be "
+                "scored; leave the entry out"
             )
 
     def _label(self, name: str, names: Mapping[int, str]) -> int:
@@ -175,7 +194,10 @@ def first_prompt(truth: NDArray[np.bool_], prompt: str) -> dict[str, Any]:
 
 def prompt_object(tracker: MaskTracker, frame: LabelledFrame, prompt: ObjectPrompt) -> int:
     """Prompt a new object on the frame just stepped, and correct it as often as the prompt says; returns its id."""
-    object_id = tracker.add_object(frame.image, **prompt.arguments, name=prompt.name)
+    try:
+        object_id = tracker.add_object(frame.image, **prompt.arguments, name=prompt.name)
+    except ValueError as error:
+        raise ValueError(f"the prompt of '{prompt.name}' (image of {frame.stamp_ns} ns): {error}") from error
     truth = np.asarray(frame.labels == prompt.label)
     for _ in range(prompt.corrections):
         prediction = mask_of(tracker.last_result, object_id, truth.shape)

@@ -188,7 +188,7 @@ def _sequences_in_layout(
             and labels.is_dir()
             and any(file.suffix.lower() in IMAGE_SUFFIXES for file in folder.iterdir())
         ):
-            name = below.as_posix()
+            name = below.as_posix() if below.parts else root.name
             plain = ImageFolderSequence(name, folder, labels, names or {255: folder.name}, rate_hz)
             found.append(_with_objects(plain, labels / OBJECTS_FILE))
     return found

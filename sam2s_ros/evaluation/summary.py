@@ -233,12 +233,15 @@ def _frame_counts(reader: RecordReader, tracker: str) -> Numbers:
 
 
 def _class_frames(reader: RecordReader, tracker: str, sequence: str) -> ClassFrames:
+    """Each class on each frame, without those on which one of its objects was prompted, and without the last."""
     names = ("frame", "true_class", "class_predicted_px", "class_true_px", "class_intersection_px")
-    columns = reader.sequence_columns(tracker, sequence, *names)
+    columns = reader.sequence_columns(tracker, sequence, *names, "prompted")
     codes = np.unique(columns["true_class"], return_inverse=True)[1]
     keys = columns["frame"].astype(np.int64) * (codes.max(initial=0) + 1) + codes
     first = np.unique(keys, return_index=True)[1]
     first = first[np.isfinite(columns["class_true_px"][first].astype(np.float64))]
+    given = np.isin(keys[first], keys[np.asarray(columns["prompted"], dtype=bool)])
+    first = first[~given & (columns["frame"][first] < columns["frame"].max(initial=0))]
     return ClassFrames(*(columns[name][first] for name in names))
 
 

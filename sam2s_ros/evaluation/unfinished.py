@@ -39,7 +39,9 @@ class UnfinishedRun:
         self._parts: list[Path] = []
         text = json.dumps(key, sort_keys=True)
         key_file = self._folder / KEY_FILE
-        if not key_file.is_file() or key_file.read_text() != text:
+        self.begins = not key_file.is_file() or key_file.read_text() != text
+        """Whether there was nothing of this run to go on from."""
+        if self.begins:
             self.remove()
             self._folder.mkdir(parents=True)
             _write(key_file, text)
@@ -62,7 +64,8 @@ class UnfinishedRun:
 
     def has(self, number: int) -> bool:
         """Whether a part, counted from 0, is there whole."""
-        return self._path(number).with_suffix(".json").is_file()
+        path = self._path(number)
+        return path.is_file() and path.with_suffix(".json").is_file()
 
     def facts(self, number: int) -> dict[str, Any]:
         """What is known of a part that is there."""
@@ -87,6 +90,7 @@ class UnfinishedRun:
 
     def remove(self) -> None:
         """Forget the parts: the run has ended, or was another one."""
+        (self._folder / KEY_FILE).unlink(missing_ok=True)  # first: without it no part counts
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
