@@ -110,7 +110,7 @@ def coco_videos(path: Path, named: Callable[[str], Label], left_out: list[str]) 
     videos, annotations = _rows(raw, "videos", path), _rows(raw, "annotations", path)
     classes = {key: named(name) for key, name in _categories(raw, path).items()}
     known = {video.get("id") for video in videos if type(video.get("id")) is int}
-    own: dict[int, list[dict[str, Any]]] = {}
+    own: dict[int, list[tuple[int, dict[str, Any]]]] = {}
     for number, one in enumerate(annotations, start=1):
         key = one.get("video_id")
         if type(key) is not int or key not in known:
@@ -118,7 +118,7 @@ def coco_videos(path: Path, named: Callable[[str], Label], left_out: list[str]) 
                 f"{path}: annotation {one.get('id', number)} is of the video {key!r}, which is not among its videos"
             )
         else:
-            own.setdefault(key, []).append(one)
+            own.setdefault(key, []).append((number, one))
     found = []
     for number, video in enumerate(videos, start=1):
         try:
@@ -132,7 +132,7 @@ def _video(
     video: dict[str, Any],
     where: str,
     path: Path,
-    own: Mapping[int, list[dict[str, Any]]],
+    own: Mapping[int, list[tuple[int, dict[str, Any]]]],
     classes: Mapping[int, Label],
 ) -> CocoVideo:
     key, names = entry(video, "id", int, where), entry(video, "file_names", list, where)
@@ -141,8 +141,15 @@ def _video(
     given = "width" in video and "height" in video
     size = (entry(video, "height", int, where), entry(video, "width", int, where)) if given else None
     segments: list[list[CocoSegment]] = [[] for _ in names]
-    for one in own.get(key, ()):
-        name = f"annotation {one.get('id')}"
+    ids: dict[str, object] = {}
+    for number, one in own.get(key, ()):
+        own_id = entry(one, "id", (int, str), f"{where}: annotation {number} of its list")
+        name = f"annotation {own_id}"
+        if name in ids:
+            raise ValueError(
+                f"{where}: the annotations {ids[name]!r} and {own_id!r} have one id; give each object its own"
+            )
+        ids[name] = own_id
         kind, parts = entry(one, "category_id", int, f"{where}: {name}"), one.get("segmentations")
         if kind not in classes:
             raise ValueError(f"{where}: {name} has the category {kind}, which is not among its categories")
