@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -65,3 +66,30 @@ def test_ids_of_youtube_vis_may_be_texts(root: Path, capsys: pytest.CaptureFixtu
     change(root / "valid/valid.json", lambda raw: raw["annotations"][0].update(id="a"))
     lines, videos = spoilt("ytvis", root, capsys, status=0)
     assert not lines and len(videos["val/v1"].facts.masklets) == 2
+
+
+# --- folders
+
+
+WITHOUT_IMAGES = {
+    "vocalfolds": ("img/patient1", "annot/patient1/seq4"),
+    "cis": ("VID14_t50_full/img_dir", "VID14_t50_full/ann_dir"),
+    "art-net": ("Test/Test_Positive", "Test/Test_Positive_Tool_Mask"),
+    "autolaparo": ("AutoLaparo_Task3/imgs", "AutoLaparo_Task3/masks"),
+    "kvasir-seg": ("Kvasir-SEG/images", "Kvasir-SEG/masks"),
+    "bkai-igh": ("train/train", "train_gt/train_gt"),
+}
+"""Source -> the folder of images that is missing, the folder of labels that is to be named."""
+
+
+@pytest.mark.parametrize("name", list(WITHOUT_IMAGES))
+def test_a_folder_of_labels_without_its_images_is_named(
+    name: str, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images, labels = WITHOUT_IMAGES[name]
+    CASES[name][0](root)
+    shutil.rmtree(root / images)
+    alone = name in ("autolaparo", "kvasir-seg", "bkai-igh")
+    (line,), videos = spoilt(name, root, capsys, status=2 if alone else 1)
+    assert f"{root / labels} labels images that are not there: unpack them to {root / images}" in line
+    assert bool(videos) != alone

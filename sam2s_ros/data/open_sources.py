@@ -19,7 +19,7 @@ from sam2s_ros.data.labels import (
     MaskLabels,
     tissue,
 )
-from sam2s_ros.data.sources import DataSet, Planned, each, files, folders, with_numbers
+from sam2s_ros.data.sources import DataSet, Planned, each, files, folders, folders_beside, with_numbers
 from sam2s_ros.data.video_folder import index_values, load_image
 from sam2s_ros.data.video_plan import FramePlan, Unplanned, VideoPlan
 from sam2s_ros.data.write_videos import OBJECTS_FILE
@@ -279,7 +279,12 @@ def plan_vocalfolds(root: Path, data_set: DataSet) -> Iterator[Planned]:
             split = "val"
         yield data_set.video(f"{patient}_{folder.name}", split, frames, label_files=paths, left_out=left_out)
 
-    yield from each(folders(root, "img/patient*/seq*", data_set.layout), video)
+    def images_of(labels: Path) -> Path:
+        return labels.parents[2] / "img" / labels.parent.name / labels.name
+
+    found, lost = folders_beside(root, "img/patient*/seq*", "annot/patient*/seq*", images_of, data_set.layout)
+    yield from lost
+    yield from each(found, video)
 
 
 def _first_number(path: Path) -> int:

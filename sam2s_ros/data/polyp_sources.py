@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sam2s_ros.data.labels import MASK_THRESHOLD, ChannelLabels, MaskLabels, tissue
 from sam2s_ros.data.open_sources import pair_masks
-from sam2s_ros.data.sources import DataSet, Planned, each, files, folders
+from sam2s_ros.data.sources import DataSet, Planned, each, files, folders, folders_beside
 from sam2s_ros.data.video_plan import FramePlan, Unplanned
 
 POLYP = tissue("polyp", "polyp", separate=True)
@@ -49,7 +49,11 @@ def plan_kvasir(root: Path, data_set: DataSet) -> Iterator[Planned]:
         pairs = pair_masks(images, masks, POLYP, left_out)
         yield from data_set.stills("train", pairs, files(masks), left_out)
 
-    yield from each(folders(root, "images", data_set.layout), stills)
+    found, lost = folders_beside(
+        root, "images", "masks", lambda masks: masks.with_name("images"), data_set.layout
+    )
+    yield from lost
+    yield from each(found, stills)
 
 
 CLINICDB_COLUMNS = ("frame_id", "sequence_id", "png_image_path", "png_mask_path")
@@ -126,4 +130,12 @@ def plan_bkai(root: Path, data_set: DataSet) -> Iterator[Planned]:
         ]
         yield from data_set.stills("train", images, files(labels))
 
-    yield from each(folders(root, "train/train", data_set.layout), stills)
+    found, lost = folders_beside(
+        root,
+        "train/train",
+        "train_gt/train_gt",
+        lambda masks: masks.parents[1] / "train/train",
+        data_set.layout,
+    )
+    yield from lost
+    yield from each(found, stills)

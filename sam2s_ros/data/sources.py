@@ -142,6 +142,29 @@ def files(folder: Path, suffixes: tuple[str, ...] = IMAGES) -> list[Path]:
     return sorted((p for p in folder.iterdir() if p.suffix.lower() in suffixes), key=natural)
 
 
+def folders_beside(
+    root: Path, pattern: str, labels: str, images_of: Callable[[Path], Path], layout: str
+) -> tuple[list[Path], list[Unplanned]]:
+    """`folders` with images, and what to say of those with labels (whose path ends in `labels`) that have none.
+
+    `images_of`: the folder with the images of a folder of labels. FileNotFoundError: there is neither.
+    """
+    lost = []
+    for path in (
+        sorted((path for path in _walk(root) if path.match(labels)), key=natural) if root.is_dir() else ()
+    ):
+        if not (images := images_of(path)).is_dir() and any(one.is_file() for one in path.iterdir()):
+            lost.append(
+                Unplanned(f"{path} labels images that are not there: unpack them to {images}, or remove it")
+            )
+    try:
+        return folders(root, pattern, layout), lost
+    except FileNotFoundError:
+        if not lost:
+            raise
+        return [], lost
+
+
 def folders(root: Path, pattern: str, layout: str) -> list[Path]:
     """Folders below `root` whose path ends in `pattern` (as `Path.match` has it), in natural order.
 

@@ -27,6 +27,7 @@ from sam2s_ros.data.sources import (
     each,
     files,
     folders,
+    folders_beside,
     natural,
     runs,
     with_numbers,
@@ -124,7 +125,11 @@ def plan_cis(root: Path, data_set: DataSet) -> Iterator[Planned]:
             left_out=left_out,
         )
 
-    yield from each(folders(root, "img_dir", data_set.layout), video)
+    found, lost = folders_beside(
+        root, "img_dir", "ann_dir", lambda labels: labels.with_name("img_dir"), data_set.layout
+    )
+    yield from lost
+    yield from each(found, video)
 
 
 _PARTS = instrument("tool")
@@ -329,4 +334,8 @@ def plan_autolaparo(root: Path, data_set: DataSet) -> Iterator[Planned]:
         for clip, frames in sorted(found.items()):
             yield data_set.video(f"clip_{clip}", "train", frames)
 
-    yield from each(folders(root, "imgs", data_set.layout), clips)
+    found, lost = folders_beside(
+        root, "imgs", "masks", lambda masks: masks.with_name("imgs"), data_set.layout
+    )
+    yield from lost
+    yield from each(found, clips)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sam2s_ros.data.labels import MASK_THRESHOLD, LabelFile, MaskLabels, instrument
-from sam2s_ros.data.sources import DataSet, Planned, files, folders, natural
+from sam2s_ros.data.sources import DataSet, Planned, files, folders_beside, natural
 from sam2s_ros.data.video_plan import Unplanned
 
 INSTRUMENT = instrument("instrument")
@@ -26,7 +26,15 @@ def plan_artnet(root: Path, data_set: DataSet) -> Iterator[Planned]:
     """
     images: list[tuple[Path, tuple[LabelFile, ...]]] = []
     masks: list[Path] = []
-    for folder in folders(root, "*_Positive", data_set.layout):
+    found, lost = folders_beside(
+        root,
+        "*_Positive",
+        "*_Positive_Tool_Mask",
+        lambda own: own.with_name(own.name.removesuffix("_Tool_Mask")),
+        data_set.layout,
+    )
+    yield from lost
+    for folder in found:
         own = folder.with_name(f"{folder.name}_Tool_Mask")
         if not own.is_dir():
             yield Unplanned(
