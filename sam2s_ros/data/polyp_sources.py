@@ -70,7 +70,8 @@ def plan_clinicdb(root: Path, data_set: DataSet) -> Iterator[Planned]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: expected {data_set.layout}")
     sequences: dict[int, list[FramePlan]] = {}
-    yield from each(_rows(path), lambda row: _clinicdb_row(row, root, sequences))
+    ids: dict[int, str] = {}
+    yield from each(_rows(path), lambda row: _clinicdb_row(row, root, sequences, ids))
     for place, unused in (("Original", "has no row"), ("Ground Truth", "labels an image that has no row")):
         folder = root / "PNG" / place
         named = {one.image for frames in sequences.values() for one in frames}
@@ -96,15 +97,19 @@ def _rows(path: Path) -> list[tuple[str, dict[str, str]]]:
 
 
 def _clinicdb_row(
-    row: tuple[str, dict[str, str]], root: Path, sequences: dict[int, list[FramePlan]]
+    row: tuple[str, dict[str, str]], root: Path, sequences: dict[int, list[FramePlan]], ids: dict[int, str]
 ) -> Iterator[Planned]:
-    """Add a row's frame to its sequence."""
+    """Add a row's frame to its sequence, and its id to those that are taken."""
     where, values = row
     try:
         number, sequence = int(values["frame_id"]), int(values["sequence_id"])
         image, mask = root / values["png_image_path"], root / values["png_mask_path"]
     except (TypeError, ValueError) as error:
         yield Unplanned(f"{where} is left out: {error}")
+        return
+    if number < 0 or ids.setdefault(number, where) is not where:
+        why = "is below 0" if number < 0 else f"is also that of {ids[number]}"
+        yield Unplanned(f"{where} is left out, with {image}: its frame_id {number} {why}; each needs its own")
         return
     labels = MaskLabels(mask, POLYP, threshold=MASK_THRESHOLD)
     sequences.setdefault(sequence, []).append(FramePlan(number, image, (labels,)))
