@@ -7,11 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from data_source_cases import CASES, photo
+from data_source_cases import CASES, LEFT, RIGHT, H, W, labels, photo, save
+from PIL import Image
 from test_data_broken_sources import change, convert
 
-from sam2s_ros.data.video_folder import VideoFolder
+from sam2s_ros.data.labels import MaskLabels, instrument
+from sam2s_ros.data.video_folder import VideoFolder, write_index
 
 
 @pytest.fixture
@@ -93,3 +96,100 @@ def test_a_folder_of_labels_without_its_images_is_named(
     (line,), videos = spoilt(name, root, capsys, status=2 if alone else 1)
     assert f"{root / labels} labels images that are not there: unpack them to {root / images}" in line
     assert bool(videos) != alone
+
+
+# --- masks that are none
+
+
+MASKS = {
+    "dsad": "liver/03/mask01.png",
+    "clinicdb": "PNG/Ground Truth/2.png",
+    "art-net": "Train/Train_Positive_Tool_Mask/Train_Pos_sample_0662_Tool_Mask.png",
+    "robotool": "robo_tool/dv10_00001_seg.png",
+    "kvasir-seg": "Kvasir-SEG/masks/cju0.jpg",
+    "polypgen": "PolypGen2021_MultiCenterData_v3/sequenceData/positive/seq3/masks_seq3/C1_2_mask.jpg",
+    "endovis17": "instrument_1_4_training/instrument_dataset_2/ground_truth/Other_labels/frame001.png",
+}
+
+
+def noise(channels: int, size: tuple[int, int]) -> np.ndarray:
+    values = np.random.default_rng(0).integers(0, 256, (*size, channels), np.uint8)
+    return values if channels == 3 else values[..., 0]
+
+
+@pytest.mark.parametrize("kind", ["noise", "grey noise", "photo", "grey photo"])
+@pytest.mark.parametrize("name", list(MASKS))
+def test_a_picture_in_the_place_of_a_mask_is_named_and_its_frame_left_out(
+    name: str, kind: str, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    CASES[name][0](root)
+    path = root / MASKS[name]
+    size = Image.open(path).size[::-1]
+    if "noise" in kind:
+        save(path, noise(1 if "grey" in kind else 3, size))
+    else:
+        photo(path, 1, size)
+        if "grey" in kind:
+            Image.open(path).convert("L").save(path)
+    (line,), videos = spoilt(name, root, capsys)
+    assert f"{path} is no mask: " in line and videos
+
+
+@pytest.mark.parametrize("quality", [30, 75, 95])
+def test_a_mask_stays_one_through_jpeg_and_with_soft_edges(quality: int, tmp_path: Path) -> None:
+    y, x = np.mgrid[:120, :160]
+    soft = np.clip(255 * (40.5 - np.hypot(y - 60, x - 80)) / 3, 0, 255).astype(np.uint8)
+    for file, pixels in (("a.jpg", np.repeat(soft[..., None], 3, axis=2)), ("b.jpg", soft), ("c.png", soft)):
+        save(tmp_path / file, pixels, **({"quality": quality} if file.endswith("jpg") else {}))
+        (region,) = MaskLabels(tmp_path / file, instrument("x"), threshold=127).regions((120, 160))
+        assert abs(region.mask.sum() - (soft > 127).sum()) < 60
+
+
+def test_a_mask_that_is_white_enough_is_one(tmp_path: Path) -> None:
+    save(tmp_path / "m.png", labels({200: LEFT, 140: RIGHT}))
+    (region,) = MaskLabels(tmp_path / "m.png", instrument("x"), threshold=127).regions((H, W))
+    assert region.mask.sum() == 720
+
+
+@pytest.mark.parametrize("meta", [True, False])
+def test_a_label_image_of_davis_whose_colours_became_grey_is_named(
+    meta: bool, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    CASES["davis"][0](root)
+    path = root / "train/Annotations/ab12/00010.png"
+    write_index(path, labels({2: LEFT, 7: RIGHT}))
+    Image.open(path).convert("RGB").convert("L").save(path)
+    if not meta:
+        (root / "train/meta.json").unlink()
+    (line,), videos = spoilt("davis", root, capsys)
+    assert f"{path} has no palette, and its values [75, 128] are none of its video's objects [2, 7]" in line
+    assert list(videos["train/ab12"].frames()) == [0, 5]
+
+
+def test_grey_label_images_of_davis_with_the_ids_are_as_good(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    CASES["davis"][0](root)
+    save(
+        root / "train/Annotations/ab12/00010.png",
+        labels({2: LEFT, 7: RIGHT, 255: (slice(0, 2), slice(0, 9))}),
+    )
+    _, videos = spoilt("davis", root, capsys, status=0)
+    assert list(videos["train/ab12"].masks()) == [0, 5, 10]
+
+
+@pytest.mark.parametrize(
+    ("frame", "sequence", "said"), [(-1, 1, "is below 0"), (2, 1, "row 2"), (2, 2, "row 2")]
+)
+def test_a_frame_of_clinicdb_without_a_number_of_its_own_is_named(
+    frame: int, sequence: int, said: str, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    CASES["clinicdb"][0](root)
+    for folder in ("Original", "Ground Truth"):
+        shutil.copy(root / f"PNG/{folder}/1.png", root / f"PNG/{folder}/4.png")
+    with (root / "metadata.csv").open("a") as table:
+        table.write(f"{frame},{sequence},PNG/Original/4.png,PNG/Ground Truth/4.png\n")
+    lines, videos = spoilt("clinicdb", root, capsys)
+    assert any(f"{root / 'metadata.csv'}: row 4 is left out" in line and said in line for line in lines)
+    assert sorted(len(video.frames()) for video in videos.values()) == [1, 2]
+    assert not list(root.parent.rglob("-*"))

@@ -21,6 +21,13 @@ MASK_THRESHOLD = 127
 """Above it a pixel of a mask image belongs to the mask: some data sets store masks as JPEG, whose edges ring."""
 RINGING = 16
 """Values up to this are nothing but the ringing of a JPEG whose mask is empty."""
+MIDDLE = slice(30, 226)
+"""Values that are neither black nor white, nor the ringing around them."""
+FEW_VALUES = 16
+OTHER_SHARE = 0.1
+"""Of a mask's pixels: more that are neither near black or white nor of its `FEW_VALUES` commonest are a picture's."""
+COLOURED_SHARE = 0.01
+"""Of the pixels of a JPEG of a mask: more whose channels differ are no ringing."""
 STRAY_SHARE = 0.05
 """Of the marked pixels of an image with a class per channel: more in no single channel are no ringing."""
 
@@ -87,6 +94,8 @@ class IndexLabels:
     palette: tuple[int, ...] = ()
     """RGB bytes that values have in the video's other label images; a palette that gives one another colour belongs to
     an image whose values were dealt anew. Empty: not looked at."""
+    grey_values: frozenset[int] | None = field(default=None, repr=False)
+    """Values that an image without a palette may have: others are the grey of colours. None: any."""
 
     def regions(self, size: tuple[int, int]) -> list[Region]:
         image = load_image(self.path)
@@ -95,6 +104,13 @@ class IndexLabels:
         found = np.flatnonzero(np.bincount(values.ravel())).tolist()
         if self.palette:
             _check_palette(self.path, image.getpalette(), found, self.palette)
+        if self.grey_values is not None and image.getpalette() is None:
+            foreign = [value for value in found if value not in self.grey_values | self.ignored]
+            if foreign:
+                raise ValueError(
+                    f"{self.path} has no palette, and its values {foreign} are none of its video's objects "
+                    f"{sorted(self.grey_values)}: they may be the grey of colours; save it with the palette of DAVIS"
+                )
         unknown = [value for value in found if value not in self.meanings and value not in self.ignored]
         if unknown:
             raise ValueError(f"{self.path}: no meaning is known for the values {unknown}")
@@ -144,14 +160,28 @@ class MaskLabels:
     """Values above it belong to the mask."""
 
     def regions(self, size: tuple[int, int]) -> list[Region]:
-        values = _read_rgb(self.path).max(axis=2)
-        _check_size(self.path, values.shape, size)
+        colours = _read_rgb(self.path)
+        _check_size(self.path, colours.shape, size)
+        values = colours.max(axis=2)
         brightest = int(values.max(initial=0))
-        ringing = RINGING if self.path.suffix.lower() in (".jpg", ".jpeg") else 0
+        jpeg = self.path.suffix.lower() in (".jpg", ".jpeg")
+        ringing = RINGING if jpeg else 0
         if ringing < brightest <= self.threshold:
             raise ValueError(
                 f"{self.path} is no mask of black and white: its brightest value is {brightest}, and only values above "
                 f"{self.threshold} count; save it with 255 inside"
+            )
+        coloured = float((values - colours.min(axis=2) > RINGING).mean())
+        if coloured > (COLOURED_SHARE if jpeg else 0):
+            raise ValueError(
+                f"{self.path} is no mask: {coloured:.1%} of its pixels have a colour; put a grey mask in its place"
+            )
+        shares = np.bincount(values.ravel(), minlength=256) / values.size
+        others = 1 - float(np.sort(shares)[-FEW_VALUES:].sum())
+        if others > OTHER_SHARE and (not self.threshold or shares[MIDDLE].sum() > OTHER_SHARE):
+            raise ValueError(
+                f"{self.path} is no mask: it has the many values of a picture ({others:.0%} of its pixels are of none "
+                f"of the {FEW_VALUES} commonest); put a mask in its place"
             )
         mask = values > self.threshold
         return [Region(mask, self.label, self.track, bool(self.track))] if mask.any() else []

@@ -136,12 +136,14 @@ def _davis_lists(folder: Path, left_out: list[str]) -> dict[str, str]:
 def _davis_reader(paths: Sequence[Path], named: Mapping[int, str]) -> Callable[[Path], LabelFile]:
     """Makes the reader of a video's label images: every value is an object, 255 one only where it is alone.
 
-    The first label image that shows anything decides whether it is.
+    The first label image that shows anything decides whether it is. One without a palette, where the others have one or
+    `named` has the objects, may show only objects that are known from those: else its values are the grey of colours.
     """
     meanings = {value: _named(named.get(value, "")) for value in range(1, VOID)}
     ignored = frozenset({0, VOID})
     palettes: Counter[tuple[int, ...]] = Counter()
     shown: set[int] = set()
+    coloured = set(named)
     for path in paths:
         if shown and palettes.total() >= PALETTE_SAMPLES:
             break
@@ -152,10 +154,12 @@ def _davis_reader(paths: Sequence[Path], named: Mapping[int, str]) -> Callable[[
             continue  # the frame is reported when it is written
         palettes[tuple(image.getpalette() or ())] += 1
         shown = shown or values
+        coloured |= values if image.getpalette() is not None else set()
     if shown == {VOID}:
         meanings, ignored = {VOID: _named("object")}, frozenset({0})
     palette = palettes.most_common(1)[0][0] if palettes else ()
-    return lambda path: IndexLabels(path, meanings, ignored, tracks=True, palette=palette)
+    known = frozenset(coloured) if shown != {VOID} and (palette or named) else None
+    return lambda path: IndexLabels(path, meanings, ignored, tracks=True, palette=palette, grey_values=known)
 
 
 def plan_synth(root: Path, data_set: DataSet) -> Iterator[Planned]:
