@@ -73,6 +73,7 @@ def grasp_release(root: Path, digits: int, case: str, step: int) -> None:
         {"image_id": image, "category_id": 0, "segmentation": rle(LEFT)} for image in (0, 1)
     ]
     coco_file(root / "annotations/grasp_short-term_train.json", names, ["Bipolar Forceps"], annotations)
+    coco_file(root / "annotations/grasp_short-term_test.json", [], ["Bipolar Forceps"], [])
 
 
 @pytest.mark.parametrize(

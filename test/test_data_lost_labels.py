@@ -193,3 +193,59 @@ def test_a_frame_of_clinicdb_without_a_number_of_its_own_is_named(
     assert any(f"{root / 'metadata.csv'}: row 4 is left out" in line and said in line for line in lines)
     assert sorted(len(video.frames()) for video in videos.values()) == [1, 2]
     assert not list(root.parent.rglob("-*"))
+
+
+# --- labels that are missing
+
+
+def test_a_frame_of_endovis_17_without_its_types_is_kept_and_named(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    CASES["endovis17"][0](root)
+    frames = root / "instrument_1_4_testing/instrument_dataset_2/left_frames"
+    photo(frames / "frame226.png", 3, (1080, 1920))
+    (line,), videos = spoilt("endovis17", root, capsys)
+    assert (
+        f"{frames / 'frame226.png'} is not labelled: unpack ground_truth, or of test frames gt/TypeSeg"
+        in line
+    )
+    video = videos["test/seq_2"]
+    assert list(video.frames()) == [0, 1, 225, 226] and list(video.masks()) == [0, 1, 225]
+
+
+def test_test_frames_of_endovis_17_without_the_archive_of_labels_are_named_once(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    CASES["endovis17"][0](root)
+    frames = root / "instrument_1_4_testing/instrument_dataset_2/left_frames"
+    photo(frames / "frame226.png", 3, (1080, 1920))
+    shutil.rmtree(root / "instrument_2017_test")
+    (first, second), videos = spoilt("endovis17", root, capsys)
+    assert f"{frames} has no frame that is labelled: unpack" in first and len(videos) == 2
+    assert "instrument_dataset_9/left_frames has no frame" in second
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+@pytest.mark.parametrize("folder", [True, False])
+def test_a_part_of_grasp_without_its_annotations_is_named(
+    part: str, folder: bool, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    CASES["grasp"][0](root)
+    path = root / f"annotations/grasp_short-term_{part}.json"
+    path.unlink()
+    if folder:
+        path.mkdir()
+    (line,), videos = spoilt("grasp", root, capsys)
+    assert f"{path} {'cannot be read' if folder else 'does not exist'}" in line and len(videos) == 1
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_a_polygon_of_cis_without_an_area_is_named_and_its_frame_left_out(
+    count: int, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    CASES["cis"][0](root)
+    path = root / "VID14_t50_full/ann_dir/t50_VID14_000002.json"
+    change(path, lambda raw: raw["shapes"][2].update(points=raw["shapes"][2]["points"][:count]))
+    (line,), videos = spoilt("cis", root, capsys)
+    assert f"{path}: shape 3: a polygon has {count} points" in line
+    assert list(videos["test/VID14_t50_full"].frames()) == [1]

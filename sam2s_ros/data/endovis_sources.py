@@ -5,7 +5,7 @@ As in `surgical_sources`, the last sentences of a converter say what it follows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 
 from sam2s_ros.data.labels import ColourLabels, IndexLabels, Label, LabelFile, MaskLabels, instrument, tissue
@@ -41,8 +41,9 @@ def plan_endovis17(root: Path, data_set: DataSet) -> Iterator[Planned]:
     `instrument_dataset_N/left_frames/frame000.png` with `ground_truth/<instrument>_labels/frame000.png`, a folder per
     instrument whose pixels above 0 (shaft, wrist, clasper) are it: an object of the source. Test frames are labelled in
     `instrument_dataset_N/gt/TypeSegmentation`, in some releases without `gt`, values 1 to 7: linked to the objects of
-    their type. Folders of labels that are read by nobody are said. The black border of 1920x1080 frames is cropped to
-    the 1280x1024 of the camera. Sequences 2, 5, 6 are the test, others unused.
+    their type. Folders of labels that are read by nobody are said, as are frames without labels, which are kept. The
+    black border of 1920x1080 frames is cropped to the 1280x1024 of the camera. Sequences 2, 5, 6 are the test, others
+    unused.
     Follows the challenge's paper (arXiv 1902.06426) and, for the values 1 to 7, which the challenge gives in its
     `type_mapping.json`, the label folders and the crop, ternaus/robot-surgery-segmentation (prepare_data.py); for where
     test labels are, open-mmlab/mmsegmentation (projects/medical/2d_image/endoscopy/EndoVis2017RIS); for the sequences,
@@ -78,6 +79,7 @@ def _endovis17_video(sequence: int, parts: list[Path], data_set: DataSet) -> Pla
                 f"{unread} holds labels that are not used: only ground_truth/<instrument>_labels and "
                 f"{ENDOVIS17_LABELS[0]} are read"
             )
+    left_out += _unlabelled(images, labels)
     frames = [
         FramePlan(number, image, tuple(labels[number]) if number in labels else None)
         for number, image in sorted(images.items())
@@ -87,6 +89,18 @@ def _endovis17_video(sequence: int, parts: list[Path], data_set: DataSet) -> Pla
     return data_set.video(
         f"seq_{sequence}", split, frames, crop=ENDOVIS17_CROP, label_files=paths, left_out=left_out
     )
+
+
+def _unlabelled(images: Mapping[int, Path], labels: Container[int]) -> Iterator[str]:
+    """What to say of frames without a label: each of them, or the folder where all of it are."""
+    missing = {number: image for number, image in images.items() if number not in labels}
+    for folder in dict.fromkeys(image.parent for image in missing.values()):
+        found = [image for image in missing.values() if image.parent == folder]
+        what = [f"{image} is not labelled" for image in found]
+        if len(found) == sum(image.parent == folder for image in images.values()):
+            what = [f"{folder} has no frame that is labelled"]
+        for text in what:
+            yield f"{text}: unpack ground_truth, or of test frames {ENDOVIS17_LABELS[0]}, for {folder.parent.name}"
 
 
 def _instruments(truth: Path, labels: dict[int, list[LabelFile]], left_out: list[str]) -> None:

@@ -19,15 +19,18 @@ FAR = 1.0
 
 
 def polygon_mask(points: Any, size: tuple[int, int]) -> BoolArray:
-    """Mask [H, W] of a polygon [[x, y], ...], edges included; fewer than three points have no area.
+    """Mask [H, W] of a polygon [[x, y], ...], edges included.
 
     Raises:
-        ValueError: they are no points, or lie far outside the image.
+        ValueError: they are no points, fewer than the three that an area needs, or lie far outside the image.
     """
     mask = np.zeros(size, np.uint8)
     corners = _points(points, size)
-    if len(corners) >= 3:
-        cv2.fillPoly(mask, [np.round(corners).astype(np.int32)], (1,))
+    if len(corners) < 3:
+        raise ValueError(
+            f"a polygon has {len(corners)} points, and an area needs 3; draw it again or remove it"
+        )
+    cv2.fillPoly(mask, [np.round(corners).astype(np.int32)], (1,))
     return mask.astype(bool)
 
 

@@ -234,7 +234,7 @@ def plan_grasp(root: Path, data_set: DataSet) -> Iterator[Planned]:
         for part in ("train", "test"):
             path, left_out = folder / f"grasp_short-term_{part}.json", list[str]()
             try:
-                found = coco_frames(path, GRASP_CLASSES, left_out) if path.is_file() else []
+                found = coco_frames(path, GRASP_CLASSES, left_out)
             except (OSError, ValueError) as error:
                 said.append(Unplanned(str(error)))
                 continue
