@@ -249,3 +249,49 @@ def test_a_polygon_of_cis_without_an_area_is_named_and_its_frame_left_out(
     (line,), videos = spoilt("cis", root, capsys)
     assert f"{path}: shape 3: a polygon has {count} points" in line
     assert list(videos["test/VID14_t50_full"].frames()) == [1]
+
+
+# --- videos
+
+
+LOST: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a frame": (lambda video: (video / "frames/000005.jpg").unlink(), "1 of 3 files in frames"),
+    "an empty frame": (
+        lambda video: (video / "frames/000005.jpg").write_bytes(b""),
+        "1 of 3 files in frames",
+    ),
+    "a label image": (lambda video: (video / "masks/000000.png").unlink(), "1 of 2 files in masks"),
+    "all of both": (
+        lambda video: [shutil.rmtree(video / name) for name in ("frames", "masks")],
+        "3 of 3 files in frames, 2 of 2 files in masks",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", list(LOST))
+def test_a_video_that_has_lost_files_is_written_again_and_said(
+    case: str, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spoil, text = LOST[case]
+    CASES["davis"][0](root)
+    _, _, videos = convert("davis", root, capsys)
+    spoil(videos["train/ab12"].path)
+    status, said, videos = convert("davis", root, capsys)
+    assert status == 0 and f"written again: davis/train/ab12: what was there had lost {text}" in said
+    assert "1 of them from before" in said
+    assert list(videos["train/ab12"].frames()) == [0, 5, 10] and list(videos["train/ab12"].masks()) == [0, 5]
+    assert "2 of them from before" in convert("davis", root, capsys)[1]
+
+
+def test_a_first_frame_of_another_size_costs_no_other_frame(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    CASES["vocalfolds"][0](root)
+    shutil.copy(root / "img/patient1/seq4/0009_l.jpg", root / "img/patient1/seq4/0010_l.jpg")
+    shutil.copy(root / "annot/patient1/seq4/0009.png", root / "annot/patient1/seq4/0010.png")
+    photo(root / "img/patient1/seq4/0003_l.jpg", 0, (H + 2, W))
+    save(root / "annot/patient1/seq4/0003.png", labels({1: LEFT}, (H + 2, W)))
+    (line,), videos = spoilt("vocalfolds", root, capsys)
+    assert f"0003_l.jpg is {W}x{H + 2} pixels, most frames of its video {W}x{H}" in line
+    video = videos["test/patient1_seq4"]
+    assert list(video.frames()) == [9, 10] and video.facts.size == (W, H)

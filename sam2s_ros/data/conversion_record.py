@@ -74,9 +74,32 @@ def read_record(folder: Path) -> ConversionRecord:
 
 
 def write_record(folder: Path, record: ConversionRecord) -> None:
-    """Write it into a video's folder."""
-    raw = {"settings": record.settings, "files": record.files}
+    """Write it into a video's folder, with how many files are there."""
+    raw = {"settings": record.settings, "files": record.files, "written": _counts(folder)}
     (folder / RECORD_FILE).write_text(json.dumps(raw, indent=1) + "\n", encoding="utf-8")
+
+
+def lost_files(folder: Path, frames: int) -> str:
+    """What a video that was complete has lost since, as "1 of 4 files in frames"; "" where it is whole.
+
+    `frames`: how many its `video.json` has; its record says how many label images, but for one of an older version.
+    """
+    try:
+        written = json.loads((folder / RECORD_FILE).read_text(encoding="utf-8")).get("written", {})
+        wanted = {"frames": frames, "masks": int(written.get("masks", 0))}
+    except (AttributeError, OSError, TypeError, ValueError, RecursionError):
+        wanted = {"frames": frames}
+    found = _counts(folder)
+    lost = {name: count - found[name] for name, count in wanted.items() if found[name] < count}
+    return ", ".join(f"{count} of {wanted[name]} files in {name}" for name, count in lost.items())
+
+
+def _counts(folder: Path) -> dict[str, int]:
+    """Files that are not empty, by the folder of a video that they are in."""
+    return {
+        name: sum(path.is_file() and path.stat().st_size > 0 for path in (folder / name).glob("*"))
+        for name in ("frames", "masks")
+    }
 
 
 def _state(path: Path) -> str:

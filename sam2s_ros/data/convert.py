@@ -10,10 +10,11 @@ import errno
 import os
 import shutil
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -21,7 +22,13 @@ import numpy as np
 from tqdm import tqdm
 
 from sam2s_ros.data.arrays import ByteArray
-from sam2s_ros.data.conversion_record import ConversionRecord, read_record, record_of, write_record
+from sam2s_ros.data.conversion_record import (
+    ConversionRecord,
+    lost_files,
+    read_record,
+    record_of,
+    write_record,
+)
 from sam2s_ros.data.labels import Region
 from sam2s_ros.data.linking import Linker
 from sam2s_ros.data.out_lock import PARTIAL, locked, remove_if_empty
@@ -29,6 +36,7 @@ from sam2s_ros.data.video_folder import (
     SPLIT_NAMES,
     VIDEO_FILE,
     VideoFacts,
+    image_size,
     load_image,
     read_video,
     write_index,
@@ -49,13 +57,14 @@ LOCK, UNFINISHED = "convert", "convert_"
 @dataclass(frozen=True)
 class Outcome:
     """What became of a video: how many frames it has (0: not written), what was left out, whether it was there before,
-    and why what was there stays, though the plan is another one."""
+    why what was there stays, though the plan is another one, and what was lost of one that is written again."""
 
     name: str
     frames: int
     skipped: tuple[str, ...]
     before: bool = False
     refused: str = ""
+    lost: str = ""
 
 
 def convert(plans: Iterable[VideoPlan], out: Path, jobs: int, redo: bool = False) -> Iterator[Outcome]:
@@ -121,7 +130,7 @@ def folder_of(plan: VideoPlan, out: Path) -> Path:
 
 def write_planned(plan: VideoPlan, out: Path, redo: bool = False) -> Outcome:
     """Write one video, unless it is complete; frames with a broken file are left out and named in the outcome, as is
-    what the plan leaves out.
+    what the plan leaves out. One of the same files and settings that has lost files since is written again.
 
     Raises:
         OSError: something cannot be written.
@@ -133,7 +142,7 @@ def write_planned(plan: VideoPlan, out: Path, redo: bool = False) -> Outcome:
         return Outcome(
             label, 0, (), refused=f"{folder} is there and is no video (no {VIDEO_FILE}): move it away"
         )
-    twins = _in_other_splits(plan, out, record)
+    twins, lost = _in_other_splits(plan, out, record), ""
     if not redo and (folder.exists() or twins):
         try:
             other = _refusal(folder, twins, record)
@@ -143,12 +152,14 @@ def write_planned(plan: VideoPlan, out: Path, redo: bool = False) -> Outcome:
         if facts is None:
             advice = "give --redo to write it again, or choose another folder to write to"
             return Outcome(label, 0, (), refused=f"{other}; {advice}")
-        return Outcome(label, facts.frames, facts.skipped, before=True)
+        lost = lost_files(folder, facts.frames)
+        if not lost:
+            return Outcome(label, facts.frames, facts.skipped, before=True)
     partial = out / PARTIAL / f"{UNFINISHED}{uuid.uuid4().hex}"
     (partial / "frames").mkdir(parents=True)
     (partial / "masks").mkdir()
     try:
-        outcome = _write_video(plan, label, partial)
+        outcome = replace(_write_video(plan, label, partial), lost=lost)
         if outcome.frames:
             write_record(partial, record)
             _move_to(folder, partial, twins)
@@ -198,9 +209,10 @@ def _write_video(plan: VideoPlan, label: str, partial: Path) -> Outcome:
     linker = Linker(plan.stills)
     skipped = list(plan.left_out)
     sizes: list[tuple[int, int]] = []
+    common = None if plan.stills else _commonest_size(plan)
     for frame in plan.frames:
         try:
-            read = _read_frame(frame, plan, sizes[:1])
+            read = _read_frame(frame, plan, common)
         except (OSError, ValueError) as error:
             skipped.append(str(error))
             continue
@@ -209,7 +221,7 @@ def _write_video(plan: VideoPlan, label: str, partial: Path) -> Outcome:
     if sizes:
         facts = VideoFacts(
             plan.dataset, plan.split, plan.procedure, plan.frame_rate,
-            (0, 0) if plan.stills else sizes[0], len(sizes), plan.licence, plan.identities, linker.masklets,
+            (0, 0) if common is None else common, len(sizes), plan.licence, plan.identities, linker.masklets,
             plan.stills, plan.prompt_area, tuple(skipped),
         )  # fmt: skip
         write_video_facts(partial, facts)
@@ -229,8 +241,23 @@ class _Frame:
     regions: list[Region] | None
 
 
-def _read_frame(frame: FramePlan, plan: VideoPlan, first: list[tuple[int, int]]) -> _Frame:
-    """Image and labels of a frame; `first` has the size of the frames before.
+def _commonest_size(plan: VideoPlan) -> tuple[int, int] | None:
+    """The size (width, height) that most frames of a video have when they are cropped, of two the first one's.
+
+    Files that cannot be opened do not count; None where none can.
+    """
+    sizes: Counter[tuple[int, int]] = Counter()
+    for frame in plan.frames:
+        try:
+            size = image_size(frame.image)
+        except OSError:
+            continue  # it is reported when it is read
+        sizes[plan.crop.cropped if plan.crop is not None and plan.crop.size == size else size] += 1
+    return sizes.most_common(1)[0][0] if sizes else None
+
+
+def _read_frame(frame: FramePlan, plan: VideoPlan, common: tuple[int, int] | None) -> _Frame:
+    """Image and labels of a frame; `common` is the size that it must have, None: any.
 
     Raises:
         OSError, ValueError: a file of the frame is missing, broken, or does not fit.
@@ -246,14 +273,15 @@ def _read_frame(frame: FramePlan, plan: VideoPlan, first: list[tuple[int, int]])
     if crop is not None and pixels is not None:
         left, top, right, bottom = crop.box
         window = (slice(top, bottom), slice(left, right))
-        pixels, size = pixels[window], (right - left, bottom - top)
+        pixels, size = pixels[window], crop.cropped
         if regions is not None:
             cut = [type(one)(one.mask[window], one.label, one.track, one.whole) for one in regions]
             regions = [one for one in cut if one.mask.any()]
         suffix = ".jpg"
-    if first and not plan.stills and first[0] != size:
+    if common not in (None, size):
         raise ValueError(
-            f"{frame.image} is {size[0]}x{size[1]} pixels, the frames before {first[0][0]}x{first[0][1]}"
+            f"{frame.image} is {size[0]}x{size[1]} pixels, most frames of its video {common[0]}x{common[1]}; get it "
+            "again in that size"
         )
     return _Frame(size, suffix or ".png", pixels, regions)
 

@@ -82,6 +82,9 @@ def _tell(outcomes: list[Outcome], unplanned: int, out: Path) -> int:
     skipped = [(outcome.name, text) for outcome in outcomes for text in outcome.skipped]
     for name, text in skipped:
         print(f"left out of {name}: {text}")
+    for outcome in outcomes:
+        if outcome.lost and outcome.frames:
+            print(f"written again: {outcome.name}: what was there had lost {outcome.lost}")
     missing = [outcome for outcome in outcomes if not outcome.frames]
     for outcome in missing:
         print(f"not written: {outcome.name}: {outcome.refused or 'it has no frame that can be used'}")

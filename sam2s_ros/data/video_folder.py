@@ -235,6 +235,15 @@ def load_image(path: Path) -> Image.Image:
         raise OSError(f"{path} is no image, or cut off: {' '.join(str(error).split())}") from None
 
 
+def image_size(path: Path) -> tuple[int, int]:
+    """(width, height) that an image says it has; it is not decoded. OSError: it cannot be opened."""
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except (SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
+        raise OSError(f"{path} is no image, or cut off: {' '.join(str(error).split())}") from None
+
+
 def read_index(path: Path) -> NDArray[np.integer[Any]]:
     """A label image as indices [H, W], uint8 or uint16: of a palette, grey, or colours whose channels are equal.
 

@@ -28,6 +28,12 @@ class Crop:
     box: tuple[int, int, int, int]
     """Left, top, right, bottom."""
 
+    @property
+    def cropped(self) -> tuple[int, int]:
+        """(width, height) of what is kept."""
+        left, top, right, bottom = self.box
+        return right - left, bottom - top
+
 
 @dataclass(frozen=True)
 class VideoPlan:
