@@ -277,6 +277,9 @@ def test_the_score_is_of_frames_that_were_held_out_and_corrections_raise_it(
     by_hand, held_out, rest, listed = range(4)
     assert (first[by_hand], second[by_hand]) == (2, 4)
     assert second[held_out] > first[held_out] and second[listed] == 100 and second[rest] == first[rest]
+    (tmp_path / "list.csv").write_text(LIST_HEAD + "other,val,v,2,,,\n")
+    assert run("score", truth.path, video.path, "--frames", tmp_path / "list.csv") == 2
+    assert f"{tmp_path / 'list.csv'} has nothing for {PLACE}" in capsys.readouterr().err
     assert run("score", truth.path, truth.path) == 2
     assert "every mask is by hand" in capsys.readouterr().err
 

@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from sam2s_ros.data.given_paths import given_video
-from sam2s_ros.data.provenance import Provenance, read_provenance
+from sam2s_ros.data.provenance import Provenance, place_of, read_provenance
 from sam2s_ros.data.review import LIST_FILE, read_list
 from sam2s_ros.data.video_folder import VideoFolder, read_index
 from sam2s_ros.evaluation.metrics import region_and_boundary
@@ -60,6 +60,10 @@ def run(arguments: argparse.Namespace) -> int:
         ]
     if arguments.frames is not None:
         flagged = set(read_list(arguments.frames, versions[0]))
+        if not flagged:
+            raise ValueError(
+                f"{arguments.frames} has nothing for {place_of(versions[0])}, and --frames asks for it"
+            )
         parts["listed"] = [number for number in held_out if number in flagged]
         parts["not listed"] = [number for number in held_out if number not in flagged]
     print(f"J&F (%), in brackets over frames that show the masklet; {truth.path}")
