@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -295,3 +296,17 @@ def test_a_first_frame_of_another_size_costs_no_other_frame(
     assert f"0003_l.jpg is {W}x{H + 2} pixels, most frames of its video {W}x{H}" in line
     video = videos["test/patient1_seq4"]
     assert list(video.frames()) == [9, 10] and video.facts.size == (W, H)
+
+
+def test_a_name_that_is_no_utf_8_stops_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tmp_path / "in"
+    CASES["davis"][0](root)
+    frames = root / "train/JPEGImages/ab12"
+    for number in (15, 20):
+        photo(frames / f"{number:05d}.jpg", number)
+        os.rename(frames / f"{number:05d}.jpg", os.fsencode(frames) + b"/\xff%05d.jpg" % number)
+    (Path(os.fsdecode(os.fsencode(frames) + b"/\xff00020.jpg"))).write_bytes(b"no image")
+    for _ in range(2):
+        status, said, videos = convert("davis", root, capsys)
+        assert status == 1 and list(videos["train/ab12"].frames()) == [0, 5, 10, 15]
+        assert r"\udcff00020.jpg is no image" in said and said.count("left out of") == 1

@@ -38,9 +38,13 @@ def record_of(plan: VideoPlan) -> ConversionRecord:
     """The record of a plan, with the files as they are now."""
     meanings, files = hashlib.sha256(), hashlib.sha256()
     for frame in plan.frames:
-        files.update(f"{frame.number} {_state(frame.image)} {frame.labels is not None}\n".encode())
+        files.update(
+            f"{frame.number} {_state(frame.image)} {frame.labels is not None}\n".encode(
+                errors="surrogateescape"
+            )
+        )
         for label in frame.labels or ():
-            files.update(f"{_state(label.path)}\n".encode())
+            files.update(f"{_state(label.path)}\n".encode(errors="surrogateescape"))
             meanings.update(f"{_without_path(label)}\n".encode())
     files.update(f"{len(plan.left_out)}".encode())
     settings = {
@@ -79,16 +83,20 @@ def write_record(folder: Path, record: ConversionRecord) -> None:
     (folder / RECORD_FILE).write_text(json.dumps(raw, indent=1) + "\n", encoding="utf-8")
 
 
+def written_masks(folder: Path) -> int | None:
+    """How many label images a conversion wrote; None where no record says so."""
+    try:
+        return int(json.loads((folder / RECORD_FILE).read_text(encoding="utf-8"))["written"]["masks"])
+    except (KeyError, OSError, TypeError, ValueError, RecursionError):
+        return None
+
+
 def lost_files(folder: Path, frames: int) -> str:
     """What a video that was complete has lost since, as "1 of 4 files in frames"; "" where it is whole.
 
     `frames`: how many its `video.json` has; its record says how many label images, but for one of an older version.
     """
-    try:
-        written = json.loads((folder / RECORD_FILE).read_text(encoding="utf-8")).get("written", {})
-        wanted = {"frames": frames, "masks": int(written.get("masks", 0))}
-    except (AttributeError, OSError, TypeError, ValueError, RecursionError):
-        wanted = {"frames": frames}
+    wanted = {"frames": frames, "masks": written_masks(folder) or 0}
     found = _counts(folder)
     lost = {name: count - found[name] for name, count in wanted.items() if found[name] < count}
     return ", ".join(f"{count} of {wanted[name]} files in {name}" for name, count in lost.items())

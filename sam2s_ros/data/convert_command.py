@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sam2s_ros.data.convert import Outcome, convert_with_bar
+from sam2s_ros.data.given_paths import printable
 from sam2s_ros.data.source_table import SOURCES
 from sam2s_ros.data.video_folder import SPLIT_NAMES
 from sam2s_ros.data.video_plan import Unplanned, VideoPlan
@@ -59,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     plans = [replace(plan, **changes) for plan in planned if isinstance(plan, VideoPlan)]
     unplanned = [one.text for one in planned if isinstance(one, Unplanned)]
     for text in unplanned:
-        print(f"left out: {text}")
+        print(printable(f"left out: {text}"))
     names = Counter((plan.split, plan.name) for plan in plans)
     twice = sorted(name for name, count in names.items() if count > 1)
     if twice:
@@ -81,7 +82,7 @@ def _tell(outcomes: list[Outcome], unplanned: int, out: Path) -> int:
     """Say what was left out and what was written; the exit status."""
     skipped = [(outcome.name, text) for outcome in outcomes for text in outcome.skipped]
     for name, text in skipped:
-        print(f"left out of {name}: {text}")
+        print(printable(f"left out of {name}: {text}"))
     for outcome in outcomes:
         if outcome.lost and outcome.frames:
             print(f"written again: {outcome.name}: what was there had lost {outcome.lost}")

@@ -27,6 +27,11 @@ def given_video(path: Path, argument: str) -> VideoFolder:
     return read_video(path)
 
 
+def printable(text: str) -> str:
+    """The text with what a terminal cannot show, such as bytes of a file's name that are no UTF-8, as \\udcff."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def check_out_folder(path: Path, argument: str) -> None:
     """NotADirectoryError where a folder to write to is a file, or would lie in one."""
     existing = next(place for place in (path, *path.absolute().parents) if place.exists())
