@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,8 @@ from PIL.Image import Image
 from tqdm import tqdm
 
 from sam2s_ros.data.arrays import FloatArray
+from sam2s_ros.data.conversion_record import RECORD_FILE, written_masks
+from sam2s_ros.data.given_paths import printable
 from sam2s_ros.data.instrument_bank import bank_kinds
 from sam2s_ros.data.provenance import PROVENANCE_FILE, read_provenance
 from sam2s_ros.data.video_folder import (
@@ -34,6 +37,8 @@ HELP = (
 JUMP_SPEED = 1.0
 """Image diagonals per second."""
 SWAP_OVERLAP = 0.5
+FRAME_RATES = (0.01, 1000.0)
+"""Numbers of frames per second that a camera may have."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
         for problem in found
     ]
     for problem in problems:
-        print(problem)
+        print(printable(str(problem)))
     if arguments.out:
         arguments.out.write_text(json.dumps([asdict(one) for one in problems], indent=1) + "\n")
     print(f"{len(paths)} videos, {len(problems)} problems")
@@ -93,8 +98,14 @@ def check_all(
     if jobs == 1 or len(paths) == 1:
         yield from bar(map(check, paths))
         return
-    with worker_pool(jobs) as pool:
-        yield from bar(pool.map(check, paths))
+    try:
+        with worker_pool(jobs) as pool:
+            yield from bar(pool.map(check, paths))
+    except BrokenProcessPool:
+        raise OSError(
+            f"a process that checked videos has died, perhaps for want of memory: give fewer --jobs than {jobs} and "
+            "start again"
+        ) from None
 
 
 def check_video(path: Path, kinds: Mapping[str, str], jump_speed: float = JUMP_SPEED) -> list[Problem]:
@@ -130,6 +141,7 @@ def check_video(path: Path, kinds: Mapping[str, str], jump_speed: float = JUMP_S
                     f"{_pixels(size)}, {VIDEO_FILE} says {_pixels(video.facts.size)}",
                 )
             )
+    problems += _lost_masks(video, frames, masks)
     problems += _provenance_problems(video, masks)
     return [*problems, *_mask_problems(video, frames, masks, sizes, jump_speed)]
 
@@ -154,10 +166,35 @@ def _facts_problems(video: VideoFolder, kinds: Mapping[str, str]) -> Iterator[Pr
                 where,
                 f"masklet {masklet.id}: {masklet.class_name} is {kinds[masklet.class_name]}, not {masklet.kind}",
             )
+    low, high = FRAME_RATES
+    if not low <= video.facts.frame_rate <= high:
+        yield Problem("frame-rate", where, f"{video.facts.frame_rate:g} per second, not {low:g} to {high:g}")
+    if not 0 <= video.facts.prompt_area <= 1:
+        yield Problem(
+            "prompt-area", where, f"{video.facts.prompt_area:g}; it is a share of the image, 0 to 1"
+        )
+    for name in ("dataset", "licence"):
+        if not getattr(video.facts, name).strip():
+            yield Problem(
+                "empty-entry", where, f"{name} is empty: say where the video is from and who may use it"
+            )
     if video.path.parent.name in SPLIT_NAMES and video.path.parent.name != video.facts.split:
         yield Problem("wrong-split", where, f"{video.facts.split} in a folder named {video.path.parent.name}")
     for text in video.facts.skipped:
         yield Problem("skipped-source", where, f"left out when it was converted: {text}")
+
+
+def _lost_masks(
+    video: VideoFolder, frames: Mapping[int, Path], masks: Mapping[int, Path]
+) -> Iterator[Problem]:
+    """Label images that the conversion wrote and that are gone: which, where every frame had one."""
+    written = written_masks(video.path)
+    if written is None or written <= len(masks):
+        return
+    text = f"{len(masks)} label images are there, {RECORD_FILE} says {written}"
+    if written == video.facts.frames:
+        text += f", one for each frame; without one: {[one for one in frames if one not in masks][:5]}"
+    yield Problem("missing-masks", str(video.path / "masks"), text)
 
 
 def _provenance_problems(video: VideoFolder, masks: Mapping[int, Path]) -> Iterator[Problem]:
