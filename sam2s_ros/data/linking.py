@@ -1,4 +1,4 @@
-"""Masklets out of semantic labels: connected components, linked over time by the rule of `docs/data.md`.
+"""Masklets out of semantic labels: connected components, linked over time.
 
 A component of a frame takes the identity of
 1. the object that the data set says it is, where it does;
