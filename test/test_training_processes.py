@@ -25,6 +25,7 @@ from training_cases import (
 )
 
 from sam2s_ros.cli import main
+from sam2s_ros.data.out_lock import locked
 from sam2s_ros.data.video_folder import write_index
 from sam2s_ros.network import build_network
 from sam2s_ros.network.checkpoint import save_checkpoint
@@ -135,6 +136,30 @@ def test_a_worker_learns_which_process_ended(config: Path, tmp_path: Path) -> No
     assert (
         f"sam2s: error: process 0 of 2 (pid {run.pid}) ended; once the cause is mended, `sam2s train" in error
     )
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_a_second_run_into_the_same_folder_is_refused(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], devices: int
+) -> None:
+    """The first one goes on; killed, it leaves the folder to the next at once, though its readers outlive it."""
+    out = tmp_path / "out"
+    write_config(config, workers=1, stages=[{"steps": 1000, "length": 2, "clips": 1, "objects": 1}])
+    more = ("--devices", str(devices))
+    first = start("sam2s_ros.cli", *arguments(config, out, *more))
+    try:
+        wait_until(lambda: steps_logged(out) >= 1, first)
+        for second in ((), ("--devices", "2")):
+            assert main(arguments(config, out, *second)) == 2
+            said = capsys.readouterr().err
+            assert f"{out} is being written to by another command (process {first.pid}): wait" in said
+        assert first.poll() is None
+    finally:
+        first.kill()
+        first.wait()
+    with locked(out, "train"):
+        pass
+    assert not (out / ".partial").exists()
 
 
 def test_how_a_process_ended_is_said_in_words() -> None:

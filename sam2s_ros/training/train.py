@@ -6,8 +6,10 @@ import argparse
 import os
 import shlex
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
+from sam2s_ros.data.out_lock import locked
 from sam2s_ros.training.config import TrainConfig, read_train_config
 
 HELP = "train a network from a configuration file; the same command goes on with a run that was interrupted"
@@ -48,13 +50,14 @@ def run(args: argparse.Namespace) -> int:
 
     Raises:
         FileNotFoundError: data that the configuration names is missing.
-        ValueError: settings that are wrong, do not fit one another or those of the run that is gone on with.
+        ValueError: settings that are wrong, do not fit one another or those of the run that is gone on with; or another
+            run writes into the folder.
         ConnectionError: another process of the run ended.
     """
     config = read_train_config(args.config)
     check_data(config, args.data)
     from sam2s_ros.training.peers import Peers
-    from sam2s_ros.training.processes import make_fabric, shut_down
+    from sam2s_ros.training.processes import is_first, make_fabric, shut_down
     from sam2s_ros.training.validation import check_validation
 
     fabric = make_fabric(config, args.accelerator, args.devices, args.nodes, args.timeout_s)
@@ -64,7 +67,8 @@ def run(args: argparse.Namespace) -> int:
         check_validation(config, args.data)
     args.out.mkdir(parents=True, exist_ok=True)
     peers = Peers(fabric, resumption())
-    with peers.named():
+    alone = locked(args.out, "train") if is_first(fabric) else nullcontext()
+    with alone, peers.named():
         peers.launch()
         from sam2s_ros.training.run import train
 
