@@ -18,6 +18,7 @@ from training_cases import (
     largest_difference,
     losses,
     start,
+    start_script,
     steps_logged,
     wait_until,
     write_config,
@@ -160,6 +161,44 @@ def test_a_second_run_into_the_same_folder_is_refused(
     with locked(out, "train"):
         pass
     assert not (out / ".partial").exists()
+
+
+KILLS_A_READER = """
+import multiprocessing, os, sys, time
+from sam2s_ros.cli import main
+from sam2s_ros.training.loop import Trainer
+
+update = Trainer._update_average
+
+def kill_and_update(trainer):
+    if trainer.step == 1 and trainer.fabric.global_rank == int(os.environ["KILLED_BY"]):
+        multiprocessing.active_children()[0].kill()
+        time.sleep(1)
+    update(trainer)
+
+Trainer._update_average = kill_and_update
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize(("devices", "rank"), [(1, 0), (2, 0), (2, 1)])
+def test_a_killed_reader_is_told_wherever_its_process_is(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, devices: int, rank: int
+) -> None:
+    """Torch raises that from a signal handler; here while the process is not waiting for a clip."""
+    write_config(config, workers=1, stages=[{"steps": 100, "length": 2, "clips": 1, "objects": 1}])
+    script = tmp_path / "killing.py"
+    script.write_text(KILLS_A_READER)
+    monkeypatch.setenv("KILLED_BY", str(rank))
+    more = ("--devices", str(devices), "--timeout-s", "30")
+    run = start_script(script, *arguments(config, tmp_path / "out", *more))
+    error = run.communicate(timeout=90)[1]
+    said = re.findall("sam2s: error: .*", error)  # the first may stand beside the bar
+    assert run.returncode == 2 and "Traceback" not in error and len(said) == 1 + rank, error
+    assert re.search(
+        r"a process that reads clips ended \(DataLoader worker .*\); where memory ran out", said[0]
+    )
+    assert not rank or "process 1 of 2" in said[1] and "its own error is above" in said[1]
 
 
 def test_how_a_process_ended_is_said_in_words() -> None:

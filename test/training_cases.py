@@ -68,9 +68,18 @@ def arguments(config: Path, out: Path, *more: str) -> list[str]:
 
 def start(*command: str) -> subprocess.Popen[str]:
     """`sam2s` in a process of its own, on the CPU, with one thread."""
+    return _start("-m", *command)
+
+
+def start_script(script: Path, *command: str) -> subprocess.Popen[str]:
+    """A file of Python in such a process."""
+    return _start(str(script), *command)
+
+
+def _start(*command: str) -> subprocess.Popen[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.Popen(
-        [sys.executable, "-m", *command], env=environment, cwd=ROOT, text=True, stderr=subprocess.PIPE
+        [sys.executable, *command], env=environment, cwd=ROOT, text=True, stderr=subprocess.PIPE
     )
 
 
