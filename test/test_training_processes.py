@@ -7,6 +7,7 @@ import random
 import re
 import shutil
 import signal
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -248,10 +249,34 @@ def test_a_run_goes_on_with_its_own_settings_only(
     assert main(arguments(write_config(config, stages=stages), out)) == 0
     assert main(arguments(write_config(config, stages=stages, ema=0.9, threads=2), out)) == 2
     assert "begun with other settings (ema was 0.998, is 0.9)" in capsys.readouterr().err
-    checkpoint = out / "checkpoint.pt"
-    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
-    assert main(arguments(write_config(config, stages=stages), out)) == 2
-    assert "checkpoint.pt is no checkpoint" in capsys.readouterr().err
+
+
+def test_a_damaged_checkpoint_is_refused(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Cut off, or with a changed byte anywhere: in weights or the state of the optimiser it would pass unseen."""
+    stages = [{"steps": 1, "length": 1, "clips": 1, "objects": 1}]
+    command = arguments(write_config(config, stages=stages), tmp_path / "out")
+    assert main(command) == 0
+    checkpoint = tmp_path / "out/checkpoint.pt"
+    whole = checkpoint.read_bytes()
+    checkpoint.write_bytes(whole[:1000])
+    assert main(command) == 2
+    assert f"{checkpoint} is no checkpoint" in capsys.readouterr().err
+    with zipfile.ZipFile(checkpoint.parent / "whole.pt", "w") as other:
+        other.writestr("data.pkl", b"no pickle")
+    (checkpoint.parent / "whole.pt").replace(checkpoint)
+    assert main(command) == 2
+    assert f"{checkpoint} is no checkpoint" in capsys.readouterr().err
+    for share in (0.2, 0.5, 0.8):
+        place = int(share * len(whole))
+        checkpoint.write_bytes(whole[:place] + bytes([whole[place] ^ 0x10]) + whole[place + 1 :])
+        assert main(command) == 2
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 1 and f"{checkpoint} is damaged: the checksum of its part" in lines[0]
+        assert "put back a copy of it, or remove it to begin anew" in lines[0]
+    checkpoint.write_bytes(whole)
+    assert main(command) == 0
 
 
 def test_a_run_goes_on_with_what_it_began_with_only(
