@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import yaml
 from PIL import Image
 
 from sam2s_ros.data.video_folder import Masklet, VideoFacts, write_index, write_video_facts
+from sam2s_ros.training.config import StageConfig, TrainConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -109,3 +111,36 @@ def largest_difference(one: Path, other: Path) -> float:
     assert a["step"] == b["step"] and a["network"].keys() == b["network"].keys()
     pairs = [(a[part][k], b[part][k]) for part in ("network", "average") for k in a["network"]]
     return max(float((x - y).abs().max()) for x, y in pairs)
+
+
+@dataclass
+class SquareClip:
+    frames: np.ndarray
+    masks: np.ndarray
+    class_names: tuple[str, ...] = ("", "")
+
+
+class Squares:
+    """Bright squares that move over a dark ground; the second object leaves after the first frame."""
+
+    def sample(
+        self, rng: np.random.Generator, length: int, objects: int, size: int, long_term: int = 0
+    ) -> SquareClip:
+        frames = np.full((length, size, size, 3), 40, np.uint8)
+        masks = np.zeros((length, objects, size, size), bool)
+        for k in range(objects):
+            x, y = rng.integers(0, size // 2, 2)
+            for t in range(1 if k else length):
+                masks[t, k, y : y + size // 5, x + size // 64 * t : x + size // 64 * t + size // 5] = True
+                frames[t][masks[t, k]] = (250, 60 + 120 * k, 90)
+        return SquareClip(frames, masks)
+
+
+def small_config(**changes: object) -> TrainConfig:
+    settings: dict[str, object] = {
+        "stages": (StageConfig(20, 2, 1, 2),),
+        "batches": 1,
+        "workers": 0,
+        "warmup_steps": 2,
+    }
+    return TrainConfig(**{**settings, **changes})  # type: ignore[arg-type]
