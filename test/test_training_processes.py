@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from training_cases import (
     arguments,
     largest_difference,
@@ -29,6 +30,7 @@ from training_cases import (
 from sam2s_ros.cli import main
 from sam2s_ros.data.out_lock import locked
 from sam2s_ros.data.video_folder import write_index
+from sam2s_ros.data.whole_files import check_files
 from sam2s_ros.network import build_network
 from sam2s_ros.network.checkpoint import save_checkpoint
 from sam2s_ros.training.config import StageConfig, TrainConfig
@@ -342,6 +344,31 @@ def test_what_cannot_be_validated_on_is_found_before_the_first_step(
     stages = [{"steps": 1, "length": 1, "clips": 1, "objects": 1}]
     assert main(arguments(write_config(config, stages=stages), out)) == 0
     assert f"validation: left out {video}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["masks/000005.png", "frames/000005.png", "frames/000005.jpg"])
+def test_a_damaged_file_to_train_on_is_found_before_the_first_step(
+    name: str, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Cut off or empty; of a label image also a changed byte."""
+    out, path = tmp_path / "out", tmp_path / "videos/train" / name
+    if path.suffix == ".jpg":
+        Image.open(path.with_suffix(".png")).save(path)
+        path.with_suffix(".png").unlink()
+    whole = path.read_bytes()
+    middle = len(whole) // 2
+    damaged = [whole[:-20], whole[:middle], b""]
+    if "masks" in name:
+        damaged.append(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
+    for data in damaged:
+        path.write_bytes(data)
+        assert main(arguments(config, out)) == 2 and not out.exists()
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 1 and f"sam2s: error: {path} is " in lines[0], lines
+    path.write_bytes(
+        whole + b"more" * ("frames" in name)
+    )  # what stands behind the end of a picture is no damage
+    assert check_files(tmp_path / "videos") == 8
 
 
 @pytest.mark.parametrize("setting", ["init", "class_bank"])

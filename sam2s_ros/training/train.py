@@ -65,6 +65,7 @@ def run(args: argparse.Namespace) -> int:
         raise FileExistsError(f"--out {args.out} is a file; name a folder")
     if os.environ.get("LOCAL_RANK", "0") == "0":
         check_validation(config, args.data)
+        check_sources(config, args.data)
     args.out.mkdir(parents=True, exist_ok=True)
     peers = Peers(fabric, resumption())
     alone = locked(args.out, "train") if is_first(fabric) else nullcontext()
@@ -85,6 +86,16 @@ def resumption() -> str:
         f"once the cause is mended, {command} goes on from the last checkpoint in --out, "
         "or begins anew where there is none"
     )
+
+
+def check_sources(config: TrainConfig, data: Path) -> None:
+    """Errors as those of `check_files`, where a file of the videos to train on is damaged: it may be drawn late."""
+    from sam2s_ros.data.clips import folder_of
+    from sam2s_ros.data.whole_files import check_files
+
+    folders = [folder_of(name) for name in (*config.sources, *config.image_sources)]
+    for folder in dict.fromkeys(folder for folder in folders if folder is not None):
+        check_files(data / folder)
 
 
 def check_data(config: TrainConfig, data: Path) -> None:
