@@ -308,6 +308,16 @@ def test_a_run_goes_on_with_what_it_began_with_only(
     stages[0]["steps"] = 2
     assert "(stages[0].steps was 1, is 2)" in train_from(first)
     stages[0]["steps"] = 1
+    kept = tmp_path / "kept"
+    shutil.copytree(tmp_path / "videos", kept)
+    frame = tmp_path / "videos/train/frames/000003.png"
+    Image.new("RGB", (64, 64)).save(frame)
+    assert "names was 2 videos of 32 images, sha256" in train_from(first)
+    frame.unlink()
+    assert "names was 2 videos of 32 images, sha256" in (said := train_from(first)) and "of 31 images" in said
+    shutil.rmtree(tmp_path / "videos")
+    shutil.copytree(kept, tmp_path / "videos", copy_function=shutil.copyfile)
+    assert train_from(first) == ""
     write_video(tmp_path / "videos/more", "train")
     assert "what videos:videos names was 2 videos" in train_from(first)
 
