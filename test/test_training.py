@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from training_cases import Squares, small_config
 
 from sam2s_ros.network import build_network
 from sam2s_ros.network.checkpoint import save_checkpoint
@@ -33,39 +34,6 @@ from sam2s_ros.training.rollout import ClipMemory, Rollout, RolloutPlan, moved_m
 from sam2s_ros.training.run_files import training_facts
 
 CONFIG = Path(__file__).parent.parent / "config" / "train_nano.yaml"
-
-
-@dataclass
-class SquareClip:
-    frames: np.ndarray
-    masks: np.ndarray
-    class_names: tuple[str, ...] = ("", "")
-
-
-class Squares:
-    """Bright squares that move over a dark ground; the second object leaves after the first frame."""
-
-    def sample(
-        self, rng: np.random.Generator, length: int, objects: int, size: int, long_term: int = 0
-    ) -> SquareClip:
-        frames = np.full((length, size, size, 3), 40, np.uint8)
-        masks = np.zeros((length, objects, size, size), bool)
-        for k in range(objects):
-            x, y = rng.integers(0, size // 2, 2)
-            for t in range(1 if k else length):
-                masks[t, k, y : y + size // 5, x + size // 64 * t : x + size // 64 * t + size // 5] = True
-                frames[t][masks[t, k]] = (250, 60 + 120 * k, 90)
-        return SquareClip(frames, masks)
-
-
-def small_config(**changes: object) -> TrainConfig:
-    settings: dict[str, object] = {
-        "stages": (StageConfig(20, 2, 1, 2),),
-        "batches": 1,
-        "workers": 0,
-        "warmup_steps": 2,
-    }
-    return TrainConfig(**{**settings, **changes})  # type: ignore[arg-type]
 
 
 def test_a_click_lies_inside_the_mask() -> None:

@@ -7,17 +7,20 @@ import random
 import re
 import shutil
 import signal
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from training_cases import (
     arguments,
     largest_difference,
     losses,
     start,
+    start_script,
     steps_logged,
     wait_until,
     write_config,
@@ -25,7 +28,9 @@ from training_cases import (
 )
 
 from sam2s_ros.cli import main
+from sam2s_ros.data.out_lock import locked
 from sam2s_ros.data.video_folder import write_index
+from sam2s_ros.data.whole_files import check_files
 from sam2s_ros.network import build_network
 from sam2s_ros.network.checkpoint import save_checkpoint
 from sam2s_ros.training.config import StageConfig, TrainConfig
@@ -137,6 +142,68 @@ def test_a_worker_learns_which_process_ended(config: Path, tmp_path: Path) -> No
     )
 
 
+@pytest.mark.parametrize("devices", [1, 2])
+def test_a_second_run_into_the_same_folder_is_refused(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], devices: int
+) -> None:
+    """The first one goes on; killed, it leaves the folder to the next at once, though its readers outlive it."""
+    out = tmp_path / "out"
+    write_config(config, workers=1, stages=[{"steps": 1000, "length": 2, "clips": 1, "objects": 1}])
+    more = ("--devices", str(devices))
+    first = start("sam2s_ros.cli", *arguments(config, out, *more))
+    try:
+        wait_until(lambda: steps_logged(out) >= 1, first)
+        for second in ((), ("--devices", "2")):
+            assert main(arguments(config, out, *second)) == 2
+            said = capsys.readouterr().err
+            assert f"{out} is being written to by another command (process {first.pid}): wait" in said
+        assert first.poll() is None
+    finally:
+        first.kill()
+        first.wait()
+    with locked(out, "train"):
+        pass
+    assert not (out / ".partial").exists()
+
+
+KILLS_A_READER = """
+import multiprocessing, os, sys, time
+from sam2s_ros.cli import main
+from sam2s_ros.training.loop import Trainer
+
+update = Trainer._update_average
+
+def kill_and_update(trainer):
+    if trainer.step == 1 and trainer.fabric.global_rank == int(os.environ["KILLED_BY"]):
+        multiprocessing.active_children()[0].kill()
+        time.sleep(1)
+    update(trainer)
+
+Trainer._update_average = kill_and_update
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize(("devices", "rank"), [(1, 0), (2, 0), (2, 1)])
+def test_a_killed_reader_is_told_wherever_its_process_is(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, devices: int, rank: int
+) -> None:
+    """Torch raises that from a signal handler; here while the process is not waiting for a clip."""
+    write_config(config, workers=1, stages=[{"steps": 100, "length": 2, "clips": 1, "objects": 1}])
+    script = tmp_path / "killing.py"
+    script.write_text(KILLS_A_READER)
+    monkeypatch.setenv("KILLED_BY", str(rank))
+    more = ("--devices", str(devices), "--timeout-s", "30")
+    run = start_script(script, *arguments(config, tmp_path / "out", *more))
+    error = run.communicate(timeout=90)[1]
+    said = re.findall("sam2s: error: .*", error)  # the first may stand beside the bar
+    assert run.returncode == 2 and "Traceback" not in error and len(said) == 1 + rank, error
+    assert re.search(
+        r"a process that reads clips ended \(DataLoader worker .*\); where memory ran out", said[0]
+    )
+    assert not rank or "process 1 of 2" in said[1] and "its own error is above" in said[1]
+
+
 def test_how_a_process_ended_is_said_in_words() -> None:
     assert how_it_ended(-signal.SIGKILL) == "was ended by SIGKILL, as the system does where memory runs out"
     assert how_it_ended(-signal.SIGSEGV) == "was ended by SIGSEGV"
@@ -184,10 +251,34 @@ def test_a_run_goes_on_with_its_own_settings_only(
     assert main(arguments(write_config(config, stages=stages), out)) == 0
     assert main(arguments(write_config(config, stages=stages, ema=0.9, threads=2), out)) == 2
     assert "begun with other settings (ema was 0.998, is 0.9)" in capsys.readouterr().err
-    checkpoint = out / "checkpoint.pt"
-    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
-    assert main(arguments(write_config(config, stages=stages), out)) == 2
-    assert "checkpoint.pt is no checkpoint" in capsys.readouterr().err
+
+
+def test_a_damaged_checkpoint_is_refused(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Cut off, or with a changed byte anywhere: in weights or the state of the optimiser it would pass unseen."""
+    stages = [{"steps": 1, "length": 1, "clips": 1, "objects": 1}]
+    command = arguments(write_config(config, stages=stages), tmp_path / "out")
+    assert main(command) == 0
+    checkpoint = tmp_path / "out/checkpoint.pt"
+    whole = checkpoint.read_bytes()
+    checkpoint.write_bytes(whole[:1000])
+    assert main(command) == 2
+    assert f"{checkpoint} is no checkpoint" in capsys.readouterr().err
+    with zipfile.ZipFile(checkpoint.parent / "whole.pt", "w") as other:
+        other.writestr("data.pkl", b"no pickle")
+    (checkpoint.parent / "whole.pt").replace(checkpoint)
+    assert main(command) == 2
+    assert f"{checkpoint} is no checkpoint" in capsys.readouterr().err
+    for share in (0.2, 0.5, 0.8):
+        place = int(share * len(whole))
+        checkpoint.write_bytes(whole[:place] + bytes([whole[place] ^ 0x10]) + whole[place + 1 :])
+        assert main(command) == 2
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 1 and f"{checkpoint} is damaged: the checksum of its part" in lines[0]
+        assert "put back a copy of it, or remove it to begin anew" in lines[0]
+    checkpoint.write_bytes(whole)
+    assert main(command) == 0
 
 
 def test_a_run_goes_on_with_what_it_began_with_only(
@@ -217,6 +308,16 @@ def test_a_run_goes_on_with_what_it_began_with_only(
     stages[0]["steps"] = 2
     assert "(stages[0].steps was 1, is 2)" in train_from(first)
     stages[0]["steps"] = 1
+    kept = tmp_path / "kept"
+    shutil.copytree(tmp_path / "videos", kept)
+    frame = tmp_path / "videos/train/frames/000003.png"
+    Image.new("RGB", (64, 64)).save(frame)
+    assert "names was 2 videos of 32 images, sha256" in train_from(first)
+    frame.unlink()
+    assert "names was 2 videos of 32 images, sha256" in (said := train_from(first)) and "of 31 images" in said
+    shutil.rmtree(tmp_path / "videos")
+    shutil.copytree(kept, tmp_path / "videos", copy_function=shutil.copyfile)
+    assert train_from(first) == ""
     write_video(tmp_path / "videos/more", "train")
     assert "what videos:videos names was 2 videos" in train_from(first)
 
@@ -253,6 +354,31 @@ def test_what_cannot_be_validated_on_is_found_before_the_first_step(
     stages = [{"steps": 1, "length": 1, "clips": 1, "objects": 1}]
     assert main(arguments(write_config(config, stages=stages), out)) == 0
     assert f"validation: left out {video}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["masks/000005.png", "frames/000005.png", "frames/000005.jpg"])
+def test_a_damaged_file_to_train_on_is_found_before_the_first_step(
+    name: str, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Cut off or empty; of a label image also a changed byte."""
+    out, path = tmp_path / "out", tmp_path / "videos/train" / name
+    if path.suffix == ".jpg":
+        Image.open(path.with_suffix(".png")).save(path)
+        path.with_suffix(".png").unlink()
+    whole = path.read_bytes()
+    middle = len(whole) // 2
+    damaged = [whole[:-20], whole[:middle], b""]
+    if "masks" in name:
+        damaged.append(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
+    for data in damaged:
+        path.write_bytes(data)
+        assert main(arguments(config, out)) == 2 and not out.exists()
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 1 and f"sam2s: error: {path} is " in lines[0], lines
+    path.write_bytes(
+        whole + b"more" * ("frames" in name)
+    )  # what stands behind the end of a picture is no damage
+    assert check_files(tmp_path / "videos") == 8
 
 
 @pytest.mark.parametrize("setting", ["init", "class_bank"])

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import yaml
 from PIL import Image
 
 from sam2s_ros.data.video_folder import Masklet, VideoFacts, write_index, write_video_facts
+from sam2s_ros.training.config import StageConfig, TrainConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -68,9 +70,18 @@ def arguments(config: Path, out: Path, *more: str) -> list[str]:
 
 def start(*command: str) -> subprocess.Popen[str]:
     """`sam2s` in a process of its own, on the CPU, with one thread."""
+    return _start("-m", *command)
+
+
+def start_script(script: Path, *command: str) -> subprocess.Popen[str]:
+    """A file of Python in such a process."""
+    return _start(str(script), *command)
+
+
+def _start(*command: str) -> subprocess.Popen[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.Popen(
-        [sys.executable, "-m", *command], env=environment, cwd=ROOT, text=True, stderr=subprocess.PIPE
+        [sys.executable, *command], env=environment, cwd=ROOT, text=True, stderr=subprocess.PIPE
     )
 
 
@@ -100,3 +111,36 @@ def largest_difference(one: Path, other: Path) -> float:
     assert a["step"] == b["step"] and a["network"].keys() == b["network"].keys()
     pairs = [(a[part][k], b[part][k]) for part in ("network", "average") for k in a["network"]]
     return max(float((x - y).abs().max()) for x, y in pairs)
+
+
+@dataclass
+class SquareClip:
+    frames: np.ndarray
+    masks: np.ndarray
+    class_names: tuple[str, ...] = ("", "")
+
+
+class Squares:
+    """Bright squares that move over a dark ground; the second object leaves after the first frame."""
+
+    def sample(
+        self, rng: np.random.Generator, length: int, objects: int, size: int, long_term: int = 0
+    ) -> SquareClip:
+        frames = np.full((length, size, size, 3), 40, np.uint8)
+        masks = np.zeros((length, objects, size, size), bool)
+        for k in range(objects):
+            x, y = rng.integers(0, size // 2, 2)
+            for t in range(1 if k else length):
+                masks[t, k, y : y + size // 5, x + size // 64 * t : x + size // 64 * t + size // 5] = True
+                frames[t][masks[t, k]] = (250, 60 + 120 * k, 90)
+        return SquareClip(frames, masks)
+
+
+def small_config(**changes: object) -> TrainConfig:
+    settings: dict[str, object] = {
+        "stages": (StageConfig(20, 2, 1, 2),),
+        "batches": 1,
+        "workers": 0,
+        "warmup_steps": 2,
+    }
+    return TrainConfig(**{**settings, **changes})  # type: ignore[arg-type]

@@ -14,6 +14,19 @@ from pathlib import Path
 PARTIAL = ".partial"
 """Hidden folder, in the folder that is written to, for what is not complete."""
 
+_held: set[int] = set()
+"""Descriptors of the lock files that this process holds."""
+
+
+def _let_go() -> None:
+    """A fork shares its parent's descriptors, and would hold the lock on where the parent is killed."""
+    for file in _held:
+        os.close(file)
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_let_go)
+
 
 @contextmanager
 def locked(out: Path, name: str) -> Iterator[Path]:
@@ -27,11 +40,13 @@ def locked(out: Path, name: str) -> Iterator[Path]:
     partial = out / PARTIAL
     path = partial / f"{name}.lock"
     file = _open(path, out)
+    _held.add(file)
     try:
         yield partial
     finally:
         with suppress(FileNotFoundError):
             path.unlink()  # while it is still held: whoever opens it now takes a new file
+        _held.discard(file)
         os.close(file)
         remove_if_empty(partial)
 

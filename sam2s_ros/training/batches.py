@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,6 +22,8 @@ MIN_PROMPTED_AREA = 0.0008
 """Share of the image that each object covers in a clip's first frame, where it is prompted."""
 BATCHES_AHEAD = 2
 """Batches that each reading process has ready or in the making: the memory that reading takes has this bound."""
+READER_ENDED = re.compile(r"DataLoader worker \(pid.*?\) (is killed|exited)")
+"""What torch says when one of them ended."""
 READING, ROLLING_OUT = 0, 1
 """Last numbers of the random streams of a batch: which clips it holds, and how they are prompted."""
 
@@ -163,12 +167,33 @@ def read_batches(batches: Batches, order: BatchOrder, workers: int) -> Iterator[
         except StopIteration:
             return
         except RuntimeError as error:
-            raise OSError(
-                f"a process that reads clips ended ({error}); where memory ran out, set fewer workers"
-            ) from error
+            raise _reader_ended(error) from error
         if isinstance(item, Exception):
             raise item
         yield item
+
+
+@contextmanager
+def reader_watched() -> Iterator[None]:
+    """To train within: torch raises that a reading process ended from a signal handler, wherever this process is then.
+
+    Raises:
+        OSError: a reading process ended.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if READER_ENDED.search(str(error)):
+            raise _reader_ended(error) from error
+        raise
+
+
+def _reader_ended(error: RuntimeError) -> OSError:
+    said = " ".join(str(error).split()).rstrip(". ")
+    return OSError(
+        f"a process that reads clips ended ({said}); where memory ran out, set fewer workers. The same command goes on "
+        "from the last checkpoint, if there is one"
+    )
 
 
 def _as_it_is(item: Any) -> Any:

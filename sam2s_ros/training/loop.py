@@ -19,6 +19,7 @@ from sam2s_ros.network import Sam2Network, build_network, with_image_size
 from sam2s_ros.network.checkpoint import read_checkpoint_bank
 from sam2s_ros.network.class_bank import CLASS_EMBEDDINGS, ClassBank, read_class_bank
 from sam2s_ros.training.batches import ROLLING_OUT, Batch, Batches, BatchOrder, ClipSource, read_batches
+from sam2s_ros.training.checksums import require_checksums
 from sam2s_ros.training.clip_loss import ClipLoss
 from sam2s_ros.training.config import TrainConfig
 from sam2s_ros.training.initialise import align_memory_attention, align_prompt_attention
@@ -141,6 +142,7 @@ class Trainer:
 
     def _read_checkpoint(self) -> dict[str, Any]:
         path = self.checkpoint_path
+        require_checksums(path)
         try:
             state = torch.load(path, weights_only=True, map_location="cpu")
             settings = state["settings"]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from sam2s_ros.data.clips import folder_of
-from sam2s_ros.data.video_folder import VIDEO_FILE, find_videos
+from sam2s_ros.data.video_folder import FRAME_SUFFIXES, VIDEO_FILE, find_videos
 from sam2s_ros.training.config import TrainConfig
 
 MAY_DIFFER = ("save_every_steps", "threads", "workers")
@@ -20,8 +21,8 @@ BY_CONTENT = ("init", "class_bank")
 def origins_of(config: TrainConfig, data: Path) -> dict[str, str]:
     """What is compared of the weights begun with and of the converted videos, by what names them in the settings.
 
-    Of videos that is how many there are, their `video.json` and which of their frames are labelled. `data` is the
-    folder that theirs are relative to.
+    Of videos that is how many there are, their `video.json`, and names and sizes of their frames and label images.
+    `data` is the folder that theirs are relative to.
     """
     found = {"init": "random weights" if not config.init else f"sha256 {file_sha256(config.init)[:16]}"}
     for name in (*config.sources, *config.image_sources, config.validation):
@@ -41,15 +42,27 @@ def file_sha256(path: str | Path) -> str:
 
 
 def videos_digest(root: Path) -> str:
-    """The videos at or below a folder: their number, and a checksum of what `origins_of` says."""
-    digest, count = hashlib.sha256(), 0
+    """The videos at or below a folder: their number, that of their images, and a checksum of what `origins_of` says."""
+    digest, videos, images = hashlib.sha256(), 0, 0
     for path in find_videos(root):
-        masks = path / "masks"
-        names = sorted(file.name for file in masks.iterdir()) if masks.is_dir() else []
-        digest.update(f"{path.relative_to(root)}\n{' '.join(names)}\n".encode())
+        digest.update(f"{path.relative_to(root)}\n".encode())
+        for part in ("frames", "masks"):
+            files = _sizes(path / part)
+            digest.update(f"{part} {' '.join(f'{name} {size}' for name, size in files)}\n".encode())
+            images += len(files)
         digest.update((path / VIDEO_FILE).read_bytes())
-        count += 1
-    return f"{count} videos, sha256 {digest.hexdigest()[:16]}"
+        videos += 1
+    return f"{videos} videos of {images} images, sha256 {digest.hexdigest()[:16]}"
+
+
+def _sizes(folder: Path) -> list[tuple[str, int]]:
+    """Name and bytes of each image. No times: a copy of the videos, as on another machine, is the same."""
+    if not folder.is_dir():
+        return []
+    with os.scandir(folder) as files:
+        return sorted(
+            (one.name, one.stat().st_size) for one in files if one.name.lower().endswith(FRAME_SUFFIXES)
+        )
 
 
 def check_same_run(

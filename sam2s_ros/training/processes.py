@@ -73,6 +73,12 @@ def make_fabric(
     )
 
 
+def is_first(fabric: Fabric) -> bool:
+    """Whether this is the process that writes the files of the run; known before the launch, unlike Fabric's rank."""
+    environment = getattr(fabric.strategy, "cluster_environment", None)
+    return environment is None or (environment.node_rank() == 0 and environment.local_rank() == 0)
+
+
 def sum_over_processes(fabric: Fabric, values: Tensor) -> Tensor:
     """The sum of a tensor over the processes, the same in each."""
     total = fabric.all_reduce(values, reduce_op="sum")

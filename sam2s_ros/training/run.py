@@ -11,6 +11,7 @@ from lightning_fabric import Fabric
 from tqdm import tqdm
 
 from sam2s_ros.data.clips import make_mixture
+from sam2s_ros.training.batches import reader_watched
 from sam2s_ros.training.config import TrainConfig
 from sam2s_ros.training.loop import Trainer
 from sam2s_ros.training.origins import origins_of
@@ -44,9 +45,10 @@ def train(config: TrainConfig, fabric: Fabric, data: Path, out: Path, licence: s
         begun = "resuming" if resumed else "starting"
         print(f"{begun} at step {trainer.step} of {config.total_steps}", flush=True)
     clips = ValidationClips(config, data, fabric.global_rank, fabric.world_size)
-    with tqdm(
+    bar = tqdm(
         total=config.total_steps, initial=trainer.step, disable=not fabric.is_global_zero, mininterval=20
-    ) as bar:
+    )
+    with reader_watched(), bar:
         while trainer.step < config.total_steps:
             progress = trainer.train_step()
             bar.update()

@@ -6,8 +6,10 @@ import argparse
 import os
 import shlex
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
+from sam2s_ros.data.out_lock import locked
 from sam2s_ros.training.config import TrainConfig, read_train_config
 
 HELP = "train a network from a configuration file; the same command goes on with a run that was interrupted"
@@ -48,13 +50,14 @@ def run(args: argparse.Namespace) -> int:
 
     Raises:
         FileNotFoundError: data that the configuration names is missing.
-        ValueError: settings that are wrong, do not fit one another or those of the run that is gone on with.
+        ValueError: settings that are wrong, do not fit one another or those of the run that is gone on with; or another
+            run writes into the folder.
         ConnectionError: another process of the run ended.
     """
     config = read_train_config(args.config)
     check_data(config, args.data)
     from sam2s_ros.training.peers import Peers
-    from sam2s_ros.training.processes import make_fabric, shut_down
+    from sam2s_ros.training.processes import is_first, make_fabric, shut_down
     from sam2s_ros.training.validation import check_validation
 
     fabric = make_fabric(config, args.accelerator, args.devices, args.nodes, args.timeout_s)
@@ -62,9 +65,11 @@ def run(args: argparse.Namespace) -> int:
         raise FileExistsError(f"--out {args.out} is a file; name a folder")
     if os.environ.get("LOCAL_RANK", "0") == "0":
         check_validation(config, args.data)
+        check_sources(config, args.data)
     args.out.mkdir(parents=True, exist_ok=True)
     peers = Peers(fabric, resumption())
-    with peers.named():
+    alone = locked(args.out, "train") if is_first(fabric) else nullcontext()
+    with alone, peers.named():
         peers.launch()
         from sam2s_ros.training.run import train
 
@@ -81,6 +86,16 @@ def resumption() -> str:
         f"once the cause is mended, {command} goes on from the last checkpoint in --out, "
         "or begins anew where there is none"
     )
+
+
+def check_sources(config: TrainConfig, data: Path) -> None:
+    """Errors as those of `check_files`, where a file of the videos to train on is damaged: it may be drawn late."""
+    from sam2s_ros.data.clips import folder_of
+    from sam2s_ros.data.whole_files import check_files
+
+    folders = [folder_of(name) for name in (*config.sources, *config.image_sources)]
+    for folder in dict.fromkeys(folder for folder in folders if folder is not None):
+        check_files(data / folder)
 
 
 def check_data(config: TrainConfig, data: Path) -> None:

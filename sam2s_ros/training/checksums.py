@@ -1,0 +1,29 @@
+"""Whether a checkpoint is as it was written: it is a zip, whose parts carry checksums that torch does not look at."""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+
+FIX = "put back a copy of it, or remove it to begin anew"
+
+
+def require_checksums(path: Path) -> None:
+    """Read a file of `torch.save` once, and compare its checksums.
+
+    Raises:
+        ValueError: it is no such file, is cut off, or a byte of it is not the one that was written.
+        OSError: it cannot be read.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            wrong = archive.testzip()
+            listed = len(archive.namelist())
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{path} is no checkpoint of this program, or cut off ({error}); {FIX}") from None
+    except (ValueError, RuntimeError, NotImplementedError, EOFError, struct.error, zlib.error) as error:
+        raise ValueError(f"{path} is damaged ({error}); {FIX}") from None
+    if wrong is not None or not listed:
+        raise ValueError(f"{path} is damaged: the checksum of its part {wrong or 'list'} is wrong; {FIX}")
