@@ -277,6 +277,10 @@ def test_a_damaged_checkpoint_is_refused(
         lines = capsys.readouterr().err.splitlines()
         assert len(lines) == 1 and f"{checkpoint} is damaged: the checksum of its part" in lines[0]
         assert "put back a copy of it, or remove it to begin anew" in lines[0]
+    marked = bytearray(whole)
+    marked[whole.rindex(b"PK\x01\x02") + 38] ^= 0x10  # as a folder: torch would read zeros
+    checkpoint.write_bytes(marked)
+    assert main(command) == 2 and f"{checkpoint} is damaged" in capsys.readouterr().err
     checkpoint.write_bytes(whole)
     assert main(command) == 0
 

@@ -148,7 +148,7 @@ class Trainer:
             settings = state["settings"]
         except (RuntimeError, EOFError, KeyError, TypeError, UnpicklingError) as error:
             raise ValueError(
-                f"{path} is no checkpoint of this program ({error}); remove it to begin anew"
+                f"{path} is no checkpoint of this program ({' '.join(str(error).split())}); remove it to begin anew"
             ) from error
         if "origins" not in state:
             raise ValueError(
