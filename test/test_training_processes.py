@@ -33,6 +33,7 @@ from sam2s_ros.data.video_folder import write_index
 from sam2s_ros.data.whole_files import check_files
 from sam2s_ros.network import build_network
 from sam2s_ros.network.checkpoint import save_checkpoint
+from sam2s_ros.training.batches import reader_watched
 from sam2s_ros.training.config import StageConfig, TrainConfig
 from sam2s_ros.training.peers import how_it_ended
 from sam2s_ros.training.processes import make_fabric
@@ -202,6 +203,19 @@ def test_a_killed_reader_is_told_wherever_its_process_is(
         r"a process that reads clips ended \(DataLoader worker .*\); where memory ran out", said[0]
     )
     assert not rank or "process 1 of 2" in said[1] and "its own error is above" in said[1]
+
+
+def test_an_error_that_a_killed_reader_caused_is_told_as_such_and_no_other() -> None:
+    with (
+        pytest.raises(OSError, match=r"reads clips ended \(DataLoader worker \(pid 1\) is killed"),
+        reader_watched(),
+    ):
+        try:
+            raise RuntimeError("DataLoader worker (pid 1) is killed by signal: Killed. ")
+        except RuntimeError as error:
+            raise SystemError("a call returned a result with an exception set") from error
+    with pytest.raises(RuntimeError, match="^shapes differ$"), reader_watched():
+        raise RuntimeError("shapes differ")
 
 
 def test_how_a_process_ended_is_said_in_words() -> None:

@@ -182,9 +182,12 @@ def reader_watched() -> Iterator[None]:
     """
     try:
         yield
-    except RuntimeError as error:
-        if READER_ENDED.search(str(error)):
-            raise _reader_ended(error) from error
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None:  # what it interrupted may have made another error of it
+            if isinstance(cause, RuntimeError) and READER_ENDED.search(str(cause)):
+                raise _reader_ended(cause) from error
+            cause = cause.__cause__ or cause.__context__
         raise
 
 
