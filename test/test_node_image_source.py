@@ -11,8 +11,10 @@ pytest.importorskip("rclpy", reason="rclpy is not installed: make setup")
 pytest.importorskip("sam2s_msgs.msg", reason="the messages are not built: make setup")
 
 from sam2s_ros.nodes import image_source  # noqa: E402
-from sam2s_ros.nodes.image_source import PROFILE_VARIABLE, SILENT_AFTER_S, ImageSource  # noqa: E402
+from sam2s_ros.nodes.image_source import SILENT_AFTER_S, ImageSource  # noqa: E402
 from sam2s_ros.nodes.stream_counter import StreamCounter  # noqa: E402
+
+PROFILE_VARIABLES = {"kilted": "FASTDDS_DEFAULT_PROFILES_FILE", "humble": "FASTRTPS_DEFAULT_PROFILES_FILE"}
 
 
 class SilentCamera:
@@ -35,7 +37,8 @@ class SilentCamera:
 def camera(monkeypatch: pytest.MonkeyPatch) -> SilentCamera:
     one = SilentCamera()
     monkeypatch.setattr(image_source, "time", SimpleNamespace(monotonic=lambda: one.now_s))
-    monkeypatch.delenv(PROFILE_VARIABLE, raising=False)
+    for name in ("ROS_DISTRO", *PROFILE_VARIABLES.values()):
+        monkeypatch.delenv(name, raising=False)
     return one
 
 
@@ -62,16 +65,19 @@ def test_a_publisher_has_time_for_its_first_image(camera: SilentCamera) -> None:
     assert len(camera.warnings) == 1 and "1 publisher(s) on /image" in camera.warnings[0]
 
 
+@pytest.mark.parametrize("distribution", PROFILE_VARIABLES)
 def test_the_profile_is_blamed_only_where_it_is_not_set(
-    camera: SilentCamera, monkeypatch: pytest.MonkeyPatch
+    camera: SilentCamera, monkeypatch: pytest.MonkeyPatch, distribution: str
 ) -> None:
-    """Where it is, what else there may be is said."""
+    """Where it is, what else there may be is said. The variable has another name on Humble."""
+    monkeypatch.setenv("ROS_DISTRO", distribution)
+    variable = PROFILE_VARIABLES[distribution]
     source = make_source(camera)
     camera.publishers = 1
     camera.now_s += 2 * SILENT_AFTER_S
     source.warn_if_silent()
-    monkeypatch.setenv(PROFILE_VARIABLE, "profile.xml")
+    monkeypatch.setenv(variable, "profile.xml")
     source.warn_if_silent()
     missing, present = camera.warnings
-    assert "large images need the Fast DDS profile" in missing
+    assert "large images need the Fast DDS profile" in missing and f"with {variable}=" in missing
     assert "large images need" not in present and "image_transport" in present and "shm-size" in present

@@ -15,6 +15,7 @@ from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
 
+from sam2s_ros.nodes.image_transport import profile_variable
 from sam2s_ros.nodes.messages import stamp_to_ns
 from sam2s_ros.nodes.stream_counter import StreamCounter
 
@@ -27,16 +28,6 @@ NEWEST_IMAGE = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=
 WARNING_PERIOD_S = 10.0
 SILENT_AFTER_S = 2.0
 """What a publisher that has been discovered, and a node that has become active, have for the first image."""
-PROFILE_VARIABLE = "FASTDDS_DEFAULT_PROFILES_FILE"
-PROFILE_HINT = (
-    "large images need the Fast DDS profile: start the publisher and this node with "
-    f"{PROFILE_VARIABLE}=<share of sam2s_ros>/config/fastdds_profile.xml "
-    "(launch/tracker.launch.py does so for this node), and in a container with enough shared memory (--shm-size=512m)"
-)
-PROFILE_IS_SET_HINT = (
-    f"{PROFILE_VARIABLE} is set for this node: look whether the publisher's process has it too, sends at all, sends "
-    "the type that image_transport means, and has enough shared memory in a container (--shm-size=512m)"
-)
 
 
 @dataclass(frozen=True)
@@ -125,7 +116,17 @@ class ImageSource:
 
 def _transport_hint() -> str:
     """What to do about images that do not arrive; the profile is not to blame where it is set."""
-    return PROFILE_IS_SET_HINT if os.environ.get(PROFILE_VARIABLE) else PROFILE_HINT
+    variable = profile_variable()
+    if os.environ.get(variable):
+        return (
+            f"{variable} is set for this node: look whether the publisher's process has it too, sends at all, sends "
+            "the type that image_transport means, and has enough shared memory in a container (--shm-size=512m)"
+        )
+    return (
+        "large images need the Fast DDS profile: start the publisher and this node with "
+        f"{variable}=<share of sam2s_ros>/config/fastdds_profile.xml (launch/tracker.launch.py does so for this node), "
+        "and in a container with enough shared memory (--shm-size=512m)"
+    )
 
 
 def _origin(info: Any) -> tuple[Hashable, int]:

@@ -20,6 +20,12 @@ MALLOC_ENVIRONMENT = {
 """Keep glibc from returning each image's memory to the system, which costs a 1080p stream its latency."""
 
 
+def profile_variable() -> str:
+    """The environment variable that names the Fast DDS profile in this ROS distribution; newer ones warn of both."""
+    name = "FASTRTPS" if os.environ.get("ROS_DISTRO") == "humble" else "FASTDDS"
+    return f"{name}_DEFAULT_PROFILES_FILE"
+
+
 def image_transport_environment(
     folder: Path, profile: Path | None = None, shared_memory: Path = SHARED_MEMORY
 ) -> dict[str, str]:
@@ -37,7 +43,6 @@ def image_transport_environment(
     Raises:
         OSError: the profile cannot be read, or its copy cannot be written.
     """
-    name = "FASTRTPS" if os.environ.get("ROS_DISTRO") == "humble" else "FASTDDS"
     profile = profile or shipped_file("config/fastdds_profile.xml")
     text = profile.read_text()
     fitted = re.sub(
@@ -49,7 +54,7 @@ def image_transport_environment(
         folder.mkdir(parents=True, exist_ok=True)
         profile = folder.resolve() / "fastdds_profile.xml"
         profile.write_text(fitted)
-    return {f"{name}_DEFAULT_PROFILES_FILE": str(profile), **MALLOC_ENVIRONMENT}
+    return {profile_variable(): str(profile), **MALLOC_ENVIRONMENT}
 
 
 def fitting_segment(wanted: int, shared_memory: Path) -> int:
