@@ -48,8 +48,7 @@ def coco_frames(path: Path, meanings: Mapping[str, Label], left_out: list[str]) 
         where = f"{path}: image {number} of its list"
         try:
             key, name = entry(image, "id", int, where), entry(image, "file_name", str, where)
-            given = "width" in image and "height" in image
-            size = (entry(image, "height", int, where), entry(image, "width", int, where)) if given else None
+            size = _size(image, where)
         except ValueError as error:
             left_out.append(f"{error}; the image is left out")
             dropped.add(repr(image.get("id")))
@@ -138,8 +137,7 @@ def _video(
     key, names = entry(video, "id", int, where), entry(video, "file_names", list, where)
     if not names or not all(isinstance(name, str) and name for name in names):
         raise ValueError(f"{where}: 'file_names' are no names of files")
-    given = "width" in video and "height" in video
-    size = (entry(video, "height", int, where), entry(video, "width", int, where)) if given else None
+    size = _size(video, where)
     segments: list[list[CocoSegment]] = [[] for _ in names]
     ids: dict[str, object] = {}
     for number, one in own.get(key, ()):
@@ -165,6 +163,13 @@ def _video(
         for name, found in zip(names, segments, strict=True)
     ]
     return CocoVideo(folder if folder != "." else str(key), tuple(frames))
+
+
+def _size(one: dict[str, Any], where: str) -> tuple[int, int] | None:
+    """(height, width) of an image or a video, where the file gives both."""
+    if "width" not in one or "height" not in one:
+        return None
+    return entry(one, "height", int, where), entry(one, "width", int, where)
 
 
 def _categories(raw: dict[str, Any], path: Path) -> dict[int, str]:

@@ -15,6 +15,8 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sam2s_ros.nodes.counted import counted
+
 if TYPE_CHECKING:
     from sam2s_ros.nodes.client import Sam2sClient
 
@@ -199,11 +201,11 @@ def text(result: Any) -> str:
         image = f"{_on_image(result.stamp_ns)}{_age(result.age_s)}"
         lines.append(f"  {image}; {len(result.objects)} of at most {result.max_objects} objects")
         lines += [
-            f"  {one.id} '{one.name}' {one.class_name or '-'}, {_mask_text(one.mask)}, {_count(one.prompts, 'prompt')}"
+            f"  {one.id} '{one.name}' {one.class_name or '-'}, {_mask_text(one.mask)}, {counted(one.prompts, 'prompt')}"
             for one in result.objects
         ]
     if hasattr(result, "suggestions"):
-        lines.append(f"{_count(len(result.suggestions), 'suggestion')} {_on_image(result.stamp_ns)}")
+        lines.append(f"{counted(len(result.suggestions), 'suggestion')} {_on_image(result.stamp_ns)}")
         lines += [
             f"  {one.kind} at {one.position[0]:.0f},{one.position[1]:.0f}: {one.message}"
             for one in result.suggestions
@@ -239,10 +241,6 @@ def _mask_text(mask: Any) -> str:
 
 def _on_image(stamp_ns: int | None) -> str:
     return "no image yet" if stamp_ns is None else f"on image {_seconds(stamp_ns)}"
-
-
-def _count(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _seconds(stamp_ns: int) -> str:

@@ -24,6 +24,7 @@ from sam2s_msgs.srv import (
 )
 from sam2s_ros.nodes.audit_log import AuditLog, audit_facts
 from sam2s_ros.nodes.call_log import CallLog
+from sam2s_ros.nodes.counted import counted
 from sam2s_ros.nodes.executor import QuickGroup
 from sam2s_ros.nodes.frame_worker import WorkerStoppedError, WorkerTimeoutError
 from sam2s_ros.nodes.messages import mask_summary, ns_to_stamp, stamp_to_ns, unknown_summary
@@ -230,7 +231,7 @@ class PromptServices:
             response.stamp = ns_to_stamp(0 if result is None else result.stamp_ns)
             response.objects = self._summaries(tracker, result)
             _set_kept_range(response, tracker)
-            count = _count(len(response.objects), "object")
+            count = counted(len(response.objects), "object")
             response.message = f"{count}{_those_in_doubt(tracker, result)}{_those_behind(tracker)}"
             if (pause := self._host.watch().pause) is not None:
                 response.message += f"; {pause.describe(time.monotonic())}"
@@ -271,7 +272,7 @@ class PromptServices:
             removed = len(tracker.objects())
             tracker.reset()
             self._prompts_given.clear()
-            response.message = f"{_count(removed, 'object')} removed; the next image starts afresh"
+            response.message = f"{counted(removed, 'object')} removed; the next image starts afresh"
 
         response = self._answer(reset, request, response, "reset")
         if response.success:
@@ -345,7 +346,7 @@ class PromptServices:
         age = f", on an image {age_s:.1f} s old" if OLD_IMAGE_S < age_s < OTHER_CLOCK_S else ""
         behind = response.frames_behind
         return (
-            f"{age}, {_count(behind, 'image')} behind: it joins once it has come through them"
+            f"{age}, {counted(behind, 'image')} behind: it joins once it has come through them"
             if behind
             else age
         )
@@ -392,7 +393,7 @@ def _describe_tracker(response: Any, tracker: StreamingTracker) -> None:
 def _those_behind(tracker: StreamingTracker) -> str:
     """A remark on objects that are on their way to the newest image; empty where there are none."""
     behind = [
-        f"{info.id} is {_count(info.frames_behind, 'image')} behind"
+        f"{info.id} is {counted(info.frames_behind, 'image')} behind"
         for info in tracker.objects()
         if info.frames_behind
     ]
@@ -406,10 +407,6 @@ def _those_in_doubt(tracker: StreamingTracker, result: FrameResult | None) -> st
     behind = {info.id for info in tracker.objects() if info.frames_behind}
     told = zip(result.ids.tolist(), result.states, result.state_reasons, strict=True)
     return "".join(f"; {one} is {state.name}: {why}" for one, state, why in told if why and one not in behind)
-
-
-def _count(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _set_kept_range(response: Any, tracker: StreamingTracker) -> None:

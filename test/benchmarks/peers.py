@@ -40,6 +40,7 @@ PRESET = "sam2.1_hiera_t"
 KEPT_FRAMES = 16
 """Frames that the reference looks back, for its pointers; older outputs are dropped."""
 WARM_UP_STEPS = 17
+"""Fill six recent memories and sixteen pointers."""
 IMAGES = 24
 ENGINES = (
     ("eager", "fp32"),
@@ -114,10 +115,7 @@ class Peer(ABC):
 
     def given(self) -> list[NDArray[np.bool_]]:
         """The objects' masks on the first image, each [S, S]."""
-        size = self.images[0].shape[:2]
-        return [
-            disc(size[1] * (0.3 + 0.05 * one), size[0] * 0.5, size[0] / 6, size) for one in range(self.count)
-        ]
+        return first_masks(self.count, self.images[0].shape[0])
 
     def stages(self) -> dict[str, float]:
         """Median milliseconds by stage; empty where they are not known."""
@@ -252,6 +250,11 @@ def make_peers(
         network.load_state_dict(reference.state_dict(), strict=True)
         peers[f"ours {engine} {precision}"] = Ours(network, images, count, engine, precision, threads)
     return peers
+
+
+def first_masks(count: int, size: int) -> list[NDArray[np.bool_]]:
+    """A disc [S, S] for each object on the first image."""
+    return [disc(size * (0.3 + 0.05 * one), size * 0.5, size / 6, (size, size)) for one in range(count)]
 
 
 def normalised(images: list[NDArray[np.uint8]]) -> list[Tensor]:

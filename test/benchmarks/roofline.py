@@ -6,7 +6,7 @@ Floating-point operations (a multiplication and an addition are two) are counted
 runs it, all memory in use; what an engine saves or adds is left out. The peak is what a product of two square
 matrices reaches here. The estimate takes the longer of two times for each stage, operations at a share of the
 GPU's published peak and bytes at its published bandwidth: every operator's tensors in float16, as if none were
-fused. Nothing of it was run.
+fused. Launches and waits are left out, so small networks take longer. Nothing of it was run.
 """
 
 from __future__ import annotations
@@ -20,16 +20,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tracking_cases import disc, moving_images, perturb
+from peers import WARM_UP_STEPS, first_masks
+from tracking_cases import moving_images, perturb
 
 from sam2s_ros.engines import Engine, create_engine
 from sam2s_ros.network import PRESETS, Sam2Network, with_image_size
@@ -148,21 +147,13 @@ def follow(preset: str, size: int, count: int, engine: str, precision: str, thre
     config = TrackerConfig.sam2()
     runner = create_engine(engine, network, config.engine_capacity(), threads, precision)
     tracker = StreamingTracker(runner, config)
-    images = moving_images(WARM_UP + 1, (size, size))
+    images = moving_images(WARM_UP_STEPS + 1, (size, size))
     tracker.step(images[0])
-    for one in range(count):
-        tracker.add_object(None, mask=first_mask(one, size))
+    for mask in first_masks(count, size):
+        tracker.add_object(None, mask=mask)
     for image in images[1:]:
         tracker.step(image)
     return tracker
-
-
-WARM_UP = 17
-"""Steps that fill six recent memories and sixteen pointers."""
-
-
-def first_mask(one: int, size: int) -> NDArray[np.bool_]:
-    return disc(size * (0.3 + 0.05 * one), size * 0.5, size / 6, (size, size))
 
 
 def stage_ms(tracker: StreamingTracker, size: int, steps: int) -> dict[str, float]:
