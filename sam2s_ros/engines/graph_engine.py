@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -133,21 +132,24 @@ class GraphEngine(Engine):
             self._conditioned[rows] = frame.tokens + self._no_memory
             self._class_token[rows] = self._learnt_token
             return
-        for group in self._groups(rows):
+        groups = self._groups(rows)
+
+        def inputs(number: int) -> dict[str, np.ndarray]:
+            group = groups[number]
             part = without_empty_columns(rows_of(read, group))
-            conditioned, *token = self._runner.run(
-                "attend",
-                {
-                    "attended": frame.attended,
-                    "memory": _gather(self._memory, rows[group], part.slots, self._memory_read),
-                    "temporal_index": np.ascontiguousarray(part.temporal_index),
-                    "valid": part.valid.astype(np.float32, order="C"),
-                    "pointers": _gather(self._pointers, rows[group], part.pointer_slots, self._pointer_read),
-                    "pointer_distance": np.ascontiguousarray(part.pointer_distance),
-                    "pointer_valid": part.pointer_valid.astype(np.float32, order="C"),
-                    **self._token_input(frame.of_class),
-                },
-            )
+            return {
+                "attended": frame.attended,
+                "memory": _gather(self._memory, rows[group], part.slots, self._memory_read),
+                "temporal_index": np.ascontiguousarray(part.temporal_index),
+                "valid": part.valid.astype(np.float32, order="C"),
+                "pointers": _gather(self._pointers, rows[group], part.pointer_slots, self._pointer_read),
+                "pointer_distance": np.ascontiguousarray(part.pointer_distance),
+                "pointer_valid": part.pointer_valid.astype(np.float32, order="C"),
+                **self._token_input(frame.of_class),
+            }
+
+        found = self._runner.run_each("attend", len(groups), inputs)
+        for group, (conditioned, *token) in zip(groups, found, strict=True):
             self._conditioned[rows[group]] = conditioned
             if token:
                 self._class_token[rows[group]] = token[0]
@@ -167,12 +169,17 @@ class GraphEngine(Engine):
         if prompt.previous_mask_slot is not None:
             logits = self._logits[rows, prompt.previous_mask_slot]
             previous = previous_mask_prompt(logits, prompt.previous_mask_flow)
-        for group in self._groups(rows):
+        groups = self._groups(rows)
+
+        def inputs(number: int) -> dict[str, np.ndarray]:
+            group = groups[number]
             sparse, dense = self._prompt(prompt, previous, group, len(rows[group]))
             image = self._conditioned[rows[group]] + dense
-            inputs = _decoder_inputs(image, sparse, frame, prompt.multimask)
             token = self._token_input(self._class_token[rows[group]])
-            logits, iou, score, pointer, *embedding = self._runner.run("decode", {**inputs, **token})
+            return {**_decoder_inputs(image, sparse, frame, prompt.multimask), **token}
+
+        found = self._runner.run_each("decode", len(groups), inputs)
+        for group, (logits, iou, score, pointer, *embedding) in zip(groups, found, strict=True):
             result.logits[group], result.iou[group], result.object_score[group] = logits, iou, score[:, 0]
             self._pointer[rows[group]] = pointer
             if result.embedding is not None:
@@ -234,17 +241,22 @@ class GraphEngine(Engine):
         if keep is not None:
             self._drop(rows, frame_slot, keep)
         projected = self._frame(frame_slot).projected
-        for group in self._groups(rows):
-            own = rows[group]
-            inputs = {
+        groups = self._groups(rows)
+
+        def inputs(number: int) -> dict[str, np.ndarray]:
+            own = rows[groups[number]]
+            given = {
                 "projected": projected,
                 "logits": self._high_res[own],
                 "object_score": self._object_score[own],
             }
             if self._config.binarize_mask_from_points:
-                inputs["binarise"] = np.array([from_points], dtype=np.float32)
-            (memory,) = self._runner.run("memorise", inputs)
-            self._memory[own, memory_slots[group]] = memory
+                given["binarise"] = np.array([from_points], dtype=np.float32)
+            return given
+
+        found = self._runner.run_each("memorise", len(groups), inputs)
+        for group, (memory,) in zip(groups, found, strict=True):
+            self._memory[rows[group], memory_slots[group]] = memory
         self._pointers[rows, pointer_slots] = self._pointer[rows]
 
     def _drop(self, rows: NDArray[np.int64], frame_slot: int, keep: NDArray[np.bool_]) -> None:
@@ -337,10 +349,10 @@ class GraphEngine(Engine):
             raise RuntimeError(f"frame slot {frame_slot} holds no features: encode a frame into it first")
         return self._features[frame_slot]
 
-    def _groups(self, rows: NDArray[np.int64]) -> Iterator[slice]:
+    def _groups(self, rows: NDArray[np.int64]) -> list[slice]:
         """The rows in groups that the runner takes at a time."""
         size = self._runner.most_objects
-        return (slice(start, min(start + size, len(rows))) for start in range(0, len(rows), size))
+        return [slice(start, min(start + size, len(rows))) for start in range(0, len(rows), size)]
 
     def _empty_result(self, count: int) -> DecodeResult:
         return DecodeResult(
@@ -376,11 +388,11 @@ def make_graph_engine(
     if name == "openvino":
         from sam2s_ros.engines.openvino_runner import OpenVinoRunner
 
-        usual = {
-            "m": capacity.recent_slots + 1,
-            "p": capacity.recent_pointers + 1,
-            "t": NO_PROMPT_TOKENS,
-        }
+        pointers = {"p": capacity.recent_pointers + 1, "t": NO_PROMPT_TOKENS}
+        usual = [
+            {"m": capacity.recent_slots + 1 + long_term, **pointers}
+            for long_term in sorted({0, capacity.long_term_slots})
+        ]
         runner: GraphRunner = OpenVinoRunner(load_graphs(network), threads, precision, usual)
     else:
         from sam2s_ros.engines.onnxruntime_runner import OnnxRuntimeRunner

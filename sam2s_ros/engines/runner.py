@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
@@ -28,3 +28,12 @@ class GraphRunner(ABC):
     def run(self, graph: str, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """The graph's outputs in its order, valid until its next run. The inputs are C-contiguous and of the graph's
         dtypes, and are not changed."""
+
+    def run_each(
+        self, graph: str, count: int, inputs: Callable[[int], Mapping[str, np.ndarray]]
+    ) -> Iterator[list[np.ndarray]]:
+        """The outputs of `count` runs in order, each valid until the next is asked for; perhaps several at a time.
+
+        `inputs` is asked for those of one run after another, each in its turn, and may use the same memory for all.
+        """
+        return (self.run(graph, inputs(number)) for number in range(count))

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam2s_ros.tracking.masks import Window
+from sam2s_ros.tracking.rle import column_runs
 
 TIP_DEPTH_PX = 1.0
 """The tip is the mean of the contour within this distance of the outermost point along the axis."""
@@ -76,14 +77,17 @@ def _measure_one(
     origin: NDArray[np.float64],
     image_size: tuple[int, ...],
 ) -> None:
-    moments = cv2.moments(crop, binaryImage=True)
-    area = moments["m00"]
-    centroid = np.array([moments["m10"], moments["m01"]]) / area + origin
-    x, y, width, height = cv2.boundingRect(crop)
+    x, top, bottom = column_runs(crop.view(np.bool_))
+    length = (bottom - top).astype(np.float64)
+    area = length.sum()
+    middle = np.stack((x, (top + bottom - 1) / 2), axis=1)
+    centre = length @ middle / area
+    aside = middle - centre
     geometry.area[index] = area
-    geometry.centroid[index] = centroid
-    geometry.box[index] = [*(origin + (x, y)), *(origin + (x + width - 1, y + height - 1))]
-    xx, xy, yy = (moments[name] / area for name in ("mu20", "mu11", "mu02"))
+    geometry.centroid[index] = centroid = centre + origin
+    geometry.box[index] = [*(origin + (x[0], top.min())), *(origin + (x[-1], bottom.max() - 1))]
+    (xx, xy), (_, yy) = (aside * length[:, None]).T @ aside / area
+    yy += (length @ (length**2 - 1)) / (12 * area)  # of a run's pixels about its own middle
     geometry.spread[index] = [[xx, xy], [xy, yy]]
     axis = principal_axis(xx, xy, yy)
     if axis is None:

@@ -1,8 +1,10 @@
-"""Mask logits -> masks at image resolution, computed only where a mask can be.
+"""Mask logits -> masks at image resolution, computed only where a mask can end.
 
-A pixel of the image lies between four logits. Where none of them is positive, neither is anything between
-them, so the bilinear interpolation runs on the bounding region of the positive logits alone and gives what
-it would give on the whole image, bit for bit.
+A pixel of the image lies between four logits. Along x they are interpolated on the few logit rows. Between two of
+these rows a column of pixels is all object where both are positive, and all background where neither is; only where
+their signs differ does it take the interpolation along y to tell which pixels are which. So the bilinear
+interpolation, of which the sign is wanted alone, is done near the mask's boundary, and gives what it would give on the
+whole image, bit for bit.
 """
 
 from __future__ import annotations
@@ -58,7 +60,7 @@ class MaskUpsampler:
         for mask, one, window in zip(masks, logits, windows, strict=True):
             y0, y1, x0, x1 = window
             if y1 > y0:
-                np.greater(self.interpolate(one, window), 0, out=mask[y0:y1, x0:x1])
+                self._paint(mask[y0:y1, x0:x1], one, window)
         return masks, windows
 
     def window(self, logits: NDArray[np.float32]) -> Window:
@@ -67,21 +69,26 @@ class MaskUpsampler:
         rows, columns = np.asarray(positive.any(axis=1)), np.asarray(positive.any(axis=0))
         return (*self._rows.window(rows), *self._columns.window(columns))
 
-    def interpolate(self, logits: NDArray[np.float32], window: Window) -> NDArray[np.float32]:
-        """Bilinear logits float32 in the window: first along x on the few logit rows, then along y."""
+    def _paint(self, out: NDArray[np.bool_], logits: NDArray[np.float32], window: Window) -> None:
+        """Write where the interpolated logits are positive into `out`, the window's part of a mask."""
         y0, y1, x0, x1 = window
+        first, last = int(self._rows.before[y0]), int(self._rows.after[y1 - 1])
         before, after = self._columns.before[x0:x1], self._columns.after[x0:x1]
         weight = self._columns.weight[x0:x1]
-        first, last = int(self._rows.before[y0]), int(self._rows.after[y1 - 1])
         part = logits[first : last + 1]
-        along_x = part[:, before] * (1 - weight) + part[:, after] * weight
-        weight = self._rows.weight[y0:y1, None]
-        upper = along_x.take(self._rows.before[y0:y1] - first, axis=0)
-        lower = along_x.take(self._rows.after[y0:y1] - first, axis=0)
-        upper *= 1 - weight
-        lower *= weight
-        upper += lower
-        return np.asarray(upper)
+        upper = part.take(before, axis=1) * (1 - weight) + part.take(after, axis=1) * weight
+        lower = np.concatenate((upper[1:], upper[-1:]))  # of the last row, which may end the image
+        positive, beneath = upper > 0, lower > 0
+        place = self._rows.before[y0:y1] - first
+        out[:] = (positive & beneath).take(place, axis=0)
+        gaps, columns = np.nonzero(positive != beneath)
+        starts = np.searchsorted(place, np.arange(len(upper) + 1))
+        counts = np.diff(starts)  # of pixels between a logit row and the next
+        steps = starts[:-1, None] + np.arange(counts.max())
+        share = self._rows.weight[np.minimum(y0 + steps, y1 - 1)][gaps]
+        value = upper[gaps, columns, None] * (1 - share) + lower[gaps, columns, None] * share
+        which, step = np.nonzero((value > 0) & (np.arange(counts.max()) < counts[gaps, None]))
+        out[starts[gaps[which]] + step, columns[which]] = True
 
 
 def mask_windows(geometry: MaskGeometry, image_size: tuple[int, int]) -> list[Window]:
