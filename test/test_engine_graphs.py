@@ -14,6 +14,7 @@ from sam2_reference import perturb, set_object_score_bias
 from tracking_cases import CLASSES, READING, SEMANTIC, SMALL, disc, moving_images, small_network
 
 from sam2s_ros.engines import EngineCapacity, PromptBatch, create_engine
+from sam2s_ros.engines.export import load_graphs
 from sam2s_ros.engines.graphs import (
     GRAPHS,
     AttendGraph,
@@ -24,6 +25,7 @@ from sam2s_ros.engines.graphs import (
     ReadGraph,
     graphs_of,
 )
+from sam2s_ros.engines.openvino_runner import OpenVinoRunner
 from sam2s_ros.network import Conditioned, HieraConfig, NetworkConfig, Sam2Network
 from sam2s_ros.tracking import StreamingTracker, TrackerConfig
 from sam2s_ros.tracking.class_memory import KnownClasses
@@ -197,7 +199,7 @@ def test_embeddings_and_masks_of_a_network_that_knows_classes_are_those_of_eager
     known_by: NetworkConfig, name: str, precision: str
 ) -> None:
     """Prompted by a mask, a box and clicks, then tracked. Largest difference of an embedding of length 1."""
-    config = TrackerConfig(max_objects=3)
+    config = TrackerConfig(max_objects=3, class_interval=1)
     networks = small_network(config=known_by), small_network(config=known_by)
     engine = compare_with_eager(networks, name, precision, config.engine_capacity())
     run_scenario(engine, config)
@@ -211,6 +213,22 @@ def test_embeddings_and_masks_of_a_network_that_knows_classes_are_those_of_eager
         assert error.max() < (1e-4 if precision == "fp32" else 0.05)
     if precision == "fp32":
         assert max(differing_pixels(engine)) <= 3
+
+
+@pytest.mark.parametrize("name", ["eager", "openvino", "onnxruntime", "tensorrt"])
+def test_a_reader_is_asked_of_some_rows_alone(name: str) -> None:
+    engine = create_engine(name, small_network(config=DEEP_READING), CAPACITY, precision="fp32")
+    engine.encode(moving_images(1)[0], 0)
+    rows = np.array([2, 0, 1], dtype=np.int64)
+    said = []
+    for asked in (None, np.array([False, True, True]), np.zeros(3, dtype=np.bool_)):
+        engine.attend(rows, 0, None)
+        result = engine.decode(rows, 0, PromptBatch(), asked)
+        assert result.embedding is not None and result.embedding.shape == (3, 24)
+        said.append(result.embedding)
+    everything, some, nothing = said
+    assert not np.isnan(everything).any() and np.isnan(nothing).all() and np.isnan(some[0]).all()
+    np.testing.assert_allclose(some[1:], everything[1:], atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["eager", "openvino", "tensorrt"])
@@ -315,6 +333,59 @@ def test_the_comparison_sees_another_network() -> None:
     engine.attend(ROWS, 0, None)
     engine.decode(ROWS, 0, PromptBatch())
     assert max(differing_pixels(engine)) > 3 or largest_logit_error(engine) > 0.01
+
+
+def decoder_inputs(number: int) -> dict[str, np.ndarray]:
+    """Of one object; each number has others."""
+    rng = np.random.default_rng(number)
+    config = small_network().config
+    c, area = config.hidden_dim, config.feature_size**2
+    shapes = {
+        "image": (1, area, c),
+        "sparse": (1, 2, c),
+        "f0": (1, area, 16, c // 8),
+        "f1": (1, area, 4, c // 4),
+    }
+    values = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    return {**values, "multimask": np.ones(1, dtype=np.int64)}
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_openvino_runs_several_objects_at_a_time_and_gives_each_its_own(count: int) -> None:
+    """The inputs of all lie in the same memory, as the engine's do."""
+    runner = OpenVinoRunner(load_graphs(small_network()), 2, "fp32", [{"t": 2}])
+    expected = [
+        [one.copy() for one in runner.run("decode", decoder_inputs(number))] for number in range(count)
+    ]
+    shared = decoder_inputs(0)
+
+    def inputs(number: int) -> dict[str, np.ndarray]:
+        for name, value in decoder_inputs(number).items():
+            np.copyto(shared[name], value)
+        return shared
+
+    found = [[one.copy() for one in outputs] for outputs in runner.run_each("decode", count, inputs)]
+    assert len(found) == count
+    for ours, alone in zip(found, expected, strict=True):
+        for one, other in zip(ours, alone, strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-4 * max(float(np.abs(other).max()), 1))
+    assert count == 1 or not np.allclose(found[0][0], found[1][0], atol=0.1)
+
+
+def test_openvino_goes_on_after_inputs_that_fail_in_the_midst_of_several_objects() -> None:
+    runner = OpenVinoRunner(load_graphs(small_network()), 2, "fp32", [{"t": 2}])
+
+    def inputs(number: int) -> dict[str, np.ndarray]:
+        if number == 3:
+            raise RuntimeError("nothing to give")
+        return decoder_inputs(number)
+
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="nothing to give"):
+            list(runner.run_each("decode", 5, inputs))
+    assert len(list(runner.run_each("decode", 3, inputs))) == 3
+    with pytest.raises(ValueError, match="the graph takes"):
+        runner.run("encode", {"image": np.zeros((3, 3, 3), np.uint8)})
 
 
 @pytest.mark.parametrize("name", ["openvino", "tensorrt"])

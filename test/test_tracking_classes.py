@@ -106,6 +106,25 @@ def test_objects_do_not_share_what_is_known_and_a_cleared_one_knows_nothing() ->
     assert np.isnan(probabilities[1]).all()
 
 
+def test_a_reader_is_asked_at_first_always_and_later_of_each_object_in_another_frame() -> None:
+    case = memory(class_interval=3, class_memory_frames=2.0)
+    of = rows(0, 1, 2)
+    assert all(case.due(of, 7, np.array([since] * 3)).all() for since in (0, 1, 2))
+    later = np.stack([case.due(of, frame, np.full(3, 50)) for frame in range(9)])
+    assert (later.sum(axis=0) == 3).all() and (later.sum(axis=1) == 1).all()
+
+
+def test_a_frame_counts_for_those_in_which_the_reader_was_not_asked() -> None:
+    always, seldom = memory(class_interval=4), memory(class_interval=4)
+    for number in range(200):
+        said = HOOK if number % 40 < 30 else GRASPER
+        observe(always, rows(0), number, seen(said), since=number)
+        asked = seldom.due(rows(0), number, np.array([number]))
+        observe(seldom, rows(0), number, seen(said if asked[0] else np.full(3, np.nan)), since=number)
+    assert seldom.weight[0] == pytest.approx(always.weight[0], rel=0.05)
+    np.testing.assert_allclose(seldom.mean_log[0], always.mean_log[0], rtol=0.2)
+
+
 def test_nothing_grows_with_frames() -> None:
     case = memory()
     arrays = {name: value.nbytes for name, value in vars(case).items() if isinstance(value, np.ndarray)}

@@ -155,7 +155,8 @@ class PromptBatch:
 class DecodeResult:
     """logits float32 [N, mask_size, mask_size] (> 0 is the object; -1024 everywhere when absent), iou
     float32 [N] (predicted), object_score float32 [N] (logit; > 0 is present); embedding float32 [N, D] of
-    length 1, to be compared with the class bank, or None for a network that knows no class."""
+    length 1, to be compared with the class bank, NaN where a reader was not asked; None for a network that knows no
+    class."""
 
     logits: NDArray[np.float32]
     iou: NDArray[np.float32]
@@ -191,7 +192,8 @@ class Engine(ABC):
     image_size: int
     mask_size: int
     reads_classes: bool = True
-    """Whether a network's class reader is asked; else `DecodeResult.embedding` is None. May change between frames."""
+    """Whether a network's class reader is asked at all; else `DecodeResult.embedding` is None. May change between
+    frames."""
 
     @abstractmethod
     def encode(self, frame_rgb: NDArray[np.uint8], frame_slot: int) -> None:
@@ -204,9 +206,18 @@ class Engine(ABC):
         memory yet."""
 
     @abstractmethod
-    def decode(self, rows: NDArray[np.int64], frame_slot: int, prompt: PromptBatch) -> DecodeResult:
+    def decode(
+        self,
+        rows: NDArray[np.int64],
+        frame_slot: int,
+        prompt: PromptBatch,
+        asked: NDArray[np.bool_] | None = None,
+    ) -> DecodeResult:
         """Masks from the rows' conditioned features and prompts; the workspace and the slot's logits are
-        replaced."""
+        replaced.
+
+        `asked` [N]: of which rows a class reader is asked (None: of all); the others' embeddings are NaN.
+        """
 
     @abstractmethod
     def decode_mask(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -132,7 +134,13 @@ class EagerEngine(Engine):
         return Conditioned(self._conditioned[index], token)
 
     @torch.inference_mode()
-    def decode(self, rows: NDArray[np.int64], frame_slot: int, prompt: PromptBatch) -> DecodeResult:
+    def decode(
+        self,
+        rows: NDArray[np.int64],
+        frame_slot: int,
+        prompt: PromptBatch,
+        asked: NDArray[np.bool_] | None = None,
+    ) -> DecodeResult:
         frame = self._frame(frame_slot)
         decoded = self._network.decode(
             self._kept_conditioned(torch.from_numpy(rows)),
@@ -142,9 +150,17 @@ class EagerEngine(Engine):
             None if prompt.labels is None else torch.from_numpy(prompt.labels),
             self._previous_mask(rows, prompt.previous_mask_slot, prompt.previous_mask_flow),
             prompt.multimask,
-            frame.pixels if self.reads_classes else None,
+            frame.pixels if self.reads_classes and asked is None else None,
         )
-        return self._store(rows, frame_slot, decoded)
+        result = self._store(rows, frame_slot, decoded)
+        if frame.pixels is None or not self.reads_classes or asked is None:
+            return result
+        embedding = np.full((len(rows), self._network.config.semantic_dim), np.nan, dtype=np.float32)
+        if asked.any():
+            said = self._network.sam2s.read(frame.pixels, decoded.logits[torch.from_numpy(asked), 0])
+            assert said is not None  # there are pixels, so there is a reader
+            embedding[asked] = said.numpy()
+        return replace(result, embedding=embedding)
 
     @torch.inference_mode()
     def decode_mask(

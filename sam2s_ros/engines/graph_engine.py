@@ -158,11 +158,30 @@ class GraphEngine(Engine):
         """The class token as a graph's input, for a network that has one."""
         return {"token": np.ascontiguousarray(token)} if self._tokens else {}
 
-    def _read(self, frame: _FrameFeatures, logits: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-        """What the class reader says of masks [n, 4h, 4w], as a list of one."""
-        return self._runner.run("read", {"pixels": frame.of_class, "logits": np.ascontiguousarray(logits)})
+    def _read(
+        self, frame: _FrameFeatures, result: DecodeResult, asked: NDArray[np.bool_] | None = None
+    ) -> None:
+        """Have the class reader, of a network that has one, look at the result's masks, or those `asked` [N] for."""
+        if result.embedding is None or not self._config.class_reader:
+            return
+        chosen = np.arange(len(result.logits)) if asked is None else np.flatnonzero(asked)
+        groups = [chosen[group] for group in self._groups(chosen)]
 
-    def decode(self, rows: NDArray[np.int64], frame_slot: int, prompt: PromptBatch) -> DecodeResult:
+        def inputs(number: int) -> dict[str, np.ndarray]:
+            return {"pixels": frame.of_class, "logits": result.logits[groups[number]]}
+
+        for group, (embedding,) in zip(
+            groups, self._runner.run_each("read", len(groups), inputs), strict=True
+        ):
+            result.embedding[group] = embedding
+
+    def decode(
+        self,
+        rows: NDArray[np.int64],
+        frame_slot: int,
+        prompt: PromptBatch,
+        asked: NDArray[np.bool_] | None = None,
+    ) -> DecodeResult:
         frame = self._frame(frame_slot)
         result = self._empty_result(len(rows))
         previous = None
@@ -182,8 +201,9 @@ class GraphEngine(Engine):
         for group, (logits, iou, score, pointer, *embedding) in zip(groups, found, strict=True):
             result.logits[group], result.iou[group], result.object_score[group] = logits, iou, score[:, 0]
             self._pointer[rows[group]] = pointer
-            if result.embedding is not None:
-                result.embedding[group] = (embedding or self._read(frame, result.logits[group]))[0]
+            if result.embedding is not None and embedding:
+                result.embedding[group] = embedding[0]
+        self._read(frame, result, asked)
         self._store(rows, frame_slot, result)
         for row, logits in zip(rows, result.logits, strict=True):
             self._upsample(row, logits)
@@ -221,10 +241,11 @@ class GraphEngine(Engine):
             inputs = _decoder_inputs(frame.tokens + dense, sparse, frame, multimask=False)
             token = self._token_input(np.repeat(self._learnt_token, n, axis=0))
             _, _, _, pointer, *embedding = self._runner.run("decode", {**inputs, **token})
-            if embeddings is not None:
-                embeddings[group] = (embedding or self._read(frame, given.logits[group]))[0]
+            if embeddings is not None and embedding:
+                embeddings[group] = embedding[0]
             present = result.object_score[group, None] > 0
             self._pointer[rows[group]] = np.where(present, pointer, self._no_pointer)
+        self._read(frame, result)
         self._store(rows, frame_slot, result)
         self._high_res[rows] = given.high_res
         return result
@@ -364,7 +385,7 @@ class GraphEngine(Engine):
 
     def _empty_embeddings(self, count: int) -> NDArray[np.float32] | None:
         dim, asked = self._config.semantic_dim, self.reads_classes or not self._config.class_reader
-        return np.empty((count, dim), dtype=np.float32) if dim and asked else None
+        return np.full((count, dim), np.nan, dtype=np.float32) if dim and asked else None
 
     def _store(self, rows: NDArray[np.int64], frame_slot: int, result: DecodeResult) -> None:
         self._logits[rows, frame_slot] = result.logits

@@ -69,9 +69,7 @@ class OpenVinoRunner(GraphRunner):
             for lane in lanes:
                 lane.rest()
 
-    def _compiled(
-        self, graph: GraphFile, lanes: int, usual: Sequence[Mapping[str, int]]
-    ) -> list[_Lane]:
+    def _compiled(self, graph: GraphFile, lanes: int, usual: Sequence[Mapping[str, int]]) -> list[_Lane]:
         """The graph for so many runs at a time, which share the threads."""
         model = self._core.read_model(graph.model)
         settings = self._settings(graph.name, lanes)

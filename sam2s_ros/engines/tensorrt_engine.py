@@ -118,13 +118,19 @@ class TensorRtEngine(Engine):
             if self._config.has_class_token:
                 self._keep_rows(graph, "conditioned_token", own, "class_token")
 
-    def decode(self, rows: NDArray[np.int64], frame_slot: int, prompt: PromptBatch) -> DecodeResult:
+    def decode(
+        self,
+        rows: NDArray[np.int64],
+        frame_slot: int,
+        prompt: PromptBatch,
+        asked: NDArray[np.bool_] | None = None,
+    ) -> DecodeResult:
         self._stage(frame_slot)
         previous = None
         if prompt.previous_mask_slot is not None:
             logits = self._logits[rows, prompt.previous_mask_slot]
             previous = previous_mask_prompt(logits, prompt.previous_mask_flow)
-        result = self._read(rows, self._decode(rows, prompt, previous, prompt.multimask))
+        result = self._read(rows, self._decode(rows, prompt, previous, prompt.multimask), asked)
         self._is_given[rows] = False
         self._store(rows, frame_slot, result)
         return result
@@ -158,19 +164,22 @@ class TensorRtEngine(Engine):
                 result.embedding[group] = embedding
         return result
 
-    def _read(self, rows: NDArray[np.int64], result: DecodeResult) -> DecodeResult:
-        """The result with what a class reader says of the rows' logits, for a network that has one that is asked."""
+    def _read(
+        self, rows: NDArray[np.int64], result: DecodeResult, asked: NDArray[np.bool_] | None = None
+    ) -> DecodeResult:
+        """The result with what a class reader says of the logits of the rows that are `asked` [N] for."""
         if not (self._config.class_reader and self.reads_classes):
             return result
         graph, lane = self._parts.graphs["read"], self._parts.lane
-        embeddings = np.empty((len(rows), self._config.semantic_dim), dtype=np.float32)
-        for group, size in self._runs(rows):
-            own = rows[group]
+        embeddings = np.full((len(rows), self._config.semantic_dim), np.nan, dtype=np.float32)
+        chosen = np.arange(len(rows)) if asked is None else np.flatnonzero(asked)
+        for group, size in self._runs(chosen):
+            own = rows[chosen[group]]
             self._put(graph, "rows", own, size)
             graph.run(n=size)
             said = lane.get(graph.outputs["embedding"], (len(own), self._config.semantic_dim))
             lane.wait()
-            embeddings[group] = said
+            embeddings[chosen[group]] = said
         return replace(result, embedding=embeddings)
 
     def _put_prompt(

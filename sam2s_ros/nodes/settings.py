@@ -153,6 +153,12 @@ class NodeSettings:
         0.1,
         100000.0,
     )
+    class_interval: int = _parameter(
+        _TRACKER.class_interval,
+        "Images from one look at an object's class to the next, later than class_memory_frames after its prompt.",
+        1,
+        1000,
+    )
     uncertain_iou: float = _parameter(
         _TRACKER.uncertain_iou, "Predicted IoU below which a visible object is UNCERTAIN, 0 .. 1.", 0.0, 1.0
     )

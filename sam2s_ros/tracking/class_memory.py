@@ -6,6 +6,9 @@ frame overrules many. An object never becomes another class, but a mask can come
 a prompt counts 1, later ones less, 1 / (1 + age / `class_memory_frames`). Frames count in which the object is in view
 with a mask that the network trusts: an object that is away keeps its class. SAM2S does not say how it fuses frames, and
 this is our choice.
+
+A class reader costs time, so past its first frames it is asked of an object in every `class_interval`-th frame only, of
+each object in another one; such a frame counts for those that were left out before it.
 """
 
 from __future__ import annotations
@@ -38,7 +41,7 @@ class ClassMemory:
     def __init__(self, config: TrackerConfig, classes: KnownClasses | None) -> None:
         self._embeddings = None if classes is None else classes.embeddings
         self._scale, self._min_iou = config.class_scale, config.class_min_iou
-        self._frames = config.class_memory_frames
+        self._frames, self._interval = config.class_memory_frames, config.class_interval
         self.names: tuple[str, ...] = () if classes is None else classes.names
         self.sha256 = "" if classes is None else _checksum(classes)
         """Checksum over the class bank; "" without one."""
@@ -55,16 +58,28 @@ class ClassMemory:
         self.mean_log[row] = self.weight[row] = 0
         self.last_frame[row] = NO_FRAME
 
+    def due(
+        self, rows: NDArray[np.int64], frame_index: int, since_prompt: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        """Of which rows [N] a class reader is to be asked on a frame, so many frames after each one's latest prompt."""
+        return np.asarray((since_prompt <= self._frames) | ((frame_index + rows) % self._interval == 0))
+
     def observe(
         self, rows: NDArray[np.int64], frame_index: int, seen: DecodeResult, since_prompt: NDArray[np.int64]
     ) -> None:
-        """Take in what a frame showed of the rows, int64 [N], so many frames after each one's latest prompt, [N]."""
+        """Take in what a frame showed of the rows, int64 [N], so many frames after each one's latest prompt, [N].
+
+        Rows whose embedding is NaN were not asked for.
+        """
         if self._embeddings is None or seen.embedding is None:
             return
         counts = (seen.object_score > 0) & (seen.iou > self._min_iou) & (frame_index > self.last_frame[rows])
+        counts &= ~np.isnan(seen.embedding[:, 0])
         rows = rows[counts]
         said = log_softmax(self._scale * (seen.embedding[counts] @ self._embeddings.T).astype(np.float64))
-        counted = 1 / (1 + np.maximum(since_prompt[counts], 0) / self._frames)
+        since = np.maximum(since_prompt[counts], 0)
+        stands_for = np.minimum(np.minimum(frame_index - self.last_frame[rows], self._interval), since + 1)
+        counted = stands_for / (1 + since / self._frames)
         self.weight[rows] += counted
         self.mean_log[rows] += (said - self.mean_log[rows]) * (counted / self.weight[rows])[:, None]
         self.last_frame[rows] = frame_index

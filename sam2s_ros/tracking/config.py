@@ -65,6 +65,9 @@ class TrackerConfig:
     """Predicted IoU above which a frame has a say in an object's class; the object must be in view, too."""
     class_memory_frames: float = 5.0
     """Frames after an object's latest prompt at which a frame has half of its say, after twice as many a third."""
+    class_interval: int = 5
+    """Frames from one look of a class reader at an object to the next, once its latest prompt lies more than
+    `class_memory_frames` back; before, it looks at every frame."""
     class_scale: float = 100.0
     """Factor on the cosines of embeddings and class bank before they become probabilities, as in training."""
     uncertain_iou: float = 0.6
@@ -124,7 +127,7 @@ class TrackerConfig:
                 name == "bool" or not isinstance(value, bool)
             )
             self._require(fits, item.name, f"of type {name}")
-        for name in ("max_objects", "first_id", "recover_frames", "frozen_images"):
+        for name in ("max_objects", "first_id", "recover_frames", "frozen_images", "class_interval"):
             self._require(getattr(self, name) >= 1, name, "at least 1")
         self._require(
             1 <= self.kept_frames <= MAX_KEPT_FRAMES, "kept_frames", f"frames, 1 to {MAX_KEPT_FRAMES}"

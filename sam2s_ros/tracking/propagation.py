@@ -55,8 +55,10 @@ class Propagator:
         before = None if previous is None else self._table.observation(rows, previous).logits > 0
         with watch.stage("attend"):
             self._engine.attend(rows, frame.slot, self._bank.read(rows, frame.index, frame.clock))
+        since_prompt = self._table.since_prompt(rows, frame)
+        asked = self._classes.due(rows, frame.index, since_prompt)
         with watch.stage("decode"):
-            seen = self._decode(rows, frame, before, previous)
+            seen = self._decode(rows, frame, before, previous, asked)
         with watch.stage("memorise"):
             seen, keep = self._clean(seen, before)
             if frame.condition.usable:
@@ -65,7 +67,7 @@ class Propagator:
                 self._bank.record_recent(rows, frame.clock, slots)
                 self._long_term.tracked(rows, frame, seen, slots.memory)
         if frame.condition.usable and seen.embedding is not None:
-            self._classes.observe(rows, frame.index, seen, self._table.since_prompt(rows, frame))
+            self._classes.observe(rows, frame.index, seen, since_prompt)
         self._table.observe(rows, frame, seen, is_sight=frame.condition.usable)
 
     def prompt(
@@ -128,15 +130,18 @@ class Propagator:
         frame: KeptFrame,
         before: NDArray[np.bool_] | None,
         previous: KeptFrame | None,
+        asked: NDArray[np.bool_],
     ) -> DecodeResult:
-        """Masks of all rows, with the previous mask as prompt where the settings say so."""
+        """Masks of all rows, with the previous mask as prompt where the settings say so, and classes as `asked`."""
         mode = self._config.previous_mask_prompt
         if mode == "off" or before is None or previous is None:
-            return self._engine.decode(rows, frame.slot, NO_PROMPT)
+            return self._engine.decode(rows, frame.slot, NO_PROMPT, asked)
         if mode in ("mask", "flow") and not previous.in_engine:
-            return self._engine.decode(rows, frame.slot, NO_PROMPT)
+            return self._engine.decode(rows, frame.slot, NO_PROMPT, asked)
         groups = automatic_prompts(mode, before, previous.slot, self._engine.image_size, frame.flow)
-        seen = [self._engine.decode(rows[chosen], frame.slot, batch) for chosen, batch in groups]
+        seen = [
+            self._engine.decode(rows[chosen], frame.slot, batch, asked[chosen]) for chosen, batch in groups
+        ]
         order = np.argsort(np.concatenate([chosen for chosen, _ in groups]))
         embeddings = [one.embedding for one in seen if one.embedding is not None]
         return DecodeResult(

@@ -20,7 +20,9 @@ def encode(mask: NDArray[np.bool_]) -> NDArray[np.uint32]:
     ends[::2], ends[1::2] = (x + columns[0]) * height + top, (x + columns[0]) * height + bottom
     # a run that goes on at the top of the next column is one
     apart = np.flatnonzero(ends[2::2] != ends[1:-1:2])
-    ends = np.concatenate((ends[:1], ends[np.stack((2 * apart + 1, 2 * apart + 2), axis=1)].ravel(), ends[-1:]))
+    ends = np.concatenate(
+        (ends[:1], ends[np.stack((2 * apart + 1, 2 * apart + 2), axis=1)].ravel(), ends[-1:])
+    )
     stop = [height * width] if ends[-1] < height * width else []
     return np.diff(np.concatenate(([0], ends, stop))).astype(np.uint32)
 
