@@ -80,21 +80,23 @@ def _measure_one(
     x, top, bottom = column_runs(crop.view(np.bool_))
     length = (bottom - top).astype(np.float64)
     area = length.sum()
-    middle = np.stack((x, (top + bottom - 1) / 2), axis=1)
-    centre = length @ middle / area
-    aside = middle - centre
+    middle = np.stack((x, (top + bottom - 1) / 2))
+    # Sums, and no matrix products: those of a ragged mask are large enough for threads of the BLAS library, which then
+    # wait actively beside the engine's.
+    centre = (length * middle).sum(axis=1) / area
+    aside = middle - centre[:, None]
     geometry.area[index] = area
     geometry.centroid[index] = centroid = centre + origin
     geometry.box[index] = [*(origin + (x[0], top.min())), *(origin + (x[-1], bottom.max() - 1))]
-    (xx, xy), (_, yy) = (aside * length[:, None]).T @ aside / area
-    yy += (length @ (length**2 - 1)) / (12 * area)  # of a run's pixels about its own middle
+    xx, yy, xy = (length * aside[[0, 1, 0]] * aside[[0, 1, 1]]).sum(axis=1) / area
+    yy += (length**3 - length).sum() / (12 * area)  # of a run's pixels about its own middle
     geometry.spread[index] = [[xx, xy], [xy, yy]]
     axis = principal_axis(xx, xy, yy)
     if axis is None:
         return
     outline = _outline(crop) + origin
     axis = point_away_from_entry(outline, centroid, axis, image_size)
-    reach = outline @ axis
+    reach = (outline * axis).sum(axis=1)
     geometry.axis[index] = axis
     geometry.axis_length[index] = reach.max() - reach.min()
     geometry.tip[index] = outline[reach >= reach.max() - TIP_DEPTH_PX].mean(axis=0)
@@ -127,7 +129,7 @@ def point_away_from_entry(
     if touching.any():
         forward = (centroid - outline[touching].mean(axis=0)) @ axis
     else:
-        reach = outline @ axis
+        reach = (outline * axis).sum(axis=1)
         forward = to_border[np.argmax(reach)] - to_border[np.argmin(reach)]
     return axis if forward >= 0 else -axis
 

@@ -13,8 +13,11 @@ video predictor does not do. Hugging Face's model is left out where `transformer
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
+import importlib.util
 import json
+import multiprocessing
 import statistics
 import sys
 import time
@@ -54,11 +57,7 @@ ENGINES = (
 def main() -> None:
     """Measure, print a table, write JSON."""
     args = parse_arguments()
-    torch.set_num_threads(args.threads)
     rounds, warm_up = (1, 2) if args.quick else (args.rounds, WARM_UP_STEPS)
-    reference = build_reference(PRESET, args.size, seed=2)
-    network = dataclasses.replace(PRESETS[PRESET], image_size=args.size)
-    images = moving_images(IMAGES, (args.size, args.size))
     results: dict[str, Any] = {
         "preset": PRESET,
         "image_size": args.size,
@@ -70,26 +69,58 @@ def main() -> None:
         "  agreement"
     )
     for count in args.objects:
-        peers = make_peers(reference, network, images, count, args.threads)
-        times: dict[str, list[float]] = {name: [] for name in peers}
-        agreement = dict.fromkeys(peers, 1.0)
-        for peer in peers.values():
-            peer.start()
-            for _ in range(warm_up):
-                peer.step()
-        for _ in range(rounds):
-            for name, peer in peers.items():
-                times[name].append(statistics.median(timed(peer) for _ in range(args.steps)))
-        truth = peers["reference fp32"].masks
-        for name, peer in peers.items():
-            if isinstance(peer, Ours):
-                agreement[name] = least_iou(truth, peer.masks)
-        results["objects"][str(count)] = table(
-            times, agreement, {name: peer.stages() for name, peer in peers.items()}
-        )
+        with contextlib.ExitStack() as stack:
+            peers = {}
+            for name in peer_names():
+                worker = Worker(name, args.size, count, args.threads)
+                peers[name] = stack.enter_context(contextlib.closing(worker))
+                worker.ask("run", warm_up)
+            times: dict[str, list[float]] = {name: [] for name in peers}
+            for _ in range(rounds):
+                for name, peer in peers.items():
+                    times[name].append(statistics.median(peer.ask("run", args.steps)))
+            truth = peers["reference fp32"].ask("masks")
+            agreement = {
+                name: least_iou(truth, peer.ask("masks")) if name.startswith("ours") else 1.0
+                for name, peer in peers.items()
+            }
+            stages = {name: peer.ask("stages") for name, peer in peers.items()}
+        results["objects"][str(count)] = table(times, agreement, stages)
         report(count, results["objects"][str(count)])
     if args.json:
         args.json.write_text(json.dumps(results, indent=2) + "\n")
+
+
+class Worker:
+    """A peer in a process of its own, which does nothing while it is not asked: threads of one library that wait
+    actively would slow the others down."""
+
+    def __init__(self, name: str, size: int, count: int, threads: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(target=serve, args=(theirs, name, size, count, threads), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def ask(self, what: str, *arguments: Any) -> Any:
+        """`Peer.run`, `masks` or `stages` there."""
+        self._connection.send((what, *arguments))
+        return self._connection.recv()
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.terminate()
+        self._process.join()
+
+
+def serve(connection: Any, name: str, size: int, count: int, threads: int) -> None:
+    """Make a peer and do what is asked of it."""
+    torch.set_num_threads(threads)
+    peer = make_peer(name, size, count, threads)
+    peer.start()
+    while True:
+        what, *arguments = connection.recv()
+        connection.send(peer.run(*arguments) if what == "run" else getattr(peer, f"all_{what}")())
 
 
 class Peer(ABC):
@@ -117,7 +148,20 @@ class Peer(ABC):
         """The objects' masks on the first image, each [S, S]."""
         return first_masks(self.count, self.images[0].shape[0])
 
-    def stages(self) -> dict[str, float]:
+    def run(self, steps: int) -> list[float]:
+        """Milliseconds of each of so many steps."""
+        times = []
+        for _ in range(steps):
+            begun = time.perf_counter()
+            self.step()
+            times.append(1000 * (time.perf_counter() - begun))
+        return times
+
+    def all_masks(self) -> list[NDArray[np.bool_]]:
+        """Those of every step."""
+        return self.masks
+
+    def all_stages(self) -> dict[str, float]:
         """Median milliseconds by stage; empty where they are not known."""
         return {}
 
@@ -152,7 +196,7 @@ class Reference(Peer):
         self.stream.outputs["non_cond_frame_outputs"].pop(self.index - KEPT_FRAMES, None)
         self.masks.append((output["logits"][:, 0] > 0).numpy())
 
-    def stages(self) -> dict[str, float]:
+    def all_stages(self) -> dict[str, float]:
         return {"encode": statistics.median(self.encode_ms[1:])}
 
 
@@ -228,28 +272,33 @@ class Ours(Peer):
     def _keep(self) -> None:
         self.masks.append(self.tracker.last_result.logits > 0)
 
-    def stages(self) -> dict[str, float]:
+    def all_stages(self) -> dict[str, float]:
         return {stage: statistics.median(values) for stage, values in self.stages_ms.items()}
 
 
-def make_peers(
-    reference: Any, config: Any, images: list[NDArray[np.uint8]], count: int, threads: int
-) -> dict[str, Peer]:
-    """Name -> peer; those of Hugging Face only where its library is installed."""
-    peers: dict[str, Peer] = {
-        "reference fp32": Reference(reference, images, count, bf16=False),
-        "reference autocast bf16": Reference(reference, images, count, bf16=True),
-    }
-    try:
-        peers["Hugging Face fp32"] = HuggingFace(images, count, bf16=False)
-        peers["Hugging Face autocast bf16"] = HuggingFace(images, count, bf16=True)
-    except ImportError as error:
-        print(f"Hugging Face's Sam2Video is left out: {error}")
-    for engine, precision in ENGINES:
-        network = Sam2Network(config).eval()  # an engine takes over its network
-        network.load_state_dict(reference.state_dict(), strict=True)
-        peers[f"ours {engine} {precision}"] = Ours(network, images, count, engine, precision, threads)
-    return peers
+def peer_names() -> list[str]:
+    """All that can be made here; those of Hugging Face only where its library is installed."""
+    names = ["reference fp32", "reference autocast bf16"]
+    if importlib.util.find_spec("transformers") is None:
+        print("Hugging Face's Sam2Video is left out: transformers is not installed (requirements-embed.txt)")
+    else:
+        names += ["Hugging Face fp32", "Hugging Face autocast bf16"]
+    return names + [f"ours {engine} {precision}" for engine, precision in ENGINES]
+
+
+def make_peer(name: str, size: int, count: int, threads: int) -> Peer:
+    """The peer of a name, with the same random weights as the others have, but for Hugging Face's."""
+    images = moving_images(IMAGES, (size, size))
+    bf16 = name.endswith("bf16")
+    if name.startswith("Hugging Face"):
+        return HuggingFace(images, count, bf16)
+    reference = build_reference(PRESET, size, seed=2)
+    if name.startswith("reference"):
+        return Reference(reference, images, count, bf16)
+    _, engine, precision = name.split()
+    network = Sam2Network(dataclasses.replace(PRESETS[PRESET], image_size=size)).eval()
+    network.load_state_dict(reference.state_dict(), strict=True)
+    return Ours(network, images, count, engine, precision, threads)
 
 
 def first_masks(count: int, size: int) -> list[NDArray[np.bool_]]:
@@ -262,13 +311,6 @@ def normalised(images: list[NDArray[np.uint8]]) -> list[Tensor]:
     config = PRESETS[PRESET]
     mean, std = (torch.tensor(one).view(1, 3, 1, 1) for one in (config.image_mean, config.image_std))
     return [(torch.from_numpy(one).permute(2, 0, 1)[None] / 255 - mean) / std for one in images]
-
-
-def timed(peer: Peer) -> float:
-    """Milliseconds of a step."""
-    begun = time.perf_counter()
-    peer.step()
-    return 1000 * (time.perf_counter() - begun)
 
 
 def least_iou(one: list[NDArray[np.bool_]], other: list[NDArray[np.bool_]]) -> float:
