@@ -296,7 +296,9 @@ class GraphEngine(Engine):
         self, rows: NDArray[np.int64], frame_slot: int, feature_slots: NDArray[np.int64]
     ) -> NDArray[np.float32]:
         kept = self._kept_features[rows, feature_slots]
-        return np.einsum("nc,c->n", kept, self._unit_feature(frame_slot))  # without threads of the BLAS library
+        return np.einsum(
+            "nc,c->n", kept, self._unit_feature(frame_slot)
+        )  # without threads of the BLAS library
 
     def keep_memory(
         self, rows: NDArray[np.int64], from_slots: NDArray[np.int64], to_slots: NDArray[np.int64]

@@ -12,15 +12,17 @@ from sam2s_ros.engines.export import GraphFile
 from sam2s_ros.engines.runner import REDUCED_GRAPHS, GraphRunner
 
 PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16"}
-ONE_AT_A_TIME = ("encode",)
-"""Graphs that nothing of an object goes into: they are never run several at a time."""
+ONE_OF_A_FRAME = ("encode",)
+"""Graphs that nothing of an object goes into: of these there is one run at a time."""
+AT_A_TIME = 2
+"""Objects of which a graph is run at a time."""
 
 
 class OpenVinoRunner(GraphRunner):
     """Every graph compiled for one object at a time: with all sizes known OpenVINO is up to twice as fast.
 
-    One object has all threads. Of several, as many are run at a time as there are threads, each on one: the work of an
-    object is too small to be shared well.
+    One object has all threads. Of several, two are run at a time, each on half of the threads: the work of an object is
+    too small to be shared well. What is left over of an odd number has all threads again.
 
     `usual`: sets of sizes that the varying dimensions mostly have. A graph is compiled for each set that names all of
     its varying dimensions; one with varying dimensions also for any size, which is slower.
@@ -41,9 +43,9 @@ class OpenVinoRunner(GraphRunner):
         self._core = openvino.Core()
         self._alone = {name: self._compiled(graph, 1, usual)[0] for name, graph in graphs.items()}
         self._lanes = {
-            name: self._compiled(graph, threads, usual)
+            name: self._compiled(graph, AT_A_TIME, usual)
             for name, graph in graphs.items()
-            if name not in ONE_AT_A_TIME and threads > 1
+            if name not in ONE_OF_A_FRAME and threads >= AT_A_TIME
         }
 
     def run(self, graph: str, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
@@ -53,24 +55,23 @@ class OpenVinoRunner(GraphRunner):
         self, graph: str, count: int, inputs: Callable[[int], Mapping[str, np.ndarray]]
     ) -> Iterator[list[np.ndarray]]:
         lanes = self._lanes.get(graph, ())
-        if count == 1 or not lanes:
-            yield from super().run_each(graph, count, inputs)
-            return
-        lanes = lanes[:count]
+        together = count - count % AT_A_TIME if lanes else 0
         try:
-            for number, lane in enumerate(lanes):
+            for number, lane in enumerate(lanes[:together]):
                 lane.start(inputs(number))
-            for number in range(count):
-                lane = lanes[number % len(lanes)]
+            for number in range(together):
+                lane = lanes[number % AT_A_TIME]
                 yield lane.outputs()
-                if number + len(lanes) < count:
-                    lane.start(inputs(number + len(lanes)))
+                if number + AT_A_TIME < together:
+                    lane.start(inputs(number + AT_A_TIME))
         finally:
-            for lane in lanes:
+            for lane in lanes[:together]:
                 lane.rest()
+        for number in range(together, count):
+            yield self.run(graph, inputs(number))
 
     def _compiled(self, graph: GraphFile, lanes: int, usual: Sequence[Mapping[str, int]]) -> list[_Lane]:
-        """The graph for so many runs at a time, which share the threads."""
+        """The graph for so many runs at a time, which share the threads; each with tensors of its own."""
         model = self._core.read_model(graph.model)
         settings = self._settings(graph.name, lanes)
         shapes = [_sizes(graph, {"n": 1})]

@@ -52,7 +52,7 @@ def surface_distances(
     found, wanted = surface(prediction[window]), surface(truth[window])
     if not found.any() or not wanted.any():
         return SurfaceDistances(0.0, np.nan, np.nan)
-    from_found, from_wanted = distance_to(wanted)[found], distance_to(found)[wanted]
+    from_found, from_wanted = distances_to(wanted, found), distances_to(found, wanted)
     both = np.concatenate([from_found, from_wanted])
     hd95 = max(np.percentile(from_found, PERCENTILE), np.percentile(from_wanted, PERCENTILE))
     return SurfaceDistances(float((both <= tolerance_px).mean()), float(hd95), float(both.mean()))
@@ -65,19 +65,25 @@ def surface(mask: Mask) -> Mask:
     return mask & ~enclosed
 
 
-def distance_to(surface_pixels: Mask) -> NDArray[np.float64]:
-    """Euclidean distance in pixels [H, W] of every pixel to the nearest of a surface, which is not empty."""
-    return distance_to_zero((~surface_pixels).view(np.uint8))
+def distances_to(surface_pixels: Mask, places: Mask) -> NDArray[np.float64]:
+    """Euclidean distances in pixels of some pixels, where `places` [H, W] is True and in its order, to the nearest of a
+    surface [H, W], which is not empty."""
+    return _exact(_distance_transform((~surface_pixels).view(np.uint8))[places])
 
 
 def distance_to_zero(image: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Euclidean distance in pixels [H, W] of every pixel to the nearest that is 0.
+    """Euclidean distance in pixels [H, W] of every pixel to the nearest that is 0."""
+    return _exact(_distance_transform(image))
 
-    Its square is a whole number, to which it is brought: OpenCV's last digits depend on where the arrays lie in memory,
-    which would decide at a tolerance, and where several pixels are equally far.
-    """
-    distance = cv2.distanceTransform(image, cv2.DIST_L2, cv2.DIST_MASK_PRECISE).astype(np.float64)
-    return np.asarray(np.sqrt(np.rint(np.square(distance))))
+
+def _distance_transform(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return np.asarray(cv2.distanceTransform(image, cv2.DIST_L2, cv2.DIST_MASK_PRECISE), dtype=np.float32)
+
+
+def _exact(distance: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The square of a distance is a whole number, to which it is brought: OpenCV's last digits depend on where the
+    arrays lie in memory, which would decide at a tolerance, and where several pixels are equally far."""
+    return np.asarray(np.sqrt(np.rint(np.square(distance.astype(np.float64)))))
 
 
 def point_error(prediction: NDArray, truth: NDArray) -> float:
