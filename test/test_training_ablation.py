@@ -61,11 +61,18 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     return called
 
 
-def run(ablation: Ablation, out: Path, monkeypatch: pytest.MonkeyPatch, variants: str | None = None) -> int:
+def run(
+    ablation: Ablation,
+    out: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    variants: str | None = None,
+    seeds: str | None = None,
+) -> int:
     monkeypatch.setattr(ablate, "read_ablation", lambda _: ablation)
-    return ablate.run(
-        argparse.Namespace(config=Path("x"), data=Path("data"), out=out, variants=variants, devices=1)
+    given = argparse.Namespace(
+        config=Path("x"), data=Path("data"), out=out, variants=variants, seeds=seeds, devices=1
     )
+    return ablate.run(given)
 
 
 def test_the_shipped_ablation_is_comparable_and_its_settings_exist(tmp_path: Path) -> None:
@@ -124,6 +131,33 @@ def test_what_is_there_is_not_evaluated_again(
     (tmp_path / "vanilla" / "seed-2" / "long" / "summary.json").unlink()
     run(ablation, tmp_path, monkeypatch)
     assert len(commands) == 5 and commands[-1][-1].endswith("seed-2/long")
+
+
+def test_scores_are_enough_and_weights_are_made_again_only_for_those_that_lack_some(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, commands: list[list[str]]
+) -> None:
+    """No weights are there at any time, as on a machine to which the scores alone were brought."""
+    ablation = small_ablation(seeds=(1,))
+    run(ablation, tmp_path, monkeypatch)
+    del commands[:]
+    run(ablation, tmp_path, monkeypatch)
+    assert commands == []
+    (tmp_path / "tuned-flow" / "seed-1" / "long" / "summary.json").unlink()
+    run(ablation, tmp_path, monkeypatch)
+    assert [command[0] for command in commands] == ["train", "evaluate"]
+    assert commands[1][-1].endswith("tuned-flow/seed-1/long")
+
+
+def test_seeds_can_be_run_one_after_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, commands: list[list[str]]
+) -> None:
+    ablation = small_ablation(variants=(Variant("vanilla"),))
+    run(ablation, tmp_path, monkeypatch, seeds="2")
+    assert {Path(command[-1]).parent.name for command in commands} == {"seed-2"}
+    run(ablation, tmp_path, monkeypatch)
+    assert len(commands) == 4 and commands[-1][-1].endswith("seed-1/long")
+    with pytest.raises(ValueError, match="no seed '3'; there are 1, 2"):
+        run(ablation, tmp_path, monkeypatch, seeds="1,3")
 
 
 def test_the_table_has_means_and_spreads_over_seeds(

@@ -1,7 +1,8 @@
 """`sam2s ablate`: train variants of one recipe on the same number of clips and evaluate each in the same way.
 
 Every training is a `sam2s train`, every evaluation a `sam2s evaluate`, in a process of its own; what is there already
-is not done again, so that an interrupted ablation goes on.
+is not done again, so that an interrupted ablation goes on. Of a variant that has all its scores nothing else need be
+there: an ablation can be made in parts, on several machines, of which the scores alone are kept.
 """
 
 from __future__ import annotations
@@ -39,18 +40,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--devices", type=int, default=1, help="processes of each training (default: 1)")
     parser.add_argument("--variants", help="only these, comma-separated (default: all)")
+    parser.add_argument("--seeds", help="only these of the file's, comma-separated (default: all)")
 
 
 def run(args: argparse.Namespace) -> int:
     ablation = read_ablation(args.config)
     variants = chosen_variants(ablation, args.variants)
+    seeds = chosen_seeds(ablation, args.seeds)
     args.out.mkdir(parents=True, exist_ok=True)
     write_configs(ablation, variants, args.out)
     print(f"{check_budget(ablation, variants, args.out):,} clips in each training", flush=True)
     rows = []
-    for seed in ablation.seeds:
+    for seed in seeds:
+        scored = {one.name for one in variants if not missing_scores(ablation, one, seed, args.out)}
+        needed = {one.weights_of or one.name for one in variants if one.name not in scored}
         for variant in variants:
-            if not _run_variant(ablation, variant, seed, args):
+            if not _run_variant(ablation, variant, seed, args, train=variant.name in needed):
                 return 1
             rows.append(read_row(ablation, variant, seed, args.out))
             _write_table(ablation, rows, args.out)
@@ -69,6 +74,23 @@ def chosen_variants(ablation: Ablation, names: str | None) -> tuple[Variant, ...
         raise ValueError(f"--variants: no variant {', '.join(unknown)}; there are {', '.join(by_name)}")
     wanted |= {by_name[name].weights_of for name in wanted} - {""}
     return tuple(variant for variant in ablation.variants if variant.name in wanted)
+
+
+def chosen_seeds(ablation: Ablation, names: str | None) -> tuple[int, ...]:
+    """The seeds of these names, comma-separated; ValueError for any that the ablation has not."""
+    if names is None:
+        return ablation.seeds
+    wanted = [name.strip() for name in names.split(",")]
+    unknown = [name for name in wanted if name not in map(str, ablation.seeds)]
+    if unknown:
+        known = ", ".join(map(str, ablation.seeds))
+        raise ValueError(f"--seeds: no seed {', '.join(map(repr, unknown))}; there are {known}")
+    return tuple(seed for seed in ablation.seeds if str(seed) in wanted)
+
+
+def missing_scores(ablation: Ablation, variant: Variant, seed: int, out: Path) -> list[Measurement]:
+    """What a variant has not been evaluated on yet."""
+    return [one for one in ablation.measurements if not score_path(out, variant, seed, one).exists()]
 
 
 def write_configs(ablation: Ablation, variants: Sequence[Variant], out: Path) -> None:
@@ -150,12 +172,16 @@ def score_path(out: Path, variant: Variant, seed: int, measurement: Measurement)
     return run_folder(out, variant.name, seed) / measurement.name / "summary.json"
 
 
-def _run_variant(ablation: Ablation, variant: Variant, seed: int, args: argparse.Namespace) -> bool:
-    """Train and evaluate one variant as far as that is not done; False when a command failed."""
-    needs_training = variant.train is not None and not _is_trained(run_folder(args.out, variant.name, seed))
+def _run_variant(
+    ablation: Ablation, variant: Variant, seed: int, args: argparse.Namespace, train: bool
+) -> bool:
+    """Train a variant, if its weights are needed, and evaluate it, as far as that is not done; False when a command
+    failed."""
+    folder = run_folder(args.out, variant.name, seed)
+    needs_training = train and variant.train is not None and not _is_trained(folder)
     if needs_training and not _call(train_command(variant, seed, args)):
         return False
-    missing = [one for one in ablation.measurements if not score_path(args.out, variant, seed, one).exists()]
+    missing = missing_scores(ablation, variant, seed, args.out)
     return all(_call(evaluate_command(ablation, variant, seed, one, args)) for one in missing)
 
 
