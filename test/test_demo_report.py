@@ -149,7 +149,7 @@ def test_images_published_before_the_prompt_was_answered_are_counted(recording):
     items = build_report(recording, score_tracks(recording, [TRACK, other], truth), [TRACK, other])["objects"]
     assert [item["frames_before_answer"] for item in items] == [0, 5], "the other one was never answered"
     table = format_table("title", build_report(recording, score_tracks(recording, [other], truth), [other]))
-    assert "the first 5 empty: before the answer" in table
+    assert "no mask yet on 5 images before the answer" in table
 
 
 def test_the_mean_is_over_objects(recording):

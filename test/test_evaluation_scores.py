@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from evaluation_cases import DrawnSequence, evaluated, label_image
 
+from sam2s_ros.engines.cuda_device import DeviceError
 from sam2s_ros.evaluation import command
 from sam2s_ros.evaluation.bags import BagSequence
 from sam2s_ros.evaluation.baselines import BASELINES, EmptyMask, FirstMaskInPlace
@@ -138,3 +139,15 @@ def test_command_refuses_a_missing_source() -> None:
     command.configure(parser)
     with pytest.raises(FileNotFoundError, match="no bag, video or folder nowhere"):
         command.run(parser.parse_args(["nowhere", "--model", "none"]))
+
+
+def test_an_engine_that_cannot_run_here_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise DeviceError("no NVIDIA GPU is visible: look at nvidia-smi")
+
+    monkeypatch.setattr("sam2s_ros.tracking.load_tracker", refuse)
+    parser = argparse.ArgumentParser()
+    command.configure(parser)
+    wanted = "--engine tensorrt cannot run here: no NVIDIA GPU is visible.*--engine auto"
+    with pytest.raises(ValueError, match=wanted):
+        command.run(parser.parse_args([str(BUNDLED_BAG), "--engine", "tensorrt", "--no-baselines"]))

@@ -25,7 +25,7 @@ from sam2s_ros.tracking import (
 FRAMES = moving_images(8)
 
 BAD_PROMPTS: dict[str, tuple[dict[str, Any], str]] = {
-    "nothing at all": ({}, "the prompt is empty; give a mask, at least one point, or a box"),
+    "nothing at all": ({}, "the prompt is empty; give a mask, at least one point (a click), or a box"),
     "no points": ({"points": []}, "the prompt is empty"),
     "NaN click": (
         {"points": [[3, 4], [float("nan"), 5]]},

@@ -159,7 +159,8 @@ def run(arguments: argparse.Namespace) -> int:
             run_missing_sequences(sequences, arguments, outputs.unfinished)
         evaluate_all(sequences, arguments, outputs)
         document = outputs.finish(rule, bootstrap)
-    print(f"J&F (%), prompts: {arguments.prompts}, mode: {arguments.mode} (baselines: mask, every frame)")
+    beside = "" if arguments.no_baselines else " (baselines: mask, every frame)"
+    print(f"J&F (%), prompts: {arguments.prompts}, mode: {arguments.mode}{beside}")
     tables = (score_table, interval_table, absence_table, class_line, drop_line)
     for text in (table(document) for table in tables):
         if text:

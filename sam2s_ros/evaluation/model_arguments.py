@@ -17,12 +17,20 @@ def add_model_arguments(parser: argparse.ArgumentParser, or_none: str = "") -> N
     other = f"; 'none' {or_none}" if or_none else ""
     parser.add_argument("--model", default="nano", help=f"preset or weights file (default: nano){other}")
     parser.add_argument("--checkpoint", type=Path, help="weights for the preset named by --model")
-    parser.add_argument("--engine", default="auto", help="engine that runs the model")
+    parser.add_argument(
+        "--engine",
+        default="auto",
+        help="auto (default: the best that this machine has), openvino, onnxruntime, eager or tensorrt",
+    )
     parser.add_argument(
         "--precision", default="auto", help="fp32, bf16, or auto (default: what is fastest here)"
     )
     parser.add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE", help="a tracker setting (repeatable)"
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a tracker setting, of those in sam2s_ros/tracking/config.py (repeatable)",
     )
 
 
@@ -34,18 +42,24 @@ def model_maker(
     It has room for at least as many objects as a sequence names, unless `--set max_objects` says otherwise.
     """
     # torch is loaded for a model only, not for the baselines
+    from sam2s_ros.engines.cuda_device import DeviceError
     from sam2s_ros.tracking import TrackerConfig, load_tracker
 
     settings = {"max_objects": max(objects, TrackerConfig().max_objects), **parse_settings(arguments.set)}
 
     def make_tracker() -> StreamingTracker:
-        tracker = load_tracker(
-            model=arguments.model,
-            engine=arguments.engine,
-            checkpoint=arguments.checkpoint,
-            precision=arguments.precision,
-            **settings,
-        )
+        try:
+            tracker = load_tracker(
+                model=arguments.model,
+                engine=arguments.engine,
+                checkpoint=arguments.checkpoint,
+                precision=arguments.precision,
+                **settings,
+            )
+        except (DeviceError, ImportError) as error:  # of an engine that was asked for by name
+            raise ValueError(
+                f"--engine {arguments.engine} cannot run here: {error}; --engine auto takes what this machine has"
+            ) from error
         facts["engine"] = dataclasses.asdict(tracker.engine.describe())
         facts["tracker"] = dataclasses.asdict(tracker.config)
         facts["classes"] = list(tracker.classes)

@@ -51,7 +51,9 @@ def check_request(request: Any) -> None:
             f"class_name is {shown(request.class_name)} beside clear_class: give one of the two"
         )
     if "clear_class" in fields and not (request.name or request.class_name or request.clear_class):
-        raise RequestError("name and class_name are empty: give one of the two, or set clear_class")
+        raise RequestError(
+            "name and class_name are empty: give one of the two, or set clear_class (sam2s prompt: --clear-class)"
+        )
     if "prompt" in fields:
         _check_prompt(request.prompt)
 

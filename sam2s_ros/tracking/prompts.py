@@ -83,7 +83,7 @@ def read_prompt(
     clicks, click_labels = _check_points(points, labels, image_size)
     corners = np.zeros((0, 2), dtype=np.float32) if box is None else _check_box(box, image_size)
     if len(clicks) + len(corners) == 0:
-        raise PromptError("the prompt is empty; give a mask, at least one point, or a box")
+        raise PromptError("the prompt is empty; give a mask, at least one point (a click), or a box")
     if len(clicks) + len(corners) > MAX_PROMPT_POINTS:
         raise PromptError(
             f"{len(clicks)} points were given; a prompt takes at most {MAX_PROMPT_POINTS}, a box is two"
