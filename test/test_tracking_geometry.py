@@ -31,6 +31,20 @@ def test_a_rectangle_has_its_centroid_box_and_area_in_pixel_centres() -> None:
     assert np.abs(geometry.axis[0]).tolist() == pytest.approx([1, 0], abs=1e-6)
 
 
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("shape", [(1, 1), (1, 7), (7, 1), (2, 3), (9, 12), (40, 30)])
+def test_area_centroid_box_and_spread_are_those_of_the_pixels(seed: int, shape: tuple[int, int]) -> None:
+    mask = np.random.default_rng(seed).random(shape) < 0.6
+    mask[0, 0] = True
+    pixels = np.argwhere(mask)[:, ::-1].astype(np.float64)
+    geometry = measured(mask)
+    assert geometry.area[0] == len(pixels)
+    np.testing.assert_allclose(geometry.centroid[0], pixels.mean(axis=0), atol=1e-5)
+    assert geometry.box[0].tolist() == [*pixels.min(axis=0), *pixels.max(axis=0)]
+    expected = np.cov(pixels.T, bias=True) if len(pixels) > 1 else np.zeros((2, 2))
+    np.testing.assert_allclose(geometry.spread[0], expected, atol=1e-5)
+
+
 def test_the_window_does_not_change_the_measures() -> None:
     mask = shaft((0, 20), (150, 120))
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tracking_cases import CLASSES, SEMANTIC, SIZE, disc, moving_images, small_network, small_tracker
+from tracking_cases import CLASSES, READING, SEMANTIC, SIZE, disc, moving_images, small_network, small_tracker
 
 from sam2s_ros.engines import create_engine
 from sam2s_ros.tracking import (
@@ -25,6 +25,7 @@ from sam2s_ros.tracking import (
     snapshot_files,
     write_snapshot,
 )
+from sam2s_ros.tracking.class_memory import KnownClasses
 from sam2s_ros.tracking.loader import known_classes
 from sam2s_ros.tracking.snapshot import snapshot_age_s
 from sam2s_ros.tracking.snapshot_files import FILES, MAGIC, STARTS, SnapshotFolder
@@ -93,6 +94,32 @@ def test_a_restored_tracker_goes_on_bit_for_bit(
         for name in ("ids", "last_seen_ns", "long_term_insertions"):
             assert np.array_equal(getattr(expected, name), getattr(result, name))
     assert restored.add_object(None, points=[[30, 30]]) == kept.add_object(None, points=[[30, 30]]) == 3
+
+
+def test_classes_go_on_bit_for_bit_though_objects_get_other_rows(tmp_path: Path, one_thread: None) -> None:
+    """The first of three objects is gone, so that the others move up."""
+    network = small_network(config=READING)
+    settings: dict[str, Any] = {"class_memory_frames": 1.0, "class_interval": 3, "class_min_iou": 0.0}
+    config = TrackerConfig(max_objects=4, drop_stray_components=False, **settings)
+
+    def tracker() -> StreamingTracker:
+        engine = create_engine("eager", network, config.engine_capacity())
+        return StreamingTracker(engine, config, KnownClasses(CLASSES, np.eye(3, 24, dtype=np.float32)))
+
+    kept, restored = tracker(), tracker()
+    kept.step(FRAMES[0])
+    for centre in ((60, 40), (90, 60), (40, 70)):
+        kept.add_object(None, mask=disc(*centre, 20))
+    kept.remove_object(1)
+    for frame in FRAMES[1:SAVED]:
+        kept.step(frame)
+    restored.restore_snapshot(through_a_file(kept.take_snapshot(), tmp_path))
+    seen = []
+    for frame in [*FRAMES[SAVED:], *FRAMES[1:SAVED]]:
+        expected, result = kept.step(frame), restored.step(frame)
+        np.testing.assert_array_equal(result.class_probabilities, expected.class_probabilities)
+        seen.append(result.class_probabilities)
+    assert np.ptp(np.stack(seen), axis=0).max() > 0, "the case shows something"
 
 
 @pytest.mark.parametrize("mode", ["mask", "flow"])
@@ -281,8 +308,8 @@ def test_a_file_with_any_bit_flipped_is_refused(taken: Snapshot, tmp_path: Path)
 
 
 def test_a_file_of_a_later_version_is_refused(taken: Snapshot, tmp_path: Path) -> None:
-    write_snapshot(tmp_path / "snapshot", Snapshot({**taken.facts, "format": 2}, taken.arrays))
-    with pytest.raises(SnapshotError, match="format version 2; this software reads 1"):
+    write_snapshot(tmp_path / "snapshot", Snapshot({**taken.facts, "format": 3}, taken.arrays))
+    with pytest.raises(SnapshotError, match="format version 3; this software reads 2"):
         read_snapshot(tmp_path / "snapshot")
 
 

@@ -115,7 +115,8 @@ class _Lane:
         return request.outputs()
 
     def start(self, inputs: Mapping[str, np.ndarray]) -> None:
-        """Begin a run; the inputs may change as soon as this returns."""
+        """Begin a run, once the one before has ended; the inputs may change as soon as this returns."""
+        self.rest()
         self._running = self._request_for(inputs)
         self._running.request.start_async()
 

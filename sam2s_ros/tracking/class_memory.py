@@ -7,8 +7,9 @@ a prompt counts 1, later ones less, 1 / (1 + age / `class_memory_frames`). Frame
 with a mask that the network trusts: an object that is away keeps its class. SAM2S does not say how it fuses frames, and
 this is our choice.
 
-A class reader costs time, so past its first frames it is asked of an object in every `class_interval`-th frame only, of
-each object in another one; such a frame counts for those that were left out before it.
+A class reader costs time. So it is asked in every frame until an object's class is known and its latest prompt is old;
+from then on in every `class_interval`-th frame, of each object in another one. Such a frame counts for those in which
+the object was as well in view, and that were left out before it.
 """
 
 from __future__ import annotations
@@ -52,17 +53,27 @@ class ClassMemory:
         """Sum of the weights of the frames in it; 0 where none counted yet."""
         self.last_frame = np.full(objects, NO_FRAME, dtype=np.int64)
         """Number of the newest frame that counted: no frame counts twice, though a prompt may have it tracked again."""
+        self.left_out = np.zeros(objects, dtype=np.int64)
+        """Frames since then that would have counted, had the reader been asked; at most `class_interval` less 1."""
 
     def clear(self, row: int) -> None:
         """Forget everything of one object."""
-        self.mean_log[row] = self.weight[row] = 0
+        self.mean_log[row] = self.weight[row] = self.left_out[row] = 0
         self.last_frame[row] = NO_FRAME
 
     def due(
-        self, rows: NDArray[np.int64], frame_index: int, since_prompt: NDArray[np.int64]
+        self,
+        rows: NDArray[np.int64],
+        ids: NDArray[np.int64],
+        frame_index: int,
+        since_prompt: NDArray[np.int64],
     ) -> NDArray[np.bool_]:
-        """Of which rows [N] a class reader is to be asked on a frame, so many frames after each one's latest prompt."""
-        return np.asarray((since_prompt <= self._frames) | ((frame_index + rows) % self._interval == 0))
+        """Of which rows [N] a class reader is to be asked on a frame, so many frames after each one's latest prompt.
+
+        `ids` [N] of the objects: their turns do not depend on the row that they have.
+        """
+        unknown, in_turn = self.weight[rows] == 0, (frame_index + ids) % self._interval == 0
+        return np.asarray((since_prompt <= self._frames) | unknown | in_turn)
 
     def observe(
         self, rows: NDArray[np.int64], frame_index: int, seen: DecodeResult, since_prompt: NDArray[np.int64]
@@ -74,12 +85,14 @@ class ClassMemory:
         if self._embeddings is None or seen.embedding is None:
             return
         counts = (seen.object_score > 0) & (seen.iou > self._min_iou) & (frame_index > self.last_frame[rows])
-        counts &= ~np.isnan(seen.embedding[:, 0])
+        asked = ~np.isnan(seen.embedding[:, 0])
+        passed = rows[counts & ~asked]
+        self.left_out[passed] = np.minimum(self.left_out[passed] + 1, self._interval - 1)
+        counts &= asked
         rows = rows[counts]
         said = log_softmax(self._scale * (seen.embedding[counts] @ self._embeddings.T).astype(np.float64))
-        since = np.maximum(since_prompt[counts], 0)
-        stands_for = np.minimum(np.minimum(frame_index - self.last_frame[rows], self._interval), since + 1)
-        counted = stands_for / (1 + since / self._frames)
+        counted = (1 + self.left_out[rows]) / (1 + np.maximum(since_prompt[counts], 0) / self._frames)
+        self.left_out[rows] = 0
         self.weight[rows] += counted
         self.mean_log[rows] += (said - self.mean_log[rows]) * (counted / self.weight[rows])[:, None]
         self.last_frame[rows] = frame_index

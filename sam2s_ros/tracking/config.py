@@ -26,6 +26,7 @@ TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "boo
 MAX_KEPT_FRAMES = 256
 MAX_KEPT_MS = 60_000
 MAX_LONG_TERM = 16
+MAX_CLASS_INTERVAL = 1000
 MAX_LONG_TERM_INTERVAL_S = 3600.0
 
 
@@ -127,7 +128,7 @@ class TrackerConfig:
                 name == "bool" or not isinstance(value, bool)
             )
             self._require(fits, item.name, f"of type {name}")
-        for name in ("max_objects", "first_id", "recover_frames", "frozen_images", "class_interval"):
+        for name in ("max_objects", "first_id", "recover_frames", "frozen_images"):
             self._require(getattr(self, name) >= 1, name, "at least 1")
         self._require(
             1 <= self.kept_frames <= MAX_KEPT_FRAMES, "kept_frames", f"frames, 1 to {MAX_KEPT_FRAMES}"
@@ -148,6 +149,11 @@ class TrackerConfig:
             0 <= self.stray_distance <= 1, "stray_distance", "a fraction of the image's side, 0 to 1"
         )
         self._require(self.class_memory_frames > 0, "class_memory_frames", "frames, more than 0")
+        self._require(
+            1 <= self.class_interval <= MAX_CLASS_INTERVAL,
+            "class_interval",
+            f"frames, 1 to {MAX_CLASS_INTERVAL}",
+        )
         self._require(self.class_scale > 0, "class_scale", "more than 0")
         for name in (
             "class_min_iou",

@@ -144,6 +144,11 @@ class ObjectTable:
             if record.row in rows and self._score[record.row, frame.slot] > 0:
                 record.last_seen_ns = frame.stamp_ns
 
+    def ids(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Ids of the objects in these rows, [N]."""
+        by_row = {record.row: record.id for record in self._records.values()}
+        return np.array([by_row[int(row)] for row in rows], dtype=np.int64)
+
     def since_prompt(self, rows: NDArray[np.int64], frame: KeptFrame) -> NDArray[np.int64]:
         """How many frames before this one each of the rows had its latest prompt, [N]."""
         prompted = {one.row: max(one.prompt_frame, one.first.index) for one in self._records.values()}

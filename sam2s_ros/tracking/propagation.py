@@ -56,7 +56,7 @@ class Propagator:
         with watch.stage("attend"):
             self._engine.attend(rows, frame.slot, self._bank.read(rows, frame.index, frame.clock))
         since_prompt = self._table.since_prompt(rows, frame)
-        asked = self._classes.due(rows, frame.index, since_prompt)
+        asked = self._classes.due(rows, self._table.ids(rows), frame.index, since_prompt)
         with watch.stage("decode"):
             seen = self._decode(rows, frame, before, previous, asked)
         with watch.stage("memorise"):

@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import importlib.util
+import importlib
 import json
 import multiprocessing
 import statistics
@@ -96,6 +96,7 @@ class Worker:
     actively would slow the others down."""
 
     def __init__(self, name: str, size: int, count: int, threads: int) -> None:
+        self._name = name
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=serve, args=(theirs, name, size, count, threads), daemon=True)
@@ -103,9 +104,12 @@ class Worker:
         theirs.close()
 
     def ask(self, what: str, *arguments: Any) -> Any:
-        """`Peer.run`, `masks` or `stages` there."""
-        self._connection.send((what, *arguments))
-        return self._connection.recv()
+        """`Peer.run`, `masks` or `stages` there. RuntimeError when the process has ended."""
+        try:
+            self._connection.send((what, *arguments))
+            return self._connection.recv()
+        except (EOFError, OSError) as error:
+            raise RuntimeError(f"the process of '{self._name}' has ended, see above") from error
 
     def close(self) -> None:
         """End the process."""
@@ -279,8 +283,10 @@ class Ours(Peer):
 def peer_names() -> list[str]:
     """All that can be made here; those of Hugging Face only where its library is installed."""
     names = ["reference fp32", "reference autocast bf16"]
-    if importlib.util.find_spec("transformers") is None:
-        print("Hugging Face's Sam2Video is left out: transformers is not installed (requirements-embed.txt)")
+    try:
+        importlib.import_module("transformers.models.sam2_video.modeling_sam2_video")
+    except ImportError as error:
+        print(f"Hugging Face's Sam2Video is left out (requirements-embed.txt): {error}")
     else:
         names += ["Hugging Face fp32", "Hugging Face autocast bf16"]
     return names + [f"ours {engine} {precision}" for engine, precision in ENGINES]
