@@ -150,11 +150,11 @@ class EagerEngine(Engine):
             None if prompt.labels is None else torch.from_numpy(prompt.labels),
             self._previous_mask(rows, prompt.previous_mask_slot, prompt.previous_mask_flow),
             prompt.multimask,
-            frame.pixels if self.reads_classes and asked is None else None,
         )
         result = self._store(rows, frame_slot, decoded)
-        if frame.pixels is None or not self.reads_classes or asked is None:
+        if frame.pixels is None or not self.reads_classes:
             return result
+        asked = np.ones(len(rows), dtype=np.bool_) if asked is None else asked
         embedding = np.full((len(rows), self._network.config.semantic_dim), np.nan, dtype=np.float32)
         if asked.any():
             said = self._network.sam2s.read(frame.pixels, decoded.logits[torch.from_numpy(asked), 0])

@@ -56,17 +56,13 @@ class OpenVinoRunner(GraphRunner):
     ) -> Iterator[list[np.ndarray]]:
         lanes = self._lanes.get(graph, ())
         together = count - count % AT_A_TIME if lanes else 0
-        try:
-            for number, lane in enumerate(lanes[:together]):
-                lane.start(inputs(number))
-            for number in range(together):
-                lane = lanes[number % AT_A_TIME]
-                yield lane.outputs()
-                if number + AT_A_TIME < together:
-                    lane.start(inputs(number + AT_A_TIME))
-        finally:
-            for lane in lanes[:together]:
-                lane.rest()
+        for number, lane in enumerate(lanes[:together]):
+            lane.start(inputs(number))
+        for number in range(together):
+            lane = lanes[number % AT_A_TIME]
+            yield lane.outputs()
+            if number + AT_A_TIME < together:
+                lane.start(inputs(number + AT_A_TIME))
         for number in range(together, count):
             yield self.run(graph, inputs(number))
 
@@ -115,8 +111,10 @@ class _Lane:
         return request.outputs()
 
     def start(self, inputs: Mapping[str, np.ndarray]) -> None:
-        """Begin a run, once the one before has ended; the inputs may change as soon as this returns."""
-        self.rest()
+        """Begin a run, once the one before has ended, should its outputs not have been wanted; the inputs may change as
+        soon as this returns."""
+        with contextlib.suppress(RuntimeError):
+            self._running.request.wait()
         self._running = self._request_for(inputs)
         self._running.request.start_async()
 
@@ -124,11 +122,6 @@ class _Lane:
         """Those of the run that was begun, once it has ended; valid until the next run."""
         self._running.request.wait()
         return self._running.outputs()
-
-    def rest(self) -> None:
-        """Wait for a run that was begun and whose outputs nobody wants any more."""
-        with contextlib.suppress(RuntimeError):
-            self._running.request.wait()
 
     def _request_for(self, inputs: Mapping[str, np.ndarray]) -> _Request:
         """The request of these inputs' sizes, with the inputs in it."""

@@ -16,6 +16,7 @@ from sam2s_ros.engines import PRECISIONS
 from sam2s_ros.tracking.camera import RECTIFICATIONS
 from sam2s_ros.tracking.config import (
     LIVE_SETTINGS,
+    MAX_CLASS_INTERVAL,
     MAX_KEPT_FRAMES,
     MAX_KEPT_MS,
     MAX_LONG_TERM,
@@ -157,7 +158,7 @@ class NodeSettings:
         _TRACKER.class_interval,
         "Images from one look at an object's class to the next, later than class_memory_frames after its prompt.",
         1,
-        1000,
+        MAX_CLASS_INTERVAL,
     )
     uncertain_iou: float = _parameter(
         _TRACKER.uncertain_iou, "Predicted IoU below which a visible object is UNCERTAIN, 0 .. 1.", 0.0, 1.0

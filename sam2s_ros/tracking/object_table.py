@@ -146,13 +146,16 @@ class ObjectTable:
 
     def ids(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Ids of the objects in these rows, [N]."""
-        by_row = {record.row: record.id for record in self._records.values()}
-        return np.array([by_row[int(row)] for row in rows], dtype=np.int64)
+        return np.array([record.id for record in self._in_rows(rows)], dtype=np.int64)
 
     def since_prompt(self, rows: NDArray[np.int64], frame: KeptFrame) -> NDArray[np.int64]:
         """How many frames before this one each of the rows had its latest prompt, [N]."""
-        prompted = {one.row: max(one.prompt_frame, one.first.index) for one in self._records.values()}
-        return np.array([frame.index - prompted[int(row)] for row in rows], dtype=np.int64)
+        prompted = [max(one.prompt_frame, one.first.index) for one in self._in_rows(rows)]
+        return frame.index - np.array(prompted, dtype=np.int64)
+
+    def _in_rows(self, rows: NDArray[np.int64]) -> list[ObjectRecord]:
+        by_row = {record.row: record for record in self._records.values()}
+        return [by_row[row] for row in rows.tolist()]
 
     def forget(self, rows: NDArray[np.int64], frame: KeptFrame) -> None:
         """Nothing is known of what the frame showed of the rows."""

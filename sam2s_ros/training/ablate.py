@@ -52,8 +52,9 @@ def run(args: argparse.Namespace) -> int:
     print(f"{check_budget(ablation, variants, args.out):,} clips in each training", flush=True)
     rows = []
     for seed in seeds:
-        scored = {one.name for one in variants if not missing_scores(ablation, one, seed, args.out)}
-        needed = {one.weights_of or one.name for one in variants if one.name not in scored}
+        needed = {
+            one.weights_of or one.name for one in variants if missing_scores(ablation, one, seed, args.out)
+        }
         for variant in variants:
             if not _run_variant(ablation, variant, seed, args, train=variant.name in needed):
                 return 1

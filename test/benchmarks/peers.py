@@ -68,10 +68,11 @@ def main() -> None:
         f"{'objects':>7} {'':>26} {'ms a step':>9} {'fastest':>8} {'slowest':>8} {'to fp32':>8} {'to bf16':>8}"
         "  agreement"
     )
+    names = peer_names()
     for count in args.objects:
         with contextlib.ExitStack() as stack:
             peers = {}
-            for name in peer_names():
+            for name in names:
                 worker = Worker(name, args.size, count, args.threads)
                 peers[name] = stack.enter_context(contextlib.closing(worker))
                 worker.ask("run", warm_up)
@@ -79,9 +80,9 @@ def main() -> None:
             for _ in range(rounds):
                 for name, peer in peers.items():
                     times[name].append(statistics.median(peer.ask("run", args.steps)))
-            truth = peers["reference fp32"].ask("masks")
+            truth = peers["reference fp32"].ask("all_masks")
             agreement = {
-                name: least_iou(truth, peer.ask("masks")) if name.startswith("ours") else 1.0
+                name: least_iou(truth, peer.ask("all_masks")) if name.startswith("ours") else 1.0
                 for name, peer in peers.items()
             }
             stages = {name: peer.ask("stages") for name, peer in peers.items()}
@@ -104,7 +105,7 @@ class Worker:
         theirs.close()
 
     def ask(self, what: str, *arguments: Any) -> Any:
-        """`Peer.run`, `masks` or `stages` there. RuntimeError when the process has ended."""
+        """`Peer.run`, `all_masks` or `stages` there. RuntimeError when the process has ended."""
         try:
             self._connection.send((what, *arguments))
             return self._connection.recv()
@@ -124,7 +125,7 @@ def serve(connection: Any, name: str, size: int, count: int, threads: int) -> No
     peer.start()
     while True:
         what, *arguments = connection.recv()
-        connection.send(peer.run(*arguments) if what == "run" else getattr(peer, f"all_{what}")())
+        connection.send(getattr(peer, what)(*arguments))
 
 
 class Peer(ABC):
@@ -165,7 +166,7 @@ class Peer(ABC):
         """Those of every step."""
         return self.masks
 
-    def all_stages(self) -> dict[str, float]:
+    def stages(self) -> dict[str, float]:
         """Median milliseconds by stage; empty where they are not known."""
         return {}
 
@@ -200,7 +201,7 @@ class Reference(Peer):
         self.stream.outputs["non_cond_frame_outputs"].pop(self.index - KEPT_FRAMES, None)
         self.masks.append((output["logits"][:, 0] > 0).numpy())
 
-    def all_stages(self) -> dict[str, float]:
+    def stages(self) -> dict[str, float]:
         return {"encode": statistics.median(self.encode_ms[1:])}
 
 
@@ -276,7 +277,7 @@ class Ours(Peer):
     def _keep(self) -> None:
         self.masks.append(self.tracker.last_result.logits > 0)
 
-    def all_stages(self) -> dict[str, float]:
+    def stages(self) -> dict[str, float]:
         return {stage: statistics.median(values) for stage, values in self.stages_ms.items()}
 
 
