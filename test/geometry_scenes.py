@@ -12,7 +12,8 @@ from sam2s_ros.tracking.boundary import find_boundary
 from sam2s_ros.tracking.camera import Camera, StereoPair
 from sam2s_ros.tracking.geometry import MaskGeometry, measure
 from sam2s_ros.tracking.geometry_uncertainty import GeometryModel, with_uncertainty
-from sam2s_ros.tracking.masks import MaskUpsampler, Window
+from sam2s_ros.tracking.masks import MaskUpsampler
+from sam2s_ros.tracking.runs import MaskRuns
 from sam2s_ros.tracking.surface import ObjectPositions
 
 CELLS = 128
@@ -56,8 +57,7 @@ class Patch:
     left: NDArray[np.uint8]
     right: NDArray[np.uint8]
     depth: NDArray[np.float32]
-    masks: NDArray[np.bool_]
-    windows: list[Window]
+    runs: MaskRuns
     geometry: MaskGeometry
     pair: StereoPair
     centroid: NDArray[np.float64]
@@ -66,7 +66,7 @@ class Patch:
     def without_images(self) -> Patch:
         """Without what takes memory."""
         nothing = np.zeros((0, 0))
-        return replace(self, left=nothing, right=nothing, depth=nothing, masks=nothing)
+        return replace(self, left=nothing, right=nothing, depth=nothing)
 
 
 def render_patch(rng: np.random.Generator, size: tuple[int, int] = (360, 640)) -> Patch:
@@ -108,9 +108,9 @@ def render_patch(rng: np.random.Generator, size: tuple[int, int] = (360, 640)) -
     depth = np.where(rim, rng.uniform(z, behind, size), depth)
     depth[cv2.GaussianBlur(rng.standard_normal(size), (0, 0), 3 * scale) > 0.11 / scale] = np.nan
     logits = uncertain_logits(distance[:, :width], deviation=1.2 * scale, rng=rng)[None]
-    masks, windows = MaskUpsampler(CELLS, size)(logits)
+    runs = MaskUpsampler(CELLS, size)(logits)
     geometry = with_uncertainty(
-        measure(masks, windows),
+        measure(runs),
         find_boundary(logits, size),
         np.ones(1, np.float32),
         size,
@@ -119,7 +119,7 @@ def render_patch(rng: np.random.Generator, size: tuple[int, int] = (360, 640)) -
     true = np.array([x[inside].mean(), y[inside].mean()])
     at = 1 / z + slope @ (true - centre)
     position = np.append(camera.rays(true[None])[0], 1.0) / at
-    return Patch(left, right, depth.astype(np.float32), masks, windows, geometry, pair, position)
+    return Patch(left, right, depth.astype(np.float32), runs, geometry, pair, position)
 
 
 DEPTH_BIAS = 0.001

@@ -335,14 +335,14 @@ def test_the_comparison_sees_another_network() -> None:
     assert max(differing_pixels(engine)) > 3 or largest_logit_error(engine) > 0.01
 
 
-def decoder_inputs(number: int) -> dict[str, np.ndarray]:
-    """Of one object; each number has others."""
-    rng = np.random.default_rng(number)
+def decoder_inputs(count: int, tokens: int = 2) -> dict[str, np.ndarray]:
+    """Of so many objects, each of which has others, on one frame."""
+    rng = np.random.default_rng(5)
     config = small_network().config
     c, area = config.hidden_dim, config.feature_size**2
     shapes = {
-        "image": (1, area, c),
-        "sparse": (1, 2, c),
+        "image": (count, area, c),
+        "sparse": (count, tokens, c),
         "f0": (1, area, 16, c // 8),
         "f1": (1, area, 4, c // 4),
     }
@@ -350,42 +350,52 @@ def decoder_inputs(number: int) -> dict[str, np.ndarray]:
     return {**values, "multimask": np.ones(1, dtype=np.int64)}
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 5])
-def test_openvino_runs_several_objects_at_a_time_and_gives_each_its_own(count: int) -> None:
-    """The inputs of all lie in the same memory, as the engine's do."""
-    runner = OpenVinoRunner(load_graphs(small_network()), 2, "fp32", [{"t": 2}])
-    expected = [
-        [one.copy() for one in runner.run("decode", decoder_inputs(number))] for number in range(count)
-    ]
-    shared = decoder_inputs(0)
-
-    def inputs(number: int) -> dict[str, np.ndarray]:
-        for name, value in decoder_inputs(number).items():
-            np.copyto(shared[name], value)
-        return shared
-
-    found = [[one.copy() for one in outputs] for outputs in runner.run_each("decode", count, inputs)]
-    assert len(found) == count
-    for ours, alone in zip(found, expected, strict=True):
-        for one, other in zip(ours, alone, strict=True):
-            np.testing.assert_allclose(one, other, atol=1e-4 * max(float(np.abs(other).max()), 1))
-    assert count == 1 or not np.allclose(found[0][0], found[1][0], atol=0.1)
+def openvino_runner(most_objects: int = 8) -> OpenVinoRunner:
+    return OpenVinoRunner(load_graphs(small_network()), 2, "fp32", [{"t": 2}], most_objects)
 
 
-def test_openvino_goes_on_after_inputs_that_fail_in_the_midst_of_several_objects() -> None:
-    runner = OpenVinoRunner(load_graphs(small_network()), 2, "fp32", [{"t": 2}])
+@pytest.mark.parametrize("tokens", [2, 3])
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_openvino_gives_objects_together_what_it_gives_each_alone(count: int, tokens: int) -> None:
+    """In a batch that the graph is compiled for, in one that it is not, and in sizes that it is not."""
+    runner, together = openvino_runner(), decoder_inputs(count, tokens)
+    found = [one.copy() for one in runner.run("decode", together)]
+    for number in range(count):
+        own = {name: together[name][number : number + 1] for name in ("image", "sparse")}
+        for ours, alone in zip(found, runner.run("decode", {**together, **own}), strict=True):
+            scale = max(float(np.abs(alone).max()), 1)
+            np.testing.assert_allclose(ours[number], alone[0], atol=1e-4 * scale)
+    assert count == 1 or not np.allclose(found[0][0], found[0][1], atol=0.1)
 
-    def inputs(number: int) -> dict[str, np.ndarray]:
-        if number == 3:
-            raise RuntimeError("nothing to give")
-        return decoder_inputs(number)
 
-    for _ in range(2):
-        with pytest.raises(RuntimeError, match="nothing to give"):
-            list(runner.run_each("decode", 5, inputs))
-    assert len(list(runner.run_each("decode", 3, inputs))) == 3
+@pytest.mark.parametrize(
+    ("most", "count", "sizes"), [(8, 7, [4, 2, 1]), (3, 5, [2, 2, 1]), (1, 2, [1, 1]), (8, 0, [])]
+)
+def test_objects_are_run_in_the_largest_batches_that_the_graphs_are_compiled_for(
+    most: int, count: int, sizes: list[int]
+) -> None:
+    groups = openvino_runner(most).groups(count)
+    assert [len(range(count)[group]) for group in groups] == sizes
+    assert [one for group in groups for one in range(count)[group]] == list(range(count))
+
+
+def test_openvino_refuses_shapes_that_the_graph_does_not_take_and_goes_on() -> None:
+    runner = openvino_runner()
     with pytest.raises(ValueError, match="the graph takes"):
         runner.run("encode", {"image": np.zeros((3, 3, 3), np.uint8)})
+    assert len(runner.run("decode", decoder_inputs(1))) > 3
+
+
+def test_outputs_written_elsewhere_are_the_same_and_the_runner_s_own_stay() -> None:
+    runner, inputs, others = openvino_runner(), decoder_inputs(2), decoder_inputs(2)
+    others["image"] = -others["image"]
+    expected = [one.copy() for one in runner.run("decode", inputs)]
+    targets = [np.zeros_like(one) for one in expected]
+    runner.run_into("decode", inputs, targets)
+    own = runner.run("decode", others)
+    for target, one, other in zip(targets, expected, own, strict=True):
+        assert np.array_equal(target, one)
+        assert not np.array_equal(other, one)
 
 
 @pytest.mark.parametrize("name", ["openvino", "tensorrt"])

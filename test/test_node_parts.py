@@ -48,6 +48,7 @@ from sam2s_ros.nodes.tracker_process import close_all
 from sam2s_ros.nodes.warning_periods import WarningPeriods
 from sam2s_ros.tracking import TrackerConfig
 from sam2s_ros.tracking.prompts_file import PromptInputError, load_prompts_file
+from sam2s_ros.tracking.runs import MaskRuns
 
 ROOT = Path(__file__).resolve().parents[1]
 COLOURS = np.array([[[10, 20, 30], [40, 50, 60]], [[70, 80, 90], [100, 110, 120]]], np.uint8)
@@ -197,7 +198,7 @@ def test_the_higher_logit_wins_an_overlap() -> None:
     logits = np.zeros((2, 4, 8), np.float32)
     logits[0, :2], logits[1, 2:] = 5.0, 5.0
     image = np.empty((8, 16), np.uint8)
-    paint_labels(image, masks, logits, np.array([3, 9], np.uint8))
+    paint_labels(image, MaskRuns.of_masks(masks), logits, np.array([3, 9], np.uint8))
     assert (image[:, :6] == 3).all() and (image[:, 10:] == 9).all()
     assert (image[:3, 6:10] == 3).all() and (image[5:, 6:10] == 9).all()
 
@@ -618,7 +619,7 @@ def test_an_object_out_of_view_has_an_empty_mask_and_area_0() -> None:
     nothing = np.full_like(result.geometry.area, np.nan)
     away = dataclasses.replace(
         result,
-        masks=np.zeros_like(result.masks),
+        runs=MaskRuns.none(len(result.ids), result.image_size),
         geometry=dataclasses.replace(result.geometry, area=nothing, centroid=np.full((1, 2), np.nan)),
     )
     (one,) = objects_array(away, Header(), {}, {}).objects
@@ -692,7 +693,7 @@ def test_an_object_without_a_label_value_is_not_painted() -> None:
     masks[1, :, 2:] = False
     logits = np.stack([np.full((2, 2), 9, np.float32), np.full((2, 2), 1, np.float32)])
     out = np.full((4, 4), 77, np.uint8)
-    paint_labels(out, masks, logits, np.array([0, 3], np.uint8))
+    paint_labels(out, MaskRuns.of_masks(masks), logits, np.array([0, 3], np.uint8))
     assert np.array_equal(out, np.where(masks[1], 3, 0))
 
 

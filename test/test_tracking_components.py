@@ -91,8 +91,8 @@ def test_masks_that_do_not_overlap_do_not_after_upsampling_either_and_leave_no_g
     logits = np.full((2, 8, 8), -1, np.float32)
     logits[0, :, :4], logits[1, :, 3:] = 5, 2
     upsampler = MaskUpsampler(8, (80, 80))
-    assert upsampler(logits)[0].all(axis=0).any(), "the case shows something"
-    masks, _ = upsampler(without_overlaps(logits))
+    assert upsampler(logits).masks().all(axis=0).any(), "the case shows something"
+    masks = upsampler(without_overlaps(logits)).masks()
     assert not masks.all(axis=0).any()
     assert masks.any(axis=0).mean() > 0.98
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sam2s_ros.tracking.geometry import MaskGeometry, measure
+from sam2s_ros.tracking.geometry import TIP_DEPTH_PX, MaskGeometry, measure
+from sam2s_ros.tracking.runs import MaskRuns
 
 SIZE = (200, 300)
 
 
 def measured(mask: NDArray[np.bool_]) -> MaskGeometry:
-    return measure(mask[None], [(0, mask.shape[0], 0, mask.shape[1])])
+    return measure(MaskRuns.of_masks(mask[None]))
 
 
 def shaft(start: tuple[int, int], end: tuple[int, int], width: int = 9) -> NDArray[np.bool_]:
@@ -45,13 +48,32 @@ def test_area_centroid_box_and_spread_are_those_of_the_pixels(seed: int, shape: 
     np.testing.assert_allclose(geometry.spread[0], expected, atol=1e-5)
 
 
-def test_the_window_does_not_change_the_measures() -> None:
-    mask = shaft((0, 20), (150, 120))
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    window = (int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1)
-    narrow, whole = measure(mask[None], [window]), measured(mask)
-    for name in ("centroid", "box", "area", "axis", "tip"):
-        assert getattr(narrow, name) == pytest.approx(getattr(whole, name), abs=1e-4)
+def test_masks_measured_together_have_the_measures_that_they_have_alone() -> None:
+    """Among them empty ones, one without an axis, and one that touches no border."""
+    round_one = cv2.circle(np.zeros(SIZE, dtype=np.uint8), (150, 100), 30, 1, -1).astype(bool)
+    nothing = np.zeros(SIZE, dtype=bool)
+    masks = [nothing, shaft((0, 20), (150, 120)), round_one, nothing, shaft((30, 100), (170, 105)), nothing]
+    together = measure(MaskRuns.of_masks(np.stack(masks)))
+    for field in fields(MaskGeometry):
+        alone = np.concatenate([getattr(measured(mask), field.name) for mask in masks])
+        np.testing.assert_allclose(getattr(together, field.name), alone, rtol=1e-6, err_msg=field.name)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_ends_are_those_of_the_pixels(seed: int) -> None:
+    """The outermost pixels along the axis, and the mean of those within a pixel of them."""
+    rng = np.random.default_rng(seed)
+    start, end = (tuple(int(one) for one in rng.integers((0, 0), (300, 200))) for _ in range(2))
+    mask = shaft(start, end, int(rng.integers(1, 12)))
+    pixels = np.argwhere(mask)[:, ::-1]
+    geometry = measured(mask)
+    if np.isnan(geometry.axis).any():
+        pytest.skip("about as wide as long")
+    reach = pixels @ geometry.axis[0].astype(np.float64)
+    assert geometry.axis_length[0] == pytest.approx(np.ptp(reach), abs=1e-3)
+    tip = pixels[reach >= reach.max() - TIP_DEPTH_PX - 1e-4].mean(axis=0)
+    least = pixels[reach >= reach.max() - TIP_DEPTH_PX + 1e-4].mean(axis=0)
+    assert (np.abs(geometry.tip[0] - tip) < 1e-3).all() or (np.abs(geometry.tip[0] - least) < 1e-3).all()
 
 
 @pytest.mark.parametrize(
@@ -96,6 +118,6 @@ def test_a_single_pixel_is_measured() -> None:
 
 
 def test_an_empty_mask_has_no_measure_at_all() -> None:
-    geometry = measure(np.zeros((1, *SIZE), dtype=bool), [(0, 0, 0, 0)])
+    geometry = measured(np.zeros(SIZE, dtype=bool))
     for name in ("centroid", "box", "area", "axis", "tip"):
         assert np.isnan(getattr(geometry, name)).all()

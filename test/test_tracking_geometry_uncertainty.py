@@ -17,10 +17,10 @@ DEVIATION = 2.0
 
 
 def geometry_of(logits: np.ndarray, iou: float = 1.0) -> MaskGeometry:
-    masks, windows = MaskUpsampler(CELLS, SIZE)(logits)
+    runs = MaskUpsampler(CELLS, SIZE)(logits)
     boundary = find_boundary(logits, SIZE)
     given = np.zeros(len(logits), dtype=bool)
-    geometry = with_subpixel_box(measure(masks, windows), boundary, SIZE, given)
+    geometry = with_subpixel_box(measure(runs), boundary, SIZE, given)
     quality = np.full(len(logits), iou, np.float32)
     return with_uncertainty(geometry, boundary, quality, SIZE, boundary_model(SIZE))
 

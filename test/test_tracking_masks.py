@@ -8,7 +8,8 @@ import torch
 from numpy.typing import NDArray
 
 from sam2s_ros.tracking import rle
-from sam2s_ros.tracking.masks import MaskUpsampler
+from sam2s_ros.tracking.masks import AT_A_TIME, MaskUpsampler
+from sam2s_ros.tracking.runs import NO_WINDOW, MaskRuns, column_runs
 
 SIZES = [(720, 1280), (512, 512), (37, 411), (20, 30), (1, 1), (64, 64)]
 
@@ -44,10 +45,10 @@ def test_masks_are_bit_for_bit_those_of_interpolating_everything(size: tuple[int
     ragged = np.random.default_rng(6).normal(0, noise, (6, 64, 64)).astype(np.float32)
     logits = blobs(1, 6) + ragged
     logits[::2] = np.rint(logits[::2])  # many are 0, which is background
-    masks, windows = upsample(logits)
-    for mask, one, (y0, y1, x0, x1) in zip(masks, logits, windows, strict=True):
+    runs = upsample(logits)
+    for row, (mask, one) in enumerate(zip(runs.masks(), logits, strict=True)):
         assert np.array_equal(mask, interpolated(one, size) > 0)
-        assert mask[y0:y1, x0:x1].sum() == mask.sum()
+        assert all(map(np.array_equal, runs.of(row), column_runs(mask)))
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -57,15 +58,31 @@ def test_the_interpolation_is_that_of_pytorch(size: tuple[int, int]) -> None:
         torch.from_numpy(logits)[None], size, mode="bilinear", align_corners=False
     )[0].numpy()
     sure = np.abs(reference) > 2e-5 * np.abs(reference).max()
-    masks, _ = MaskUpsampler(64, size)(logits)
+    masks = MaskUpsampler(64, size)(logits).masks()
     assert sure.mean() > 0.99
     assert np.array_equal(masks[sure], reference[sure] > 0)
 
 
 def test_an_absent_object_gives_an_empty_mask() -> None:
-    masks, windows = MaskUpsampler(64, (90, 160))(np.full((2, 64, 64), -1024, dtype=np.float32))
-    assert not masks.any()
-    assert windows == [(0, 0, 0, 0)] * 2
+    runs = MaskUpsampler(64, (90, 160))(np.full((2, 64, 64), -1024, dtype=np.float32))
+    assert runs.masks().shape == (2, 90, 160)
+    assert not runs.masks().any()
+    assert [runs.window(row) for row in (0, 1)] == [NO_WINDOW] * 2
+
+
+def test_no_object_gives_no_mask() -> None:
+    runs = MaskUpsampler(64, (90, 160))(np.zeros((0, 64, 64), dtype=np.float32))
+    assert runs.count == 0
+    assert runs.masks().shape == (0, 90, 160)
+
+
+def test_more_masks_than_are_made_at_a_time() -> None:
+    logits = blobs(3, 2 * AT_A_TIME + 3)
+    logits[4] = -1
+    upsample = MaskUpsampler(64, (90, 160))
+    assert np.array_equal(
+        upsample(logits).masks(), np.concatenate([upsample(one[None]).masks() for one in logits])
+    )
 
 
 def random_masks() -> list[NDArray[np.bool_]]:
@@ -79,6 +96,16 @@ def random_masks() -> list[NDArray[np.bool_]]:
     columns = np.zeros((6, 10), dtype=bool)
     columns[:, 3:5] = True
     return [*masks, columns]
+
+
+@pytest.mark.parametrize("mask", random_masks())
+def test_runs_give_their_mask_back(mask: NDArray[np.bool_]) -> None:
+    runs = MaskRuns.of_masks(np.stack([mask, np.zeros_like(mask), ~mask]))
+    assert np.array_equal(runs.masks(), [mask, np.zeros_like(mask), ~mask])
+    y0, y1, x0, x1 = runs.window(0)
+    assert mask[y0:y1, x0:x1].sum() == mask.sum()
+    swapped = runs.chosen(np.array([2, 0])).with_masks({1: mask.T.reshape(mask.shape)})
+    assert np.array_equal(swapped.masks(), [~mask, mask.T.reshape(mask.shape)])
 
 
 @pytest.mark.parametrize("mask", random_masks())

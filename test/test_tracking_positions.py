@@ -10,19 +10,18 @@ from geometry_scenes import COVERED_95, LIMITS_M, Patch, errors, render_patch
 
 from sam2s_ros.tracking.camera import CameraError
 from sam2s_ros.tracking.depth import locate_in_depth
+from sam2s_ros.tracking.runs import MaskRuns
 from sam2s_ros.tracking.stereo import locate_in_pair
 from sam2s_ros.tracking.surface import ObjectPositions
 
 
 def in_pair(patch: Patch) -> ObjectPositions:
-    return locate_in_pair(
-        patch.left, patch.right, patch.masks, patch.windows, patch.geometry, patch.pair, LIMITS_M
-    )
+    return locate_in_pair(patch.left, patch.right, patch.runs, patch.geometry, patch.pair, LIMITS_M)
 
 
 def in_depth(patch: Patch) -> ObjectPositions:
     camera = patch.pair.left
-    return locate_in_depth(patch.depth, 1.0, patch.masks, patch.windows, patch.geometry, camera, LIMITS_M)
+    return locate_in_depth(patch.depth, 1.0, patch.runs, patch.geometry, camera, LIMITS_M)
 
 
 SOURCES = {"stereo": in_pair, "depth": in_depth}
@@ -67,7 +66,7 @@ def test_the_same_object_is_found_in_the_right_image(patches: list[Patch]) -> No
 def test_depth_beside_the_mask_does_not_count(patches: list[Patch]) -> None:
     """Positions are of what the mask covers, whatever lies around it."""
     patch = patches[0]
-    around = replace(patch, depth=np.where(patch.masks[0], patch.depth, 0.05).astype(np.float32))
+    around = replace(patch, depth=np.where(patch.runs.masks()[0], patch.depth, 0.05).astype(np.float32))
     assert np.array_equal(in_depth(around).position, in_depth(patch).position)
 
 
@@ -75,7 +74,7 @@ def test_millimetres_and_metres_say_the_same(patches: list[Patch]) -> None:
     patch = patches[1]
     millimetres = np.nan_to_num(np.rint(patch.depth * 1000)).astype(np.uint16)
     camera = patch.pair.left
-    found = locate_in_depth(millimetres, 0.001, patch.masks, patch.windows, patch.geometry, camera, LIMITS_M)
+    found = locate_in_depth(millimetres, 0.001, patch.runs, patch.geometry, camera, LIMITS_M)
     assert found.position == pytest.approx(in_depth(patch).position, rel=5e-3)
 
 
@@ -95,7 +94,7 @@ def test_images_that_do_not_match_have_no_position(patches: list[Patch]) -> None
 
 def test_an_empty_mask_has_no_position(patches: list[Patch]) -> None:
     patch = patches[3]
-    empty = replace(patch, masks=np.zeros_like(patch.masks), windows=[(0, 0, 0, 0)])
+    empty = replace(patch, runs=MaskRuns.none(1, patch.runs.image_size))
     for locate in SOURCES.values():
         assert np.isnan(locate(empty).position).all()
 

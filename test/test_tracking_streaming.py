@@ -345,3 +345,29 @@ def test_an_image_of_another_size_with_the_stamp_of_a_kept_one_is_a_new_image() 
     larger = moving_images(1, (180, 320))[0]
     tracker.add_object(larger, mask=disc(200, 100, 20, (180, 320)), stamp_ns=1)
     assert tracker.last_result is not None and tracker.last_result.image_size == (180, 320)
+
+
+def test_what_the_caller_does_to_a_frame_after_a_step_changes_nothing() -> None:
+    """The tracker compares the next prompt's frame with a copy, unless it was told that none is needed."""
+    frame = moving_images(1)[0]
+    for copy in (True, False):
+        tracker = small_tracker()
+        given = frame.copy()
+        tracker.step(given, 0, copy=copy)
+        before = tracker.last_result
+        given[:] = 0
+        tracker.add_object(frame, box=[10, 10, 40, 40])
+        assert tracker.last_result is not None and before is not None
+        assert tracker.last_result.frame_index == before.frame_index + (not copy)
+
+
+def test_copies_and_frames_that_need_none_may_take_turns() -> None:
+    frames = moving_images(12)
+    tracker = small_tracker()
+    for index, frame in enumerate(frames):
+        given = frame.copy()
+        tracker.step(given, index * 40_000_000, copy=index % 3 != 0)
+        if index % 3:
+            given[:] = 0
+    kept = tracker._intake.newest_images
+    assert all(np.array_equal(one, frame) for one, frame in zip(kept, frames[::-1], strict=False))

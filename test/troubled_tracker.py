@@ -24,7 +24,7 @@ def main() -> int:
         tracker = load_tracker(*arguments)
         step = tracker.step
 
-        def troubled_step(*arguments: Any) -> Any:
+        def troubled_step(*arguments: Any, **options: Any) -> Any:
             if order.exists():
                 what, seconds = order.read_text().split()
                 order.unlink()
@@ -32,7 +32,7 @@ def main() -> int:
                     time.sleep(float(seconds))
                 else:
                     ctypes.PyDLL(None).usleep(round(1e6 * float(seconds)))  # PyDLL keeps the lock
-            return step(*arguments)
+            return step(*arguments, **options)
 
         tracker.step = troubled_step  # type: ignore[method-assign]
         return tracker

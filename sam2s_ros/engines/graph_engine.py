@@ -23,9 +23,9 @@ from sam2s_ros.engines.base import (
 )
 from sam2s_ros.engines.export import load_graphs
 from sam2s_ros.engines.given_masks import GivenMasks, previous_mask_prompt
-from sam2s_ros.engines.memory_reads import repeated_read, rows_of, without_empty_columns
+from sam2s_ros.engines.memory_reads import quickest_columns, repeated_read, rows_of
 from sam2s_ros.engines.preprocess import resize_to_square
-from sam2s_ros.engines.runner import GraphRunner
+from sam2s_ros.engines.runner import Gathered, GraphRunner
 from sam2s_ros.network.checkpoint import weights_sha256
 from sam2s_ros.network.prompt_encoder import NOT_A_POINT
 from sam2s_ros.network.sam2 import Sam2Network
@@ -57,7 +57,7 @@ class _FrameFeatures:
 class GraphEngine(Engine):
     """Runs the exported graphs of `network`, of which it keeps a few small weights only.
 
-    Objects are run in groups of the runner's `most_objects`. All arrays are made at the start; `decode` gives copies.
+    Objects are run in groups of the runner's `batches`. All arrays are made at the start; `decode` gives copies.
     """
 
     def __init__(
@@ -112,9 +112,6 @@ class GraphEngine(Engine):
         self._high_res = _zeros(rows, config.image_size, config.image_size)
         self._pointer = _zeros(rows, c)
         self._object_score = _zeros(rows, 1)
-        most = min(rows, self._runner.most_objects)
-        self._memory_read = np.empty(most * capacity.memory_reads * area * cm, dtype=np.float32)
-        self._pointer_read = np.empty(most * capacity.pointer_reads * c, dtype=np.float32)
 
     def encode(self, frame_rgb: NDArray[np.uint8], frame_slot: int) -> None:
         image = np.ascontiguousarray(resize_to_square(frame_rgb, self.image_size))
@@ -122,8 +119,7 @@ class GraphEngine(Engine):
         targets = [kept.f0, kept.f1, kept.f2, kept.attended, kept.projected]
         if self._config.semantic_dim:
             targets.append(kept.of_class)
-        for target, source in zip(targets, self._runner.run("encode", {"image": image}), strict=True):
-            np.copyto(target, source)
+        self._runner.run_into("encode", {"image": image}, targets)
         self._encoded[frame_slot] = True
 
     def attend(self, rows: NDArray[np.int64], frame_slot: int, read: MemoryRead | None) -> None:
@@ -132,27 +128,21 @@ class GraphEngine(Engine):
             self._conditioned[rows] = frame.tokens + self._no_memory
             self._class_token[rows] = self._learnt_token
             return
-        groups = self._groups(rows)
-
-        def inputs(number: int) -> dict[str, np.ndarray]:
-            group = groups[number]
-            part = without_empty_columns(rows_of(read, group))
-            return {
+        for group in self._runner.groups(len(rows)):
+            own, part = rows[group], quickest_columns(rows_of(read, group), self._runner.usual_reads)
+            inputs: dict[str, np.ndarray | Gathered] = {
                 "attended": frame.attended,
-                "memory": _gather(self._memory, rows[group], part.slots, self._memory_read),
+                "memory": Gathered(self._memory, own, part.slots),
                 "temporal_index": np.ascontiguousarray(part.temporal_index),
                 "valid": part.valid.astype(np.float32, order="C"),
-                "pointers": _gather(self._pointers, rows[group], part.pointer_slots, self._pointer_read),
+                "pointers": Gathered(self._pointers, own, part.pointer_slots),
                 "pointer_distance": np.ascontiguousarray(part.pointer_distance),
                 "pointer_valid": part.pointer_valid.astype(np.float32, order="C"),
                 **self._token_input(frame.of_class),
             }
-
-        found = self._runner.run_each("attend", len(groups), inputs)
-        for group, (conditioned, *token) in zip(groups, found, strict=True):
-            self._conditioned[rows[group]] = conditioned
+            self._conditioned[own], *token = self._runner.run("attend", inputs)
             if token:
-                self._class_token[rows[group]] = token[0]
+                self._class_token[own] = token[0]
 
     def _token_input(self, token: NDArray[np.float32]) -> dict[str, np.ndarray]:
         """The class token as a graph's input, for a network that has one."""
@@ -165,15 +155,10 @@ class GraphEngine(Engine):
         if result.embedding is None or not self._config.class_reader:
             return
         chosen = np.arange(len(result.logits)) if asked is None else np.flatnonzero(asked)
-        groups = [chosen[group] for group in self._groups(chosen)]
-
-        def inputs(number: int) -> dict[str, np.ndarray]:
-            return {"pixels": frame.of_class, "logits": result.logits[groups[number]]}
-
-        for group, (embedding,) in zip(
-            groups, self._runner.run_each("read", len(groups), inputs), strict=True
-        ):
-            result.embedding[group] = embedding
+        for group in self._runner.groups(len(chosen)):
+            asked_now = chosen[group]
+            inputs = {"pixels": frame.of_class, "logits": result.logits[asked_now]}
+            (result.embedding[asked_now],) = self._runner.run("read", inputs)
 
     def decode(
         self,
@@ -188,19 +173,15 @@ class GraphEngine(Engine):
         if prompt.previous_mask_slot is not None:
             logits = self._logits[rows, prompt.previous_mask_slot]
             previous = previous_mask_prompt(logits, prompt.previous_mask_flow)
-        groups = self._groups(rows)
-
-        def inputs(number: int) -> dict[str, np.ndarray]:
-            group = groups[number]
-            sparse, dense = self._prompt(prompt, previous, group, len(rows[group]))
-            image = self._conditioned[rows[group]] + dense
-            token = self._token_input(self._class_token[rows[group]])
-            return {**_decoder_inputs(image, sparse, frame, prompt.multimask), **token}
-
-        found = self._runner.run_each("decode", len(groups), inputs)
-        for group, (logits, iou, score, pointer, *embedding) in zip(groups, found, strict=True):
+        for group in self._runner.groups(len(rows)):
+            own = rows[group]
+            sparse, dense = self._prompt(prompt, previous, group, len(own))
+            token = self._token_input(self._class_token[own])
+            inputs = _decoder_inputs(self._conditioned[own] + dense, sparse, frame, prompt.multimask)
+            logits, iou, score, self._pointer[own], *embedding = self._runner.run(
+                "decode", {**inputs, **token}
+            )
             result.logits[group], result.iou[group], result.object_score[group] = logits, iou, score[:, 0]
-            self._pointer[rows[group]] = pointer
             if result.embedding is not None and embedding:
                 result.embedding[group] = embedding[0]
         self._read(frame, result, asked)
@@ -235,7 +216,7 @@ class GraphEngine(Engine):
         given = self._given_masks.answer(masks)
         iou, embeddings = np.ones(len(rows), dtype=np.float32), self._empty_embeddings(len(rows))
         result = DecodeResult(given.logits, iou, given.object_score, embeddings)
-        for group in self._groups(rows):
+        for group in self._runner.groups(len(rows)):
             n = len(rows[group])
             sparse, dense = self._prompt(PromptBatch(), given.prompt, group, n)
             inputs = _decoder_inputs(frame.tokens + dense, sparse, frame, multimask=False)
@@ -262,22 +243,16 @@ class GraphEngine(Engine):
         if keep is not None:
             self._drop(rows, frame_slot, keep)
         projected = self._frame(frame_slot).projected
-        groups = self._groups(rows)
-
-        def inputs(number: int) -> dict[str, np.ndarray]:
-            own = rows[groups[number]]
-            given = {
+        for group in self._runner.groups(len(rows)):
+            own = rows[group]
+            inputs = {
                 "projected": projected,
                 "logits": self._high_res[own],
                 "object_score": self._object_score[own],
             }
             if self._config.binarize_mask_from_points:
-                given["binarise"] = np.array([from_points], dtype=np.float32)
-            return given
-
-        found = self._runner.run_each("memorise", len(groups), inputs)
-        for group, (memory,) in zip(groups, found, strict=True):
-            self._memory[rows[group], memory_slots[group]] = memory
+                inputs["binarise"] = np.array([from_points], dtype=np.float32)
+            (self._memory[own, memory_slots[group]],) = self._runner.run("memorise", inputs)
         self._pointers[rows, pointer_slots] = self._pointer[rows]
 
     def _drop(self, rows: NDArray[np.int64], frame_slot: int, keep: NDArray[np.bool_]) -> None:
@@ -316,15 +291,20 @@ class GraphEngine(Engine):
 
     def warm_up(self) -> None:
         capacity = self.capacity
-        rows = np.arange(min(capacity.max_objects, self._runner.most_objects), dtype=np.int64)
-        zeros = np.zeros_like(rows)
         self.encode(np.zeros((self.image_size, self.image_size, 3), dtype=np.uint8), 0)
         usual = (capacity.recent_slots + 1, capacity.recent_pointers + 1)
-        for memory, pointers in (usual, (capacity.memory_reads, capacity.pointer_reads)):
-            self.attend(rows, 0, repeated_read(len(rows), memory, pointers))
-        self.decode(rows, 0, PromptBatch())
-        self.decode(rows, 0, PromptBatch(previous_mask_slot=0))
-        self.memorise(rows, 0, zeros, zeros)
+        for batch in sorted({min(batch, capacity.max_objects) for batch in self._runner.batches}):
+            rows = np.arange(batch, dtype=np.int64)
+            zeros = np.zeros_like(rows)
+            for memory, pointers in {
+                *self._runner.usual_reads,
+                usual,
+                (capacity.memory_reads, capacity.pointer_reads),
+            }:
+                self.attend(rows, 0, repeated_read(batch, memory, pointers))
+            self.decode(rows, 0, PromptBatch())
+            self.decode(rows, 0, PromptBatch(previous_mask_slot=0))
+            self.memorise(rows, 0, zeros, zeros)
         if capacity.long_term_slots:
             self.similarity(rows, 0, zeros)
             self.keep_memory(rows, zeros, zeros)
@@ -373,11 +353,6 @@ class GraphEngine(Engine):
             raise RuntimeError(f"frame slot {frame_slot} holds no features: encode a frame into it first")
         return self._features[frame_slot]
 
-    def _groups(self, rows: NDArray[np.int64]) -> list[slice]:
-        """The rows in groups that the runner takes at a time."""
-        size = self._runner.most_objects
-        return [slice(start, min(start + size, len(rows))) for start in range(0, len(rows), size)]
-
     def _empty_result(self, count: int) -> DecodeResult:
         return DecodeResult(
             logits=np.empty((count, self.mask_size, self.mask_size), dtype=np.float32),
@@ -417,7 +392,9 @@ def make_graph_engine(
             {"m": capacity.recent_slots + 1 + long_term, **pointers}
             for long_term in sorted({0, capacity.long_term_slots})
         ]
-        runner: GraphRunner = OpenVinoRunner(load_graphs(network), threads, precision, usual)
+        runner: GraphRunner = OpenVinoRunner(
+            load_graphs(network), threads, precision, usual, capacity.max_objects
+        )
     else:
         from sam2s_ros.engines.onnxruntime_runner import OnnxRuntimeRunner
 
@@ -435,21 +412,6 @@ def _decoder_inputs(
         "f1": frame.f1,
         "multimask": np.array([multimask], dtype=np.int64),
     }
-
-
-def _gather(
-    bank: NDArray[np.float32],
-    rows: NDArray[np.int64],
-    slots: NDArray[np.int64],
-    workspace: NDArray[np.float32],
-) -> NDArray[np.float32]:
-    """Slots [n, M] of the rows out of a bank [rows, slots, ...] -> [n, M, ...], in the workspace."""
-    flat = bank.reshape(-1, *bank.shape[2:])
-    shape = (slots.size, *bank.shape[2:])
-    gathered = workspace[: int(np.prod(shape))].reshape(shape)
-    index = (rows[:, None] * bank.shape[1] + slots).ravel()
-    np.take(flat, index, axis=0, out=gathered, mode="clip")
-    return gathered.reshape(*slots.shape, *bank.shape[2:])
 
 
 def _zeros(*shape: int) -> NDArray[np.float32]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields
 
 import numpy as np
@@ -41,6 +42,19 @@ def widest_columns(read: MemoryRead, memory: int, pointers: int) -> MemoryRead:
         pointer_distance=read.pointer_distance[:, pointer_columns],
         pointer_valid=read.pointer_valid[:, pointer_columns],
     )
+
+
+def quickest_columns(read: MemoryRead, usual: Sequence[tuple[int, int]]) -> MemoryRead:
+    """The same read cut down to the first of the usual numbers of memory and pointer columns that hold all valid ones,
+    or to the valid ones where none does."""
+    memory, pointers = (int(valid.any(axis=0).sum()) for valid in (read.valid, read.pointer_valid))
+    for columns, pointer_columns in usual:
+        if (
+            memory <= columns <= read.valid.shape[1]
+            and pointers <= pointer_columns <= read.pointer_valid.shape[1]
+        ):
+            return widest_columns(read, columns, pointer_columns)
+    return without_empty_columns(read)
 
 
 def _first(valid: NDArray[np.bool_], count: int) -> NDArray[np.int64]:

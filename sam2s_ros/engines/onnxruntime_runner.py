@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime
 
 from sam2s_ros.engines.export import GraphFile
-from sam2s_ros.engines.runner import GraphRunner
+from sam2s_ros.engines.runner import Gathered, GraphRunner, Inputs
 
 
 class OnnxRuntimeRunner(GraphRunner):
@@ -16,7 +16,7 @@ class OnnxRuntimeRunner(GraphRunner):
 
     name = "onnxruntime"
     precision = "fp32"
-    most_objects = 256
+    batches = (256,)
 
     def __init__(self, graphs: Mapping[str, GraphFile], threads: int) -> None:
         self.threads = threads
@@ -31,5 +31,8 @@ class OnnxRuntimeRunner(GraphRunner):
             for name, graph in graphs.items()
         }
 
-    def run(self, graph: str, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        return list(self._sessions[graph].run(None, dict(inputs)))
+    def run(self, graph: str, inputs: Inputs) -> list[np.ndarray]:
+        arrays = {
+            name: value.array() if isinstance(value, Gathered) else value for name, value in inputs.items()
+        }
+        return list(self._sessions[graph].run(None, arrays))

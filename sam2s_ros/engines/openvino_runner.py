@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import openvino
 
 from sam2s_ros.engines.export import GraphFile
-from sam2s_ros.engines.runner import REDUCED_GRAPHS, GraphRunner
+from sam2s_ros.engines.runner import REDUCED_GRAPHS, Gathered, GraphRunner, Inputs
 
 PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16"}
-ONE_OF_A_FRAME = ("encode",)
-"""Graphs that nothing of an object goes into: of these there is one run at a time."""
-AT_A_TIME = 2
-"""Objects of which a graph is run at a time."""
+BATCHES = (4, 2, 1)
+"""Numbers of objects that are run together. Four take three quarters of the time that they take one by one."""
 
 
 class OpenVinoRunner(GraphRunner):
-    """Every graph compiled for one object at a time: with all sizes known OpenVINO is up to twice as fast.
-
-    One object has all threads. Of several, two are run at a time, each on half of the threads: the work of an object is
-    too small to be shared well. What is left over of an odd number has all threads again.
-
-    `usual`: sets of sizes that the varying dimensions mostly have. A graph is compiled for each set that names all of
-    its varying dimensions; one with varying dimensions also for any size, which is slower.
+    """Every graph compiled for fixed sizes, with which OpenVINO is up to twice as fast: for each number of objects in
+    `batches`, and for each set of sizes that the varying dimensions mostly have (`usual`). One with varying dimensions
+    is also compiled for any size of these and one object, which is slower; several objects are then run one by one.
     """
 
     name = "openvino"
-    most_objects = 1
 
     def __init__(
         self,
@@ -37,125 +29,145 @@ class OpenVinoRunner(GraphRunner):
         threads: int,
         precision: str,
         usual: Sequence[Mapping[str, int]],
+        most_objects: int,
     ) -> None:
+        self.batches = tuple(batch for batch in BATCHES if batch <= most_objects)
         self.precision, self.threads = precision, threads
         self.version = f"openvino {openvino.get_version().partition('-')[0]}"
+        self.usual_reads = tuple(sorted((one["m"], one["p"]) for one in usual if "m" in one))
         self._core = openvino.Core()
-        self._alone = {name: self._compiled(graph, 1, usual)[0] for name, graph in graphs.items()}
-        self._lanes = {
-            name: self._compiled(graph, AT_A_TIME, usual)
-            for name, graph in graphs.items()
-            if name not in ONE_OF_A_FRAME and threads >= AT_A_TIME
-        }
+        self._graphs = {name: self._compiled(graph, usual) for name, graph in graphs.items()}
 
-    def run(self, graph: str, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        return self._alone[graph].run(inputs)
+    def run(self, graph: str, inputs: Inputs) -> list[np.ndarray]:
+        return self._graphs[graph].run(inputs)
 
-    def run_each(
-        self, graph: str, count: int, inputs: Callable[[int], Mapping[str, np.ndarray]]
-    ) -> Iterator[list[np.ndarray]]:
-        lanes = self._lanes.get(graph, ())
-        together = count - count % AT_A_TIME if lanes else 0
-        for number, lane in enumerate(lanes[:together]):
-            lane.start(inputs(number))
-        for number in range(together):
-            lane = lanes[number % AT_A_TIME]
-            yield lane.outputs()
-            if number + AT_A_TIME < together:
-                lane.start(inputs(number + AT_A_TIME))
-        for number in range(together, count):
-            yield self.run(graph, inputs(number))
+    def run_into(self, graph: str, inputs: Inputs, outputs: Sequence[np.ndarray]) -> None:
+        self._graphs[graph].run_into(inputs, outputs)
 
-    def _compiled(self, graph: GraphFile, lanes: int, usual: Sequence[Mapping[str, int]]) -> list[_Lane]:
-        """The graph for so many runs at a time, which share the threads; each with tensors of its own."""
+    def _compiled(self, graph: GraphFile, usual: Sequence[Mapping[str, int]]) -> _Graph:
         model = self._core.read_model(graph.model)
-        settings = self._settings(graph.name, lanes)
-        shapes = [_sizes(graph, {"n": 1})]
-        if any(-1 in shape for shape in shapes[0].values()):
-            known = [_sizes(graph, {"n": 1, **sizes}) for sizes in usual]
-            shapes += [one for one in known if not any(-1 in shape for shape in one.values())]
+        settings = self._settings(graph.name)
+        shapes = []
+        for batch in self.batches:
+            known = [_sizes(graph, {"n": batch, **sizes}) for sizes in ({}, *usual)]
+            fixed = [one for one in known if not any(-1 in shape for shape in one.values())]
+            shapes += fixed
+        alone = _sizes(graph, {"n": 1})
+        if any(-1 in shape for shape in alone.values()):
+            shapes.append(alone)
         compiled = []
-        for one in shapes:
+        for one in [one for number, one in enumerate(shapes) if one not in shapes[:number]]:
             model.reshape(one)
             compiled.append(self._core.compile_model(model, "CPU", settings))
-        return [_Lane(compiled, tuple(graph.inputs)) for _ in range(lanes)]
+        return _Graph(graph, compiled)
 
-    def _settings(self, graph: str, lanes: int) -> dict[str, object]:
+    def _settings(self, graph: str) -> dict[str, object]:
         """Nothing is left to OpenVINO's choice: it would take bf16 unasked where the CPU has it, and pin the threads of
         each graph to the same cores, though two graphs run at a time."""
         precision = self.precision if graph in REDUCED_GRAPHS else "fp32"
         return {
             "INFERENCE_PRECISION_HINT": PRECISION_HINTS[precision],
-            "PERFORMANCE_HINT": "LATENCY" if lanes == 1 else "THROUGHPUT",
-            "NUM_STREAMS": str(lanes),
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": "1",
             "INFERENCE_NUM_THREADS": str(self.threads),
             "ENABLE_HYPER_THREADING": True,
             "ENABLE_CPU_PINNING": False,
         }
 
 
-class _Lane:
-    """One graph in the sizes that it is compiled for, with tensors of its own for one run at a time."""
+class _Graph:
+    """One graph in the sizes that it is compiled for."""
 
-    def __init__(self, compiled: Sequence[openvino.CompiledModel], order: tuple[str, ...]) -> None:
-        self._order = order
-        requests = [_Request(one, order) for one in compiled]
-        self._any = requests[0]
+    def __init__(self, graph: GraphFile, compiled: Sequence[openvino.CompiledModel]) -> None:
+        self._order = tuple(graph.inputs)
+        self._of_objects = {name for name, shape in graph.inputs.items() if shape and shape[0] == "n"}
+        requests = [_Request(one, self._order) for one in compiled]
         self._fixed = {request.shapes: request for request in requests if request.shapes is not None}
-        self._running = self._any
+        self._any = next((request for request in requests if request.shapes is None), None)
 
-    def run(self, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    def run(self, inputs: Inputs) -> list[np.ndarray]:
         """The outputs, valid until the next run."""
-        request = self._request_for(inputs)
-        request.request.infer()
-        return request.outputs()
-
-    def start(self, inputs: Mapping[str, np.ndarray]) -> None:
-        """Begin a run, once the one before has ended, should its outputs not have been wanted; the inputs may change as
-        soon as this returns."""
-        with contextlib.suppress(RuntimeError):
-            self._running.request.wait()
-        self._running = self._request_for(inputs)
-        self._running.request.start_async()
-
-    def outputs(self) -> list[np.ndarray]:
-        """Those of the run that was begun, once it has ended; valid until the next run."""
-        self._running.request.wait()
-        return self._running.outputs()
-
-    def _request_for(self, inputs: Mapping[str, np.ndarray]) -> _Request:
-        """The request of these inputs' sizes, with the inputs in it."""
         shapes = tuple(inputs[name].shape for name in self._order)
-        request = self._fixed.get(shapes, self._any)
-        if request.shapes not in (None, shapes):
-            raise ValueError(f"inputs {self._order} of shapes {shapes}: the graph takes {request.shapes}")
-        request.fill(inputs)
-        return request
+        if (request := self._fixed.get(shapes)) is not None:
+            return request.run(inputs)
+        objects = {inputs[name].shape[0] for name in self._of_objects}
+        if self._any is None or len(objects) != 1:
+            known = ", ".join(map(str, self._fixed))
+            raise ValueError(f"inputs {self._order} of shapes {shapes}: the graph takes {known}")
+        if objects == {1}:
+            return self._any.run(inputs)
+        found = [
+            [
+                one.copy()
+                for one in self.run({name: self._of_one(name, inputs[name], number) for name in inputs})
+            ]
+            for number in range(*objects)
+        ]
+        return [np.concatenate(one) for one in zip(*found, strict=True)]
+
+    def run_into(self, inputs: Inputs, outputs: Sequence[np.ndarray]) -> None:
+        """Run in the sizes that it is compiled for, with the outputs in these arrays."""
+        self._fixed[tuple(inputs[name].shape for name in self._order)].run_into(inputs, outputs)
+
+    def _of_one(self, name: str, value: np.ndarray | Gathered, number: int) -> np.ndarray | Gathered:
+        if name not in self._of_objects:
+            return value
+        return value.of(number) if isinstance(value, Gathered) else value[number : number + 1]
 
 
 class _Request:
     """A compiled graph with its tensors. `shapes` of the inputs in order where all are fixed, else None."""
 
     def __init__(self, compiled: openvino.CompiledModel, order: tuple[str, ...]) -> None:
-        self.request, self._order = compiled.create_infer_request(), order
+        self._request, self._order = compiled.create_infer_request(), order
         self.shapes: tuple[tuple[int, ...], ...] | None = None
         self._inputs: list[np.ndarray] = []
+        self._outputs: list[np.ndarray] = []
+        self._own_outputs = False
         if not any(one.partial_shape.is_dynamic for one in compiled.inputs):
             self.shapes = tuple(tuple(one.shape) for one in compiled.inputs)
-            self._inputs = [self.request.get_input_tensor(i).data for i in range(len(order))]
+            self._inputs = [self._request.get_input_tensor(i).data for i in range(len(order))]
+            self._outputs = [
+                np.empty(tuple(one.shape), dtype=one.element_type.to_dtype()) for one in compiled.outputs
+            ]
 
-    def fill(self, inputs: Mapping[str, np.ndarray]) -> None:
+    def run(self, inputs: Inputs) -> list[np.ndarray]:
+        """The outputs, valid until the next run."""
+        self._fill(inputs)
+        if self.shapes is not None and not self._own_outputs:
+            self._write_into(self._outputs)
+            self._own_outputs = True
+        self._request.infer()
+        return (
+            self._outputs if self.shapes is not None else [one.data for one in self._request.output_tensors]
+        )
+
+    def run_into(self, inputs: Inputs, outputs: Sequence[np.ndarray]) -> None:
+        """Of fixed shapes: run with the outputs in these arrays."""
+        self._fill(inputs)
+        self._write_into(outputs)
+        self._own_outputs = False
+        self._request.infer()
+
+    def _write_into(self, outputs: Sequence[np.ndarray]) -> None:
+        for index, array in enumerate(outputs):
+            self._request.set_output_tensor(index, openvino.Tensor(array, shared_memory=True))
+
+    def _fill(self, inputs: Inputs) -> None:
         """Copy the inputs into the request's own tensors: as fast as to hand out tensors around them, and those here
         are known to the compiled graph."""
         if self.shapes is None:
             for index, name in enumerate(self._order):
-                self.request.set_input_tensor(index, openvino.Tensor(inputs[name]))
-        else:
-            for target, name in zip(self._inputs, self._order, strict=True):
-                np.copyto(target, inputs[name])
-
-    def outputs(self) -> list[np.ndarray]:
-        return [tensor.data for tensor in self.request.output_tensors]
+                value = inputs[name]
+                array = value.array() if isinstance(value, Gathered) else value
+                self._request.set_input_tensor(index, openvino.Tensor(array))
+            return
+        for target, name in zip(self._inputs, self._order, strict=True):
+            value = inputs[name]
+            if isinstance(value, Gathered):
+                value.into(target)
+            else:
+                np.copyto(target, value)
 
 
 def _sizes(graph: GraphFile, known: Mapping[str, int]) -> dict[str, list[int]]:

@@ -12,10 +12,11 @@ from sam2s_ros.evaluation.classes import class_of
 from sam2s_ros.evaluation.consistency import FlowConsistency
 from sam2s_ros.evaluation.distances import point_error, surface_distances
 from sam2s_ros.evaluation.interface import MaskResult
-from sam2s_ros.evaluation.metrics import Mask, boundary_accuracy, window_of
+from sam2s_ros.evaluation.metrics import Mask, boundary_accuracy
 from sam2s_ros.evaluation.records import NAN, FrameRecord
 from sam2s_ros.evaluation.sequences import LabelledFrame
 from sam2s_ros.tracking.geometry import MaskGeometry, measure
+from sam2s_ros.tracking.runs import MaskRuns
 
 
 @dataclass(frozen=True)
@@ -228,11 +229,4 @@ def said_of(result: MaskResult | None, object_id: int) -> Said:
 
 def geometry_of(mask: Mask) -> MaskGeometry:
     """Centroid and tip of one mask bool [H, W], all NaN when it is empty."""
-    window = window_of(mask)
-    if window is None:
-        return MaskGeometry.unknown(1)
-    rows, columns = window
-    height, width = mask.shape
-    return measure(
-        mask[None], [(rows.start, min(rows.stop, height), columns.start, min(columns.stop, width))]
-    )
+    return measure(MaskRuns.of_masks(mask[None]))

@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from sam2s_ros.tracking.runs import MaskRuns, Window
+
 BACKGROUND = 0
 LARGEST_LABEL = 254  # 255 is reserved, as "ignore" is in most label sets
 
@@ -71,43 +73,38 @@ class LabelMap:
 
 def paint_labels(
     out: npt.NDArray[np.uint8],
-    masks: npt.NDArray[np.bool_],
+    runs: MaskRuns,
     logits: npt.NDArray[np.float32],
     labels: npt.NDArray[np.uint8],
 ) -> None:
     """Write the label image into `out` uint8 [H, W].
 
-    masks bool [N, H, W]; logits float32 [N, h, w] at the network's resolution; labels uint8 [N], 0 for an object
+    runs: of N masks; logits float32 [N, h, w] at the network's resolution; labels uint8 [N], 0 for an object
     that has no value and is not painted. Where masks overlap, the object with the higher logit wins.
     """
     out[:] = BACKGROUND
-    if not labels.all():
-        painted = labels != BACKGROUND
-        masks, logits, labels = masks[painted], logits[painted], labels[painted]
-    for mask, label in zip(masks, labels, strict=True):
-        np.copyto(out, label, where=mask)
-    if _overlap(masks):
-        _paint_by_logit(out, masks, logits, labels)
-
-
-def _overlap(masks: npt.NDArray[np.bool_]) -> bool:
-    covered = np.zeros(masks.shape[1:], np.bool_)
-    for mask in masks:
-        if (covered & mask).any():
-            return True
-        covered |= mask
-    return False
+    crops = {row: runs.crop(row) for row in np.flatnonzero(labels).tolist()}
+    overlapping: set[int] = set()
+    for row, ((y0, y1, x0, x1), mask) in crops.items():
+        part = out[y0:y1, x0:x1]
+        taken = mask & (part != BACKGROUND)
+        if taken.any():
+            overlapping |= {row, *np.flatnonzero(np.isin(labels, part[taken])).tolist()}
+        np.copyto(part, labels[row], where=mask)
+    if overlapping:
+        _paint_by_logit(out, {row: crops[row] for row in sorted(overlapping)}, logits, labels)
 
 
 def _paint_by_logit(
     out: npt.NDArray[np.uint8],
-    masks: npt.NDArray[np.bool_],
+    crops: Mapping[int, tuple[Window, npt.NDArray[np.bool_]]],
     logits: npt.NDArray[np.float32],
     labels: npt.NDArray[np.uint8],
 ) -> None:
     best = np.full(out.shape, -np.inf, np.float32)
-    for mask, small, label in zip(masks, logits, labels, strict=True):
-        score = cv2.resize(small, (out.shape[1], out.shape[0]), interpolation=cv2.INTER_LINEAR)
-        better = mask & (score > best)
-        np.copyto(best, score, where=better)
-        np.copyto(out, label, where=better)
+    for row, ((y0, y1, x0, x1), mask) in crops.items():
+        score = cv2.resize(logits[row], (out.shape[1], out.shape[0]), interpolation=cv2.INTER_LINEAR)
+        score, most = np.asarray(score)[y0:y1, x0:x1], best[y0:y1, x0:x1]
+        better = mask & (score > most)
+        np.copyto(most, score, where=better)
+        np.copyto(out[y0:y1, x0:x1], labels[row], where=better)

@@ -142,7 +142,8 @@ def _tracked_object(result: FrameResult, row: int) -> TrackedObject:
     message.velocity_covariance = result.velocity_covariance[row].ravel().astype(np.float64)
     message.long_term_insertions = int(result.long_term_insertions[row])
     if _has_mask(result, row):
-        message.mask = rle_message(result.masks[row])
+        (height, width), runs = result.image_size, result.runs.of(row)
+        message.mask = _rle_message(rle.encode_runs(runs, result.image_size), height, width)
     return message
 
 
@@ -181,7 +182,11 @@ def _set_position(message: TrackedObject, positions: ObjectPositions, row: int) 
 def rle_message(mask: npt.NDArray[np.bool_]) -> RleMask:
     """A mask bool [H, W] as run lengths."""
     height, width = mask.shape
-    return RleMask(height=height, width=width, counts=array.array("I", rle.encode(mask).tobytes()))
+    return _rle_message(rle.encode(mask), height, width)
+
+
+def _rle_message(counts: npt.NDArray[np.uint32], height: int, width: int) -> RleMask:
+    return RleMask(height=height, width=width, counts=array.array("I", counts.tobytes()))
 
 
 def mask_summary(result: FrameResult, object_id: int) -> MaskSummary:

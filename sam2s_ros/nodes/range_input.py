@@ -30,7 +30,6 @@ from sam2s_ros.nodes.time_synchronizer import new_filter, synchronize
 from sam2s_ros.tracking import FrameResult
 from sam2s_ros.tracking.camera import Calibration, Camera, CameraError, camera_of, stereo_of
 from sam2s_ros.tracking.depth import locate_in_depth
-from sam2s_ros.tracking.masks import mask_windows
 from sam2s_ros.tracking.stereo import locate_in_pair
 from sam2s_ros.tracking.surface import ObjectPositions
 
@@ -179,10 +178,9 @@ class RangeInput:
         same_frame("camera_info", info.header.frame_id, header.frame_id)
         camera = camera_of(calibration_of(info), size, settings.image_rectification)
         limits = (settings.depth_min_m, settings.depth_max_m)
-        masks, windows = result.masks, mask_windows(result.geometry, size)
         if settings.range_input == "depth":
             depth, unit = read_depth(found[1], header.frame_id, size)
-            return locate_in_depth(depth, unit, masks, windows, result.geometry, camera, limits)
+            return locate_in_depth(depth, unit, result.runs, result.geometry, camera, limits)
         return self._in_pair(image, result, camera, found[1], found[2], limits)
 
     def _in_pair(
@@ -205,8 +203,7 @@ class RangeInput:
         pair = stereo_of(camera, right_camera)
         grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
         right = np.asarray(cv2.cvtColor(image_to_rgb(message), cv2.COLOR_RGB2GRAY), np.uint8)
-        windows = mask_windows(result.geometry, size)
-        return locate_in_pair(grey, right, result.masks, windows, result.geometry, pair, limits)
+        return locate_in_pair(grey, right, result.runs, result.geometry, pair, limits)
 
     def _missed(self, text: str) -> None:
         """Count the image, and say each trouble once in a stream; `counts` says what is still wrong."""

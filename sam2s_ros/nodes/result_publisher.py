@@ -301,7 +301,7 @@ class ResultPublisher:
         height, width = result.image_size
         label_image = self._label_image.pixels(height, width)
         values = np.array([self._label_map.label(int(one)) for one in result.ids], np.uint8)
-        paint_labels(label_image, result.masks, result.logits, values)
+        paint_labels(label_image, result.runs, result.logits, values)
         if wants_labels:
             self._label_image.message.header = frame.header
             self._labels.publish(self._label_image.message)

@@ -243,7 +243,7 @@ class TrackerNode(LifecycleNode):
         restored_ns = configured.snapshots.restore_if_due(configured.tracker, camera)
         if restored_ns is not None:  # prompts of before were added then, and may have been removed since
             active.start_prompts.leave_out_until(restored_ns)
-        result = configured.tracker.step(image, stamp_to_ns(header.stamp))
+        result = configured.tracker.step(image, stamp_to_ns(header.stamp), copy=False)
         if self._active is not active:  # deactivated meanwhile, and said so: nothing old may follow
             return
         trouble = active.watch.tracked(result, time.monotonic())

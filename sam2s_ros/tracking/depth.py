@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
 from sam2s_ros.tracking.camera import Camera
 from sam2s_ros.tracking.geometry import MaskGeometry
-from sam2s_ros.tracking.masks import Window
+from sam2s_ros.tracking.runs import MaskRuns
 from sam2s_ros.tracking.surface import ObjectPositions, Samples, inner_pixels, locate
 
 DEPTH_CORRELATION_PX2 = 4.0
@@ -21,17 +19,16 @@ DEPTH_FLOOR = 0.001
 def locate_in_depth(
     depth: NDArray[np.float32] | NDArray[np.uint16],
     unit_m: float,
-    masks: NDArray[np.bool_],
-    windows: Sequence[Window],
+    runs: MaskRuns,
     geometry: MaskGeometry,
     camera: Camera,
     limits_m: tuple[float, float],
 ) -> ObjectPositions:
-    """Positions of masks bool [N, H, W], each empty outside of its window.
+    """Positions of N masks.
 
     `depth` [H, W] along z in units of `unit_m`, 0 or NaN where not known; outside of `limits_m` it is not believed.
     """
-    picked = [inner_pixels(mask, window) for mask, window in zip(masks, windows, strict=True)]
+    picked = [inner_pixels(runs, row) for row in range(runs.count)]
     most = max((len(one) for one in picked), default=0)
     points = np.zeros((len(picked), max(most, 1), 2))
     values = np.full(points.shape[:2], np.nan)

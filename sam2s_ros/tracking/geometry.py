@@ -5,18 +5,16 @@ Coordinates are image pixels, whole numbers being pixel centres. What cannot be 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sam2s_ros.tracking.masks import Window
-from sam2s_ros.tracking.rle import column_runs
+from sam2s_ros.tracking.runs import MaskRuns
 
 TIP_DEPTH_PX = 1.0
-"""The tip is the mean of the contour within this distance of the outermost point along the axis."""
+"""The tip is the mean of the pixels within this distance of the outermost one along the axis."""
+ROUNDING_PX = 1e-9
 MIN_ELONGATION = 1.05
 """Ratio of the principal standard deviations below which a mask has no axis."""
 
@@ -60,81 +58,114 @@ class MaskGeometry:
         )
 
 
-def measure(masks: NDArray[np.bool_], windows: Sequence[Window]) -> MaskGeometry:
-    """Geometry of masks bool [N, H, W], each empty outside of its window; how sure it is stays unknown."""
-    geometry = MaskGeometry.unknown(len(masks))
-    for index, (mask, (y0, y1, x0, x1)) in enumerate(zip(masks, windows, strict=True)):
-        crop = np.ascontiguousarray(mask[y0:y1, x0:x1]).view(np.uint8)
-        if crop.size and crop.any():
-            _measure_one(geometry, index, crop, np.array([x0, y0], dtype=np.float64), mask.shape)
+def measure(runs: MaskRuns) -> MaskGeometry:
+    """Geometry of N masks; how sure it is stays unknown."""
+    geometry = MaskGeometry.unknown(runs.count)
+    known = np.flatnonzero(np.diff(runs.starts))
+    if len(known) == 0:
+        return geometry
+    pixels = _Pixels(runs, known)
+    x, y, length = pixels.x, pixels.middle, pixels.length
+    area, *first_moments = pixels.totals(length, length * x, length * y)
+    centre = np.stack(first_moments, axis=1) / area[:, None]
+    dx, dy = x - centre[pixels.of, 0], y - centre[pixels.of, 1]
+    within = (length**3 - length) / 12  # of a run's pixels about its own middle
+    xx, xy, yy = pixels.totals(length * dx * dx, length * dx * dy, length * dy * dy + within) / area
+    geometry.area[known], geometry.centroid[known] = area, centre
+    geometry.box[known] = pixels.box()
+    geometry.spread[known] = np.stack((xx, xy, xy, yy), axis=1).reshape(-1, 2, 2)
+    axis = pixels.towards_tip(principal_axes(xx, xy, yy), centre)
+    geometry.axis[known] = axis
+    geometry.axis_length[known], geometry.tip[known] = pixels.ends(axis)
     return geometry
 
 
-def _measure_one(
-    geometry: MaskGeometry,
-    index: int,
-    crop: NDArray[np.uint8],
-    origin: NDArray[np.float64],
-    image_size: tuple[int, ...],
-) -> None:
-    x, top, bottom = column_runs(crop.view(np.bool_))
-    length = (bottom - top).astype(np.float64)
-    area = length.sum()
-    middle = np.stack((x, (top + bottom - 1) / 2))
-    # Sums, and no matrix products: those of a ragged mask are large enough for threads of the BLAS library, which then
-    # wait actively beside the engine's.
-    centre = (length * middle).sum(axis=1) / area
-    aside = middle - centre[:, None]
-    geometry.area[index] = area
-    geometry.centroid[index] = centroid = centre + origin
-    geometry.box[index] = [*(origin + (x[0], top.min())), *(origin + (x[-1], bottom.max() - 1))]
-    xx, yy, xy = (length * aside[[0, 1, 0]] * aside[[0, 1, 1]]).sum(axis=1) / area
-    yy += (length**3 - length).sum() / (12 * area)  # of a run's pixels about its own middle
-    geometry.spread[index] = [[xx, xy], [xy, yy]]
-    axis = principal_axis(xx, xy, yy)
-    if axis is None:
-        return
-    outline = _outline(crop) + origin
-    axis = point_away_from_entry(outline, centroid, axis, image_size)
-    reach = (outline * axis).sum(axis=1)
-    geometry.axis[index] = axis
-    geometry.axis_length[index] = reach.max() - reach.min()
-    geometry.tip[index] = outline[reach >= reach.max() - TIP_DEPTH_PX].mean(axis=0)
-
-
-def principal_axis(variance_x: float, covariance: float, variance_y: float) -> NDArray[np.float64] | None:
-    """Unit vector of the larger variance; None where the two hardly differ. A pixel's own extent counts
+def principal_axes(
+    variance_x: NDArray[np.float64], covariance: NDArray[np.float64], variance_y: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Unit vectors [N, 2] of the larger variance; NaN where the two hardly differ. A pixel's own extent counts
     too."""
     pixel = 1.0 / 12.0
-    values, vectors = np.linalg.eigh([[variance_x + pixel, covariance], [covariance, variance_y + pixel]])
-    if values[1] < MIN_ELONGATION**2 * values[0]:
-        return None
-    return np.asarray(vectors[:, 1])
+    matrices = np.stack((variance_x + pixel, covariance, covariance, variance_y + pixel), axis=1)
+    values, vectors = np.linalg.eigh(matrices.reshape(-1, 2, 2))
+    long = values[:, 1] >= MIN_ELONGATION**2 * values[:, 0]
+    return np.where(long[:, None], vectors[:, :, 1], np.nan)
 
 
-def point_away_from_entry(
-    outline: NDArray[np.float64],
-    centroid: NDArray[np.float64],
-    axis: NDArray[np.float64],
-    image_size: tuple[int, ...],
-) -> NDArray[np.float64]:
-    """The axis turned so that it points from where the object enters the image towards its free end.
+class _Pixels:
+    """The pixels of N masks that are not empty, as K runs: sums, and least and most of each mask.
 
-    Where the outline touches the border, it enters there. Where it does not touch, the end nearer to the
-    border counts as the entry, as for an endoscope's round image.
+    Sums, and no matrix products: those of ragged masks are large enough for threads of the BLAS library, which then
+    wait actively beside the engine's.
     """
-    bounds = np.array([image_size[1] - 1, image_size[0] - 1])
-    to_border = np.minimum(outline, bounds - outline).min(axis=1)
-    touching = to_border <= 0
-    if touching.any():
-        forward = (centroid - outline[touching].mean(axis=0)) @ axis
-    else:
-        reach = (outline * axis).sum(axis=1)
-        forward = to_border[np.argmax(reach)] - to_border[np.argmin(reach)]
-    return axis if forward >= 0 else -axis
 
+    def __init__(self, runs: MaskRuns, known: NDArray[np.intp]) -> None:
+        """`known` [N]: those of the runs' masks that are not empty."""
+        self._size, self._begins = runs.image_size, runs.starts[known]
+        self.of = np.repeat(np.arange(len(known)), np.diff(runs.starts)[known])
+        """[K] which mask."""
+        self.x = runs.x.astype(np.float64)
+        self._top, self._last = runs.top.astype(np.float64), runs.bottom - 1.0
+        self.length = self._last - self._top + 1
+        self.middle = (self._top + self._last) / 2
 
-def _outline(crop: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Outer contour pixels of all components, [K, 2] x, y."""
-    contours, _ = cv2.findContours(crop, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    return np.concatenate([np.asarray(contour)[:, 0] for contour in contours]).astype(np.float64)
+    def totals(self, *values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Sums [V, N] of values [K] over the runs of each mask."""
+        return np.asarray(np.add.reduceat(np.stack(values), self._begins, axis=1))
+
+    def box(self) -> NDArray[np.float64]:
+        """x0, y0, x1, y1 [N, 4] of the outermost pixels."""
+        least = np.minimum.reduceat(np.stack((self.x, self._top)), self._begins, axis=1)
+        most = np.maximum.reduceat(np.stack((self.x, self._last)), self._begins, axis=1)
+        return np.concatenate((least, most)).T
+
+    def towards_tip(self, axis: NDArray[np.float64], centre: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The axes [N, 2] turned so that they point from where the object enters the image towards its free end.
+
+        Where its pixels touch the border, it enters there. Where none does, the end nearer to the border counts as the
+        entry, as for an endoscope's round image.
+        """
+        height, width = self._size
+        side = (self.x == 0) | (self.x == width - 1)
+        above, below = ~side & (self._top == 0), ~side & (self._last == height - 1)
+        pixels = np.where(side, self.length, above.astype(np.float64) + below)
+        rows = np.where(side, self.length * self.middle, below * self._last)
+        touching, x, y = self.totals(pixels, pixels * self.x, rows)
+        entry = np.stack((x, y), axis=1) / np.maximum(touching, 1)[:, None]
+        forward = ((centre - entry) * axis).sum(axis=1)
+        if not touching.all():
+            with np.errstate(invalid="ignore"):  # of masks without an axis
+                free = self._end_to_border(axis) - self._end_to_border(-axis)
+            forward = np.where(touching > 0, forward, free)
+        return np.where((forward >= 0)[:, None], axis, -axis)
+
+    def ends(self, axis: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Length [N] between the outermost pixel centres along the axes [N, 2], and the tip [N, 2] at their end."""
+        reach = self._reach(axis)
+        far = self._most(reach)
+        along_x, along_y = axis[self.of].T
+        least = far[self.of] - TIP_DEPTH_PX - ROUNDING_PX - along_x * self.x
+        with np.errstate(divide="ignore", invalid="ignore"):
+            bound = least / along_y
+        first = np.where(along_y > 0, np.clip(np.ceil(bound), self._top, self._last + 1), self._top)
+        last = np.where(along_y < 0, np.clip(np.floor(bound), self._top - 1, self._last), self._last)
+        pixels = np.where((along_y == 0) & (least > 0), 0, last - first + 1)
+        count, x, y = self.totals(pixels, pixels * self.x, pixels * (first + last) / 2)
+        tip = np.where(np.isfinite(axis), np.stack((x, y), axis=1) / count[:, None], np.nan)
+        return far + self._most(-reach), tip
+
+    def _reach(self, axis: NDArray[np.float64]) -> NDArray[np.float64]:
+        """How far the first and the last pixel of each run lie along the axes [N, 2]: [2, K]."""
+        along_x, along_y = axis[self.of].T
+        return along_x * self.x + along_y * np.stack((self._top, self._last))
+
+    def _most(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Largest [N] of the values [2, K] of each mask."""
+        return np.asarray(np.maximum.reduceat(values.max(axis=0), self._begins))
+
+    def _end_to_border(self, axis: NDArray[np.float64]) -> NDArray[np.float64]:
+        """How near to the border [N] the outermost pixel along each axis [N, 2] lies."""
+        reach = self._reach(axis)
+        y, (height, width) = np.stack((self._top, self._last)), self._size
+        to_border = np.minimum(np.minimum(y, height - 1 - y), np.minimum(self.x, width - 1 - self.x))
+        return -self._most(np.where(reach == self._most(reach)[self.of], -to_border, -np.inf))

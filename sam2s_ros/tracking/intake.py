@@ -42,15 +42,16 @@ class FrameIntake:
         self._encoding = threading.Lock()
         self._ahead: deque[EncodedFrame] = deque()
         self._newest_images: deque[NDArray[np.uint8]] = deque(maxlen=LONGEST_RING)
+        self._copies: deque[NDArray[np.uint8]] = deque(maxlen=LONGEST_RING)
 
     @property
     def newest_image(self) -> NDArray[np.uint8]:
-        """A copy of the newest image uint8 [H, W, 3]; [0, 0, 3] where there is none to compare with."""
+        """The newest image uint8 [H, W, 3], or a copy of it; [0, 0, 3] where there is none to compare with."""
         return self._newest_images[0] if self._newest_images else no_image()
 
     @property
     def newest_images(self) -> Sequence[NDArray[np.uint8]]:
-        """Copies of the newest images uint8 [H, W, 3], at most `LONGEST_RING`, the newest first, all of one size."""
+        """The newest images uint8 [H, W, 3], at most `LONGEST_RING`, the newest first, all of one size."""
         return self._newest_images
 
     def encode_ahead(self, image: NDArray[np.uint8]) -> None:
@@ -67,9 +68,11 @@ class FrameIntake:
         condition: ImageCondition,
         lags: Sequence[Lag],
         watch: Stopwatch,
+        copy: bool,
     ) -> KeptFrame:
-        """Make an image the newest frame, encoded now unless this very array was ahead, and let go of the frames that
-        neither a prompt nor an object that `lags` needs any more: before another is encoded, which needs a slot."""
+        """Make an image, or a copy of it, the newest frame, encoded now unless this very array was ahead, and let go of
+        the frames that neither a prompt nor an object that `lags` needs any more: before another is encoded, which
+        needs a slot."""
         with self._encoding:
             while self._ahead and self._ahead[0].image is not image:
                 self._frames.give_back(self._ahead.popleft().slot)
@@ -77,17 +80,19 @@ class FrameIntake:
             frame = self._frames.keep(encoded.slot, stamp_ns, encoded.flow, condition)
             self._frames.let_go(lags)
         watch.include(encoded.watch)
-        self._copy(image)
-        return frame
-
-    def _copy(self, image: NDArray[np.uint8]) -> None:
-        """Make a copy of the image the newest, in the memory of the oldest one."""
         if self.newest_image.shape != image.shape:
             self._newest_images.clear()
-        full = len(self._newest_images) == LONGEST_RING
-        copy = self._newest_images.pop() if full else np.empty_like(image, order="C")
+            self._copies.clear()
+        self._newest_images.appendleft(self._copy_of(image) if copy else image)
+        return frame
+
+    def _copy_of(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """A copy of the image, in the memory of the oldest copy once there are as many as may be the newest images."""
+        full = len(self._copies) == LONGEST_RING
+        copy = self._copies.pop() if full else np.empty_like(image, order="C")
         np.copyto(copy, image)
-        self._newest_images.appendleft(copy)
+        self._copies.appendleft(copy)
+        return copy
 
     @contextmanager
     def alone(self) -> Iterator[None]:

@@ -12,9 +12,10 @@ from sam2s_ros.tracking.config import TrackerConfig
 from sam2s_ros.tracking.geometry import MaskGeometry, measure
 from sam2s_ros.tracking.geometry_uncertainty import with_subpixel_box, with_uncertainty
 from sam2s_ros.tracking.kept_frames import KeptFrame
-from sam2s_ros.tracking.masks import MaskUpsampler, Window
+from sam2s_ros.tracking.masks import MaskUpsampler
 from sam2s_ros.tracking.object_table import NEVER, ObjectRecord, ObjectTable, rows_of
 from sam2s_ros.tracking.result import FrameResult
+from sam2s_ros.tracking.runs import MaskRuns
 from sam2s_ros.tracking.state_keeping import with_states
 from sam2s_ros.tracking.states import TrackState
 from sam2s_ros.tracking.stopwatch import Stopwatch
@@ -38,12 +39,13 @@ def report_frame(
     """
     seen = without_those_behind(table.observation(rows_of(records), frame), behind)
     with watch.stage("masks"):
-        masks, windows = upsampler(seen.logits)
-        given = put_given_masks(masks, windows, records, frame)
+        given = given_masks(records, frame)
+        runs = upsampler(seen.logits).with_masks(given)
     with watch.stage("geometry"):
         size = upsampler.image_size
         boundary = find_boundary(seen.logits, size)
-        geometry = with_subpixel_box(measure(masks, windows), boundary, size, given)
+        is_given = np.isin(np.arange(len(records)), list(given))
+        geometry = with_subpixel_box(measure(runs), boundary, size, is_given)
         geometry = with_uncertainty(geometry, boundary, seen.iou, size, config.geometry)
     unjudged = (TrackState.UNCERTAIN,) * len(records)
     result = _result(
@@ -51,7 +53,7 @@ def report_frame(
         frame.stamp_ns,
         records,
         seen,
-        masks,
+        runs,
         unjudged,
         geometry,
         boundary,
@@ -74,7 +76,7 @@ def report_lost(
 ) -> FrameResult:
     """No masks, all objects LOST, for an image that cannot be tracked on."""
     count = len(table)
-    masks = np.zeros((count, *image_size), dtype=np.bool_)
+    runs = MaskRuns.none(count, image_size)
     states, geometry = (TrackState.LOST,) * count, MaskGeometry.unknown(count)
     seen = table.nothing()
     records, behind = table.records, np.zeros(count, dtype=np.int64)
@@ -84,7 +86,7 @@ def report_lost(
         stamp_ns,
         records,
         seen,
-        masks,
+        runs,
         states,
         geometry,
         boundary,
@@ -101,7 +103,7 @@ def _result(
     stamp_ns: int,
     records: list[ObjectRecord],
     seen: DecodeResult,
-    masks: NDArray[np.bool_],
+    runs: MaskRuns,
     states: tuple[TrackState, ...],
     geometry: MaskGeometry,
     boundary: Boundary,
@@ -118,10 +120,10 @@ def _result(
     return FrameResult(
         stamp_ns=stamp_ns,
         frame_index=frame_index,
-        image_size=(masks.shape[1], masks.shape[2]),
+        image_size=runs.image_size,
         ids=np.array([record.id for record in records], dtype=np.uint32),
         names=tuple(record.name for record in records),
-        masks=masks,
+        runs=runs,
         logits=seen.logits,
         presence=np.asarray(1 / (1 + np.exp(-np.clip(seen.object_score, -80, 80))), dtype=np.float32),
         iou=seen.iou,
@@ -157,19 +159,14 @@ def without_those_behind(seen: DecodeResult, behind: NDArray[np.int64]) -> Decod
     )
 
 
-def put_given_masks(
-    masks: NDArray[np.bool_], windows: list[Window], records: list[ObjectRecord], frame: KeptFrame
-) -> NDArray[np.bool_]:
-    """Replace the mask of every object that a mask prompted on this very frame by that mask, exactly; which [N] these
-    are."""
-    given = np.zeros(len(records), dtype=np.bool_)
-    for index, record in enumerate(records):
-        if record.prompt_frame != frame.index or record.prompt is None or record.prompt.mask is None:
-            continue
-        masks[index] = record.prompt.mask
-        windows[index] = (0, masks.shape[1], 0, masks.shape[2])
-        given[index] = True
-    return given
+def given_masks(records: list[ObjectRecord], frame: KeptFrame) -> dict[int, NDArray[np.bool_]]:
+    """The masks bool [H, W] that prompted objects on this very frame, by their place in `records`: they are the
+    objects' masks there, exactly."""
+    return {
+        index: record.prompt.mask
+        for index, record in enumerate(records)
+        if record.prompt_frame == frame.index and record.prompt is not None and record.prompt.mask is not None
+    }
 
 
 def last_seen_ns(records: list[ObjectRecord]) -> NDArray[np.int64]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from sam2s_ros.tracking.errors import UnknownObjectError
 from sam2s_ros.tracking.geometry import MaskGeometry
 from sam2s_ros.tracking.image_condition import ImageCondition
+from sam2s_ros.tracking.runs import MaskRuns
 from sam2s_ros.tracking.states import TrackState
 from sam2s_ros.tracking.uncertainty import image_uncertainty
 
@@ -36,8 +38,8 @@ class FrameResult:
     """height, width in pixels."""
     ids: NDArray[np.uint32]
     names: tuple[str, ...]
-    masks: NDArray[np.bool_]
-    """[N, H, W]; objects may overlap."""
+    runs: MaskRuns
+    """The masks as runs of their columns, which all measures and run lengths are made of."""
     logits: NDArray[np.float32]
     """[N, mask_size, mask_size]."""
     presence: NDArray[np.float32]
@@ -80,6 +82,11 @@ class FrameResult:
     state_reasons: tuple[str, ...] = ()
     """[N] why each object is not TRACKING, for people; empty for one that is."""
 
+    @cached_property
+    def masks(self) -> NDArray[np.bool_]:
+        """[N, H, W]; objects may overlap. Painted when it is first asked for."""
+        return self.runs.masks()
+
     @property
     def uncertainty(self) -> NDArray[np.float32]:
         """[N, H, W] of every pixel and object, 0 sure .. 1 undecided; computed when it is asked for."""
@@ -108,7 +115,7 @@ class FrameResult:
         }
         chosen |= {name: tuple(own[name][row] for row in rows) for name in PER_OBJECT_TUPLES}
         measures = {field.name: getattr(self.geometry, field.name)[rows] for field in fields(MaskGeometry)}
-        return replace(self, geometry=MaskGeometry(**measures), **chosen)
+        return replace(self, runs=self.runs.chosen(rows), geometry=MaskGeometry(**measures), **chosen)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import cv2
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from sam2s_ros.tracking.camera import CameraError, StereoPair
 from sam2s_ros.tracking.geometry import MaskGeometry
-from sam2s_ros.tracking.masks import Window
+from sam2s_ros.tracking.runs import MaskRuns, Window
 from sam2s_ros.tracking.surface import ObjectPositions, Samples, inner_pixels, locate
 
 BLOCK = 11
@@ -30,25 +29,24 @@ MAX_WORK = 24_000_000
 def locate_in_pair(
     left: NDArray[np.uint8],
     right: NDArray[np.uint8],
-    masks: NDArray[np.bool_],
-    windows: Sequence[Window],
+    runs: MaskRuns,
     geometry: MaskGeometry,
     pair: StereoPair,
     limits_m: tuple[float, float],
 ) -> ObjectPositions:
-    """Positions of masks bool [N, H, W] of the left image, each empty outside of its window.
+    """Positions of N masks of the left image.
 
     `left` and `right` [H, W] grey. Matched only inside of the masks, at disparities of depths within `limits_m`.
     """
-    picked = [inner_pixels(mask, window) for mask, window in zip(masks, windows, strict=True)]
+    picked = [inner_pixels(runs, row) for row in range(runs.count)]
     most = max((len(one) for one in picked), default=0)
     points = np.zeros((len(picked), max(most, 1), 2))
     values = np.full(points.shape[:2], np.nan)
     factors = np.ones(len(picked))
-    for row, (pixels, window) in enumerate(zip(picked, windows, strict=True)):
+    for row, pixels in enumerate(picked):
         if len(pixels) == 0:
             continue
-        disparity, factors[row] = _match(left, right, window, pixels, pair, limits_m)
+        disparity, factors[row] = _match(left, right, runs.window(row), pixels, pair, limits_m)
         points[row, : len(pixels)] = pixels
         with np.errstate(invalid="ignore"):
             inverse = (disparity - pair.offset) / pair.scale

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sam2s_ros.tracking.camera import Camera
 from sam2s_ros.tracking.geometry import MaskGeometry
-from sam2s_ros.tracking.masks import Window
+from sam2s_ros.tracking.runs import MaskRuns
 
 MAX_SAMPLES = 1024
 RIM_PX = 3.0
@@ -66,12 +66,12 @@ class Samples:
     floor: NDArray[np.float64]
 
 
-def inner_pixels(mask: NDArray[np.bool_], window: Window) -> NDArray[np.intp]:
-    """At most about `MAX_SAMPLES` pixels [K, 2] (x, y) of a mask bool [H, W], evenly from those away from its rim."""
-    y0, y1, x0, x1 = window
-    crop = np.pad(np.ascontiguousarray(mask[y0:y1, x0:x1]).view(np.uint8), 1)
-    if not crop.any():
+def inner_pixels(runs: MaskRuns, row: int) -> NDArray[np.intp]:
+    """At most about `MAX_SAMPLES` pixels [K, 2] (x, y) of one mask, evenly from those away from its rim."""
+    (y0, _, x0, _), mask = runs.crop(row)
+    if mask.size == 0:
         return np.zeros((0, 2), dtype=np.intp)
+    crop = np.pad(mask.view(np.uint8), 1)
     depth = cv2.distanceTransform(crop, cv2.DIST_L2, 3)
     y, x = np.nonzero(depth > min(RIM_PX, 0.5 * float(depth.max())))
     step = max(1, len(x) // MAX_SAMPLES)

@@ -100,8 +100,10 @@ class StreamingTracker:
         self._propagator.reconfigure(config)
         self._judge.reconfigure(config)
 
-    def step(self, frame_rgb: NDArray[np.uint8], stamp_ns: int | None = None) -> FrameResult:
-        """Advance by one frame: uint8 [H, W, 3] RGB.
+    def step(
+        self, frame_rgb: NDArray[np.uint8], stamp_ns: int | None = None, copy: bool = True
+    ) -> FrameResult:
+        """Advance by one frame: uint8 [H, W, 3] RGB, which must not change any more if no `copy` of it is kept.
 
         An image that shows nothing to learn from (`FrameResult.condition`) is not remembered, and no object is
         TRACKING on it. Should the image size have changed while objects are tracked, nothing is tracked: the result has
@@ -126,7 +128,7 @@ class StreamingTracker:
         previous = self._frames.newest_usable
         with watch.stage("judge"):
             condition = self._judge.judge(frame_rgb, stamp_ns, self._intake.newest_images)
-        frame = self._intake.keep(frame_rgb, stamp_ns, condition, self._table.lags, watch)
+        frame = self._intake.keep(frame_rgb, stamp_ns, condition, self._table.lags, watch, copy)
         rows = self._table.live_rows
         if len(rows):
             try:
@@ -456,15 +458,7 @@ class StreamingTracker:
 
     def _report(self, frame: KeptFrame, records: list[ObjectRecord], watch: Stopwatch) -> FrameResult:
         behind = np.array([self._catching_up.behind(record, frame) for record in records], dtype=np.int64)
-        insertions = self._long_term.insertions
+        table, upsampler, insertions = self._table, self._size.upsampler, self._long_term.insertions
         return report_frame(
-            frame,
-            records,
-            self._table,
-            self._size.upsampler,
-            insertions,
-            self._classes,
-            self.config,
-            behind,
-            watch,
+            frame, records, table, upsampler, insertions, self._classes, self.config, behind, watch
         )

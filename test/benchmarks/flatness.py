@@ -99,12 +99,12 @@ def follow(model, total):
         if index % WINDOW == 1:
             begin(young, frame, index * PERIOD_NS)
         begun, cpu_begun = time.perf_counter(), time.process_time()
-        tracker.step(frame, index * PERIOD_NS)
+        _ = tracker.step(frame, index * PERIOD_NS).masks  # painted when asked for
         step_ms.append(1000 * (time.perf_counter() - begun))
         cpu_ms.append(1000 * (time.process_time() - cpu_begun))
         if index % YOUNG_EVERY == 0:
             begun = time.perf_counter()
-            young.step(frame, index * PERIOD_NS)
+            _ = young.step(frame, index * PERIOD_NS).masks
             ratios.append(step_ms[-1] / (1000 * (time.perf_counter() - begun)))
         resident.append(resident_bytes())
         if index % CHANGE_EVERY == 0:

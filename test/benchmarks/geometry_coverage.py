@@ -116,7 +116,7 @@ def of_patches(count: int) -> dict[str, dict[str, float]]:
     patches, found = [], {"stereo": [], "depth": []}
     for number in range(count):
         one = render_patch(np.random.default_rng([11, number]))
-        at = (one.masks, one.windows, one.geometry)
+        at = (one.runs, one.geometry)
         found["stereo"].append(locate_in_pair(one.left, one.right, *at, one.pair, LIMITS_M))
         found["depth"].append(locate_in_depth(one.depth, 1.0, *at, one.pair.left, LIMITS_M))
         patches.append(one.without_images())
