@@ -37,9 +37,9 @@ class Trouble:
             encode(frame_rgb, frame_slot)
             self.encoded += 1
 
-        def troubled_step(frame_rgb: np.ndarray, stamp_ns: int | None = None) -> FrameResult:
+        def troubled_step(*arguments: Any, **options: Any) -> FrameResult:
             self.may_go_on.wait(30)
-            return step(frame_rgb, stamp_ns)
+            return step(*arguments, **options)
 
         tracker.engine.encode = troubled_encode  # type: ignore[method-assign]
         tracker.step = troubled_step  # type: ignore[method-assign]
