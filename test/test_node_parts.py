@@ -47,6 +47,7 @@ from sam2s_ros.nodes.tracker_node import main as tracker_main
 from sam2s_ros.nodes.tracker_process import close_all
 from sam2s_ros.nodes.warning_periods import WarningPeriods
 from sam2s_ros.tracking import TrackerConfig
+from sam2s_ros.tracking.masks import MaskUpsampler
 from sam2s_ros.tracking.prompts_file import PromptInputError, load_prompts_file
 from sam2s_ros.tracking.runs import MaskRuns
 
@@ -201,6 +202,25 @@ def test_the_higher_logit_wins_an_overlap() -> None:
     paint_labels(image, MaskRuns.of_masks(masks), logits, np.array([3, 9], np.uint8))
     assert (image[:, :6] == 3).all() and (image[:, 10:] == 9).all()
     assert (image[:3, 6:10] == 3).all() and (image[5:, 6:10] == 9).all()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_every_pixel_has_the_label_of_the_highest_logit_among_the_masks_on_it(seed: int) -> None:
+    """Of objects some of which lie on others, apart, or out of view."""
+    rng = np.random.default_rng(seed)
+    size, count = (90, 160), 5
+    y, x = np.indices((64, 64))
+    centres, radii = rng.uniform(0, 64, (count, 2)), rng.uniform(-4, 40, count)
+    logits = np.stack([r - np.hypot(y - cy, x - cx) for (cy, cx), r in zip(centres, radii, strict=True)])
+    logits = logits.astype(np.float32)
+    runs, labels = MaskUpsampler(64, size)(logits), np.array([7, 1, 254, 0, 2], np.uint8)
+    out = np.full(size, 99, np.uint8)
+    paint_labels(out, runs, logits, labels)
+    scores = np.stack([cv2.resize(one, size[::-1], interpolation=cv2.INTER_LINEAR) for one in logits])
+    scores[~runs.masks() | (labels == 0)[:, None, None]] = -np.inf
+    expected = np.where(scores.max(axis=0) > -np.inf, labels[scores.argmax(axis=0)], 0)
+    assert (runs.masks().sum(axis=0) > 1).any(), "some overlap"
+    assert np.array_equal(out, expected)
 
 
 def test_the_overlay_tints_objects_alone() -> None:
