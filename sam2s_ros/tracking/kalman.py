@@ -66,8 +66,9 @@ def advance(
     spread = move @ states.covariance @ move.transpose(0, 2, 1) + acceleration**2 * noise
     innovation = points - predicted[:, :2]
     expected = spread[:, :2, :2] + covariance
-    gain = spread[:, :, :2] @ np.linalg.inv(expected)
-    distance = np.einsum("ni,nij,nj->n", innovation, np.linalg.inv(expected), innovation)
+    precision = np.linalg.inv(expected)
+    gain = spread[:, :, :2] @ precision
+    distance = np.einsum("ni,nij,nj->n", innovation, precision, innovation)
     keep = np.eye(4) - np.concatenate([gain, np.zeros_like(gain)], axis=2)
     updated = keep @ spread @ keep.transpose(0, 2, 1) + gain @ covariance @ gain.transpose(0, 2, 1)
     state = predicted + np.einsum("nij,nj->ni", gain, innovation)
