@@ -9,11 +9,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from tracking_cases import moving_images, small_tracker
 
 from sam2s_ros.data.sequences import render_sequence
 from sam2s_ros.evaluation.bags import BagSequence
 from sam2s_ros.evaluation.sequences import find_folder_sequences
-from sam2s_ros.tracking import ImageCondition, TrackerConfig
+from sam2s_ros.tracking import ImageCondition, TrackerConfig, image_judge
 from sam2s_ros.tracking.image_judge import LONGEST_RING, ImageJudge, column_sample, measure_image
 
 USABLE, BLACK, SATURATED, FROZEN, TORN, OBSCURED, OUT_OF_BODY = list(ImageCondition)[1:]
@@ -30,7 +31,7 @@ class Stream:
 
     def show(self, image: np.ndarray, period_ns: int = PERIOD_NS) -> ImageCondition:
         self.stamp_ns += period_ns
-        condition = self.judge.judge(image, self.stamp_ns, self.before)
+        condition = self.judge.judge(self.judge.look(image), image, self.stamp_ns, self.before)
         self.before.appendleft(image.copy())
         return condition
 
@@ -225,3 +226,19 @@ def test_what_is_looked_at_does_not_grow_with_the_width(endoscopy: list[np.ndarr
         assert column_sample(np.zeros((10, width, 3), np.uint8)).shape[1] <= 64
     measures = measure_image(column_sample(endoscopy[0]), TrackerConfig())
     assert 0.9 < measures.lit <= 1 and measures.tissue > 0.5 and not measures.steps.any()
+
+
+def test_an_image_that_cannot_be_looked_at_fails_its_step_and_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """More often than there are slots for frames: none may be lost."""
+    frames = moving_images(3)
+    tracker = small_tracker()
+    tracker.step(frames[0])
+    oid = tracker.add_object(frames[0], box=[10, 10, 60, 60])
+    for _ in range(tracker.config.kept_frames + 20):
+        with monkeypatch.context() as broken:
+            broken.setattr(image_judge, "column_sample", lambda image: image[0, 0, 5])
+            with pytest.raises(IndexError):
+                tracker.step(frames[1])
+    assert tracker.step(frames[2]).index_of(oid) == 0

@@ -65,11 +65,19 @@ class ImageMeasures:
     uniform: NDArray[np.bool_]
 
 
+@dataclass(frozen=True, eq=False)
+class Look:
+    """What one image shows by itself: its column sample uint8 [H, C, 3] and the measures of that."""
+
+    sample: NDArray[np.uint8]
+    measures: ImageMeasures
+
+
 class ImageJudge:
     """Judges the images of one stream one after another. Holds `LONGEST_RING` column samples and measures of the last
     usable image.
 
-    Not thread-safe.
+    Not thread-safe, but for `look`.
     """
 
     def __init__(self, config: TrackerConfig) -> None:
@@ -102,22 +110,33 @@ class ImageJudge:
         self.reset()
         self._tissue = usual_tissue
 
+    def look(self, image: NDArray[np.uint8]) -> Look | None:
+        """Look at an image uint8 [H, W, 3] RGB, which needs none before it; None where it is too small, or where the
+        settings say not to judge. May run beside everything else."""
+        if not self._config.judge_images or min(image.shape[:2]) < MIN_SIDE:
+            return None
+        sample = column_sample(image)
+        return Look(sample, measure_image(sample, self._config))
+
     def judge(
-        self, image: NDArray[np.uint8], stamp_ns: int, before: Sequence[NDArray[np.uint8]]
+        self,
+        look: Look | None,
+        image: NDArray[np.uint8],
+        stamp_ns: int,
+        before: Sequence[NDArray[np.uint8]],
     ) -> ImageCondition:
-        """Condition of the newest image; UNKNOWN where it is too small, or where the settings say not to judge.
+        """Condition of the newest image; UNKNOWN where it was not looked at.
 
         Args:
+            look: what `look` gave for it.
             image: uint8 [H, W, 3] RGB.
             stamp_ns: its stamp.
             before: the images before it, the newest first; only looked at where samples cannot tell them apart.
         """
-        if not self._config.judge_images or min(image.shape[:2]) < MIN_SIDE:
+        if look is None:
             return ImageCondition.UNKNOWN
-        sample = column_sample(image)
-        frozen = self._goes_round(image, sample, stamp_ns, before)
-        measures = measure_image(sample, self._config)
-        condition = self._compare(measures, frozen)
+        measures = look.measures
+        condition = self._compare(measures, self._goes_round(image, look.sample, stamp_ns, before))
         if condition.usable:
             self._whole = measures
             known = not np.isnan(self._tissue)

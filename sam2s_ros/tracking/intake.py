@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from sam2s_ros.engines.base import Engine
 from sam2s_ros.tracking.image_condition import ImageCondition
-from sam2s_ros.tracking.image_judge import LONGEST_RING
+from sam2s_ros.tracking.image_judge import LONGEST_RING, Look
 from sam2s_ros.tracking.kept_frames import AHEAD, KeptFrame, KeptFrames, Lag
 from sam2s_ros.tracking.motion import MotionEstimator
 from sam2s_ros.tracking.stopwatch import Stopwatch
@@ -21,11 +22,12 @@ from sam2s_ros.tracking.stopwatch import Stopwatch
 
 @dataclass(frozen=True, eq=False)
 class EncodedFrame:
-    """An image, the engine slot of its features, how it moved since the one before, and what that took."""
+    """An image, the engine slot of its features, how it moved since the one before, what it shows, what that took."""
 
     image: NDArray[np.uint8]
     slot: int
     flow: NDArray[np.float32] | None
+    look: Future[Look | None]
     watch: Stopwatch
 
 
@@ -34,9 +36,17 @@ class FrameIntake:
 
     Args:
         wants_flow: whether to estimate how each image moved since the one before.
+        look: what is done with each image on a thread of its own, while the engine encodes it.
     """
 
-    def __init__(self, engine: Engine, frames: KeptFrames, wants_flow: bool) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        frames: KeptFrames,
+        wants_flow: bool,
+        look: Callable[[NDArray[np.uint8]], Look | None],
+    ) -> None:
+        self._look, self._looking = look, ThreadPoolExecutor(1, "look at images")
         self._engine, self._frames, self._wants_flow = engine, frames, wants_flow
         self._motion = MotionEstimator(engine.mask_size)
         self._encoding = threading.Lock()
@@ -65,21 +75,27 @@ class FrameIntake:
         self,
         image: NDArray[np.uint8],
         stamp_ns: int,
-        condition: ImageCondition,
+        judge: Callable[[Look | None], ImageCondition],
         lags: Sequence[Lag],
         watch: Stopwatch,
         copy: bool,
     ) -> KeptFrame:
-        """Make an image, or a copy of it, the newest frame, encoded now unless this very array was ahead, and let go of
-        the frames that neither a prompt nor an object that `lags` needs any more: before another is encoded, which
-        needs a slot."""
+        """Make an image, or a copy of it, the newest frame, encoded now unless this very array was ahead, judge it, and
+        let go of the frames that neither a prompt nor an object that `lags` needs any more: before another is encoded,
+        which needs a slot."""
         with self._encoding:
             while self._ahead and self._ahead[0].image is not image:
                 self._frames.give_back(self._ahead.popleft().slot)
             encoded = self._ahead.popleft() if self._ahead else self._encode(image)
+            watch.include(encoded.watch)
+            try:
+                with watch.stage("judge"):
+                    condition = judge(encoded.look.result())
+            except BaseException:
+                self._frames.give_back(encoded.slot)
+                raise
             frame = self._frames.keep(encoded.slot, stamp_ns, encoded.flow, condition)
             self._frames.let_go(lags)
-        watch.include(encoded.watch)
         if self.newest_image.shape != image.shape:
             self._newest_images.clear()
             self._copies.clear()
@@ -111,7 +127,7 @@ class FrameIntake:
 
     def _encode(self, image: NDArray[np.uint8]) -> EncodedFrame:
         """Put an image's features into a slot of its own."""
-        watch, flow = Stopwatch(), None
+        watch, flow, look = Stopwatch(), None, self._looking.submit(self._look, image)
         if self._wants_flow:
             with watch.stage("motion"):
                 flow = self._motion.advance(image)
@@ -122,7 +138,7 @@ class FrameIntake:
         except BaseException:
             self._frames.give_back(slot)
             raise
-        return EncodedFrame(image, slot, flow, watch)
+        return EncodedFrame(image, slot, flow, look, watch)
 
 
 def no_image() -> NDArray[np.uint8]:

@@ -84,7 +84,8 @@ class StreamingTracker:
             engine, self.config, self._frames, self._table, self._bank, self._long_term, self._classes
         )
         self._judge = ImageJudge(self.config)
-        self._intake = FrameIntake(engine, self._frames, self.config.previous_mask_prompt == "flow")
+        wants_flow = self.config.previous_mask_prompt == "flow"
+        self._intake = FrameIntake(engine, self._frames, wants_flow, self._judge.look)
         self._kinematics = Kinematics(self.config)
         self._size = StreamSize(engine.mask_size)
         self._last_stamp_ns: int | None = None
@@ -126,9 +127,14 @@ class StreamingTracker:
             return self.last_result
         self._catching_up.make_room()
         previous = self._frames.newest_usable
-        with watch.stage("judge"):
-            condition = self._judge.judge(frame_rgb, stamp_ns, self._intake.newest_images)
-        frame = self._intake.keep(frame_rgb, stamp_ns, condition, self._table.lags, watch, copy)
+        frame = self._intake.keep(
+            frame_rgb,
+            stamp_ns,
+            lambda look: self._judge.judge(look, frame_rgb, stamp_ns, self._intake.newest_images),
+            self._table.lags,
+            watch,
+            copy,
+        )
         rows = self._table.live_rows
         if len(rows):
             try:
