@@ -22,6 +22,7 @@ from sam2s_ros.evaluation.prompts import FirstSight, prompt_object
 from sam2s_ros.evaluation.rendered import RenderedSequence
 from sam2s_ros.tracking import FrameResult, StreamingTracker
 from sam2s_ros.tracking.geometry import MaskGeometry, measure
+from sam2s_ros.tracking.runs import MaskRuns
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from geometry_scenes import COVERED_95, LIMITS_M, errors, render_patch  # noqa: E402
@@ -93,7 +94,7 @@ def _follow(
 
 def _compare(result: FrameResult, row: int, mask: np.ndarray, covered: dict[str, list[bool]]) -> None:
     found: MaskGeometry = result.geometry
-    true = measure(mask[None], [(0, *mask.shape[:1], 0, *mask.shape[1:])])
+    true = measure(MaskRuns.of_masks(mask[None]))
     for name in ("centroid", "tip"):
         off = (getattr(true, name)[0] - getattr(found, name)[row]).astype(float)
         covariance = getattr(found, f"{name}_covariance")[row].astype(float)
