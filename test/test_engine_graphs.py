@@ -383,6 +383,8 @@ def test_openvino_refuses_shapes_that_the_graph_does_not_take_and_goes_on() -> N
     runner = openvino_runner()
     with pytest.raises(ValueError, match="the graph takes"):
         runner.run("encode", {"image": np.zeros((3, 3, 3), np.uint8)})
+    with pytest.raises(ValueError, match="the graph takes"):
+        runner.run_into("encode", {"image": np.zeros((3, 3, 3), np.uint8)}, [])
     assert len(runner.run("decode", decoder_inputs(1))) > 3
 
 

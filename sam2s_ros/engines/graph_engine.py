@@ -293,14 +293,11 @@ class GraphEngine(Engine):
         capacity = self.capacity
         self.encode(np.zeros((self.image_size, self.image_size, 3), dtype=np.uint8), 0)
         usual = (capacity.recent_slots + 1, capacity.recent_pointers + 1)
+        reads = {*self._runner.usual_reads, usual, (capacity.memory_reads, capacity.pointer_reads)}
         for batch in sorted({min(batch, capacity.max_objects) for batch in self._runner.batches}):
             rows = np.arange(batch, dtype=np.int64)
             zeros = np.zeros_like(rows)
-            for memory, pointers in {
-                *self._runner.usual_reads,
-                usual,
-                (capacity.memory_reads, capacity.pointer_reads),
-            }:
+            for memory, pointers in sorted(reads):
                 self.attend(rows, 0, repeated_read(batch, memory, pointers))
             self.decode(rows, 0, PromptBatch())
             self.decode(rows, 0, PromptBatch(previous_mask_slot=0))

@@ -87,13 +87,11 @@ class _Graph:
 
     def run(self, inputs: Inputs) -> list[np.ndarray]:
         """The outputs, valid until the next run."""
-        shapes = tuple(inputs[name].shape for name in self._order)
-        if (request := self._fixed.get(shapes)) is not None:
+        if (request := self._fixed.get(self._shapes(inputs))) is not None:
             return request.run(inputs)
         objects = {inputs[name].shape[0] for name in self._of_objects}
         if self._any is None or len(objects) != 1:
-            known = ", ".join(map(str, self._fixed))
-            raise ValueError(f"inputs {self._order} of shapes {shapes}: the graph takes {known}")
+            raise self._unfit(inputs)
         if objects == {1}:
             return self._any.run(inputs)
         found = [
@@ -107,7 +105,16 @@ class _Graph:
 
     def run_into(self, inputs: Inputs, outputs: Sequence[np.ndarray]) -> None:
         """Run in the sizes that it is compiled for, with the outputs in these arrays."""
-        self._fixed[tuple(inputs[name].shape for name in self._order)].run_into(inputs, outputs)
+        if (request := self._fixed.get(self._shapes(inputs))) is None:
+            raise self._unfit(inputs)
+        request.run_into(inputs, outputs)
+
+    def _shapes(self, inputs: Inputs) -> tuple[tuple[int, ...], ...]:
+        return tuple(inputs[name].shape for name in self._order)
+
+    def _unfit(self, inputs: Inputs) -> ValueError:
+        known = ", ".join(map(str, self._fixed))
+        return ValueError(f"inputs {self._order} of shapes {self._shapes(inputs)}: the graph takes {known}")
 
     def _of_one(self, name: str, value: np.ndarray | Gathered, number: int) -> np.ndarray | Gathered:
         if name not in self._of_objects:

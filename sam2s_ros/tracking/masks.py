@@ -85,7 +85,7 @@ class MaskUpsampler:
         places = column * values.shape[1] + gap
         upper, lower = values.take(places - 1, mode="clip"), values.take(places, mode="clip")
         edges = self._change(gap + first, upper, lower)
-        column, edges = _without_pairs(column, edges, len(self._rows.before))
+        column, edges = _without_pairs(column, edges, self.image_size[0])
         column, top, bottom = column[::2], edges[::2], edges[1::2]
         bounds = np.searchsorted(mask[column], np.arange(len(logits) + 1))
         parts = [slice(*pair) for pair in zip(bounds, bounds[1:], strict=False)]
@@ -101,8 +101,8 @@ class MaskUpsampler:
         begin, end = self._gaps.begin[gap], self._gaps.end[gap]
         with np.errstate(divide="ignore"):  # outside of the outermost rows, where a gap has no pixels
             share = upper / (upper.astype(np.float64) - lower)
-        height = len(self._rows.before)
-        place = np.clip((gap - 0.5 + share) * (height / (len(self._gaps.end) - 1)) - 0.5, begin, end)
+        spacing = self.image_size[0] / (len(self._gaps.end) - 1)
+        place = np.clip((gap - 0.5 + share) * spacing - 0.5, begin, end)
         nearest = np.rint(place).astype(np.intp)
         edges = np.ceil(place).astype(np.intp)
         near = np.flatnonzero((np.abs(place - nearest) < NEAR_PX) & (nearest < end))
