@@ -23,13 +23,15 @@ class Trouble:
 
     def __init__(self) -> None:
         self.error: Exception | None = None
+        self.settle_error: Exception | None = None
         self.may_go_on = threading.Event()
         self.may_go_on.set()
         self.encoded = 0
         self.node: TrackerNode | None = None
 
     def watch(self, tracker: StreamingTracker) -> None:
-        encode, step = tracker.engine.encode, tracker.step
+        self.tracker = tracker
+        encode, step, settle = tracker.engine.encode, tracker.step, tracker.engine.settle
 
         def troubled_encode(frame_rgb: np.ndarray, frame_slot: int) -> None:
             if self.error is not None:
@@ -41,6 +43,13 @@ class Trouble:
             self.may_go_on.wait(30)
             return step(*arguments, **options)
 
+        def troubled_settle() -> None:
+            if self.settle_error is not None:
+                error, self.settle_error = self.settle_error, None
+                raise error
+            settle()
+
+        tracker.engine.settle = troubled_settle  # type: ignore[method-assign]
         tracker.engine.encode = troubled_encode  # type: ignore[method-assign]
         tracker.step = troubled_step  # type: ignore[method-assign]
 
@@ -80,6 +89,32 @@ def test_an_engine_that_raises_is_reported_and_does_not_end_the_node(
     assert "fell off the bus" in failed.status_message
     assert failed.header.stamp == good.header.stamp and failed.frames_tracked == good.frames_tracked
     trouble.error = None
+    assert client.track().status == TrackedObjectArray.OK
+
+
+def test_an_engine_that_cannot_remember_an_image_is_reported_after_its_objects(
+    client: Client, trouble: Trouble
+) -> None:
+    """The masks were right and are out; that the next ones come from an older memory is said at once."""
+    before = client.track()
+    step, armed = trouble.tracker.step, threading.Event()
+
+    def step_then_break(*arguments: Any, **options: Any) -> FrameResult:
+        result = step(*arguments, **options)
+        if not armed.is_set():
+            armed.set()
+            trouble.settle_error = RuntimeError("no room to remember")
+        return result
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trouble.tracker, "step", step_then_break)
+        stamp = client.send()
+        failed = client.newest_array(
+            lambda one: one.status == TrackedObjectArray.ENGINE_FAILED, "the failure"
+        )
+    assert "no room to remember" in failed.status_message
+    assert failed.header.stamp == stamp, "its objects were published before"
+    assert failed.frames_tracked == before.frames_tracked + 1
     assert client.track().status == TrackedObjectArray.OK
 
 

@@ -238,8 +238,12 @@ class Engine(ABC):
         """Write the last decode of the rows into one memory slot and one pointer slot of each row.
 
         `keep` bool [N, mask_size, mask_size]: where False, logits are first limited to `DROPPED_LOGIT`,
-        those of the frame slot too. `from_points`: the masks come from clicks or a box.
+        those of the frame slot too. `from_points`: the masks come from clicks or a box. The memory need not be
+        written when this returns; whatever reads it calls `settle` first.
         """
+
+    def settle(self) -> None:  # noqa: B027  # most engines write at once
+        """Finish what `memorise` left to be written; raises, once, what goes wrong with it."""
 
     @abstractmethod
     def similarity(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -82,6 +83,7 @@ class GraphEngine(Engine):
         self._learnt_token = (
             _zeros(1, 0, config.hidden_dim) if learnt is None else learnt.detach().numpy().copy()
         )
+        self._writing: Iterator[None] = iter(())
         self._allocate()
 
     def _allocate(self) -> None:
@@ -123,6 +125,7 @@ class GraphEngine(Engine):
         self._encoded[frame_slot] = True
 
     def attend(self, rows: NDArray[np.int64], frame_slot: int, read: MemoryRead | None) -> None:
+        self.settle()
         frame = self._frame(frame_slot)
         if read is None:
             self._conditioned[rows] = frame.tokens + self._no_memory
@@ -167,6 +170,7 @@ class GraphEngine(Engine):
         prompt: PromptBatch,
         asked: NDArray[np.bool_] | None = None,
     ) -> DecodeResult:
+        self.settle()
         frame = self._frame(frame_slot)
         result = self._empty_result(len(rows))
         previous = None
@@ -212,6 +216,7 @@ class GraphEngine(Engine):
     def decode_mask(
         self, rows: NDArray[np.int64], frame_slot: int, masks: NDArray[np.float32]
     ) -> DecodeResult:
+        self.settle()
         frame = self._frame(frame_slot)
         given = self._given_masks.answer(masks)
         iou, embeddings = np.ones(len(rows), dtype=np.float32), self._empty_embeddings(len(rows))
@@ -240,10 +245,25 @@ class GraphEngine(Engine):
         keep: NDArray[np.bool_] | None = None,
         from_points: bool = False,
     ) -> None:
+        self.settle()
         if keep is not None:
             self._drop(rows, frame_slot, keep)
-        projected = self._frame(frame_slot).projected
-        for group in self._runner.groups(len(rows)):
+        self._pointers[rows, pointer_slots] = self._pointer[rows]
+        writing = self._write(rows, self._frame(frame_slot).projected, memory_slots, from_points)
+        if self._runner.runs_beside:
+            next(writing)
+        self._writing = writing
+
+    def _write(
+        self,
+        rows: NDArray[np.int64],
+        projected: NDArray[np.float32],
+        slots: NDArray[np.int64],
+        from_points: bool,
+    ) -> Iterator[None]:
+        """Write memory of the rows' last decode; with a runner that runs beside others, pause once it only waits."""
+        *first, last = reversed(self._runner.groups(len(rows)))  # the largest last
+        for group in (*first, last):
             own = rows[group]
             inputs = {
                 "projected": projected,
@@ -252,8 +272,17 @@ class GraphEngine(Engine):
             }
             if self._config.binarize_mask_from_points:
                 inputs["binarise"] = np.array([from_points], dtype=np.float32)
-            (self._memory[own, memory_slots[group]],) = self._runner.run("memorise", inputs)
-        self._pointers[rows, pointer_slots] = self._pointer[rows]
+            if group is last and self._runner.runs_beside:
+                finish = self._runner.start("memorise", inputs)
+                yield
+                (self._memory[own, slots[group]],) = finish()
+            else:
+                (self._memory[own, slots[group]],) = self._runner.run("memorise", inputs)
+
+    def settle(self) -> None:
+        writing, self._writing = self._writing, iter(())
+        for _ in writing:
+            pass
 
     def _drop(self, rows: NDArray[np.int64], frame_slot: int, keep: NDArray[np.bool_]) -> None:
         """Turn what `keep` leaves out into background, in the stored logits and at full resolution."""
@@ -278,6 +307,7 @@ class GraphEngine(Engine):
     def keep_memory(
         self, rows: NDArray[np.int64], from_slots: NDArray[np.int64], to_slots: NDArray[np.int64]
     ) -> None:
+        self.settle()
         self._memory[rows, to_slots] = self._memory[rows, from_slots]
 
     def keep_feature(
@@ -306,6 +336,7 @@ class GraphEngine(Engine):
             self.similarity(rows, 0, zeros)
             self.keep_memory(rows, zeros, zeros)
             self.keep_feature(rows, 0, zeros)
+        self.settle()
         self._allocate()
 
     def describe(self) -> EngineDescription:
@@ -327,15 +358,18 @@ class GraphEngine(Engine):
         memory_slots: NDArray[np.int64] | None = None,
         pointer_slots: NDArray[np.int64] | None = None,
     ) -> dict[str, np.ndarray]:
+        self.settle()
         return export_rows(self._banks(), rows, memory_slots, pointer_slots)
 
     def import_state(self, rows: NDArray[np.int64], state: dict[str, np.ndarray]) -> None:
+        self.settle()
         banks = self._banks()
         check_state(state, {name: (len(rows), *bank.shape[1:]) for name, bank in banks.items()})
         for name, bank in banks.items():
             bank[rows] = state[name]
 
     def free(self) -> None:
+        self.settle()
         self.__dict__.clear()
 
     def _banks(self) -> dict[str, NDArray[np.float32]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,6 +59,8 @@ class GraphRunner(ABC):
     """Library and version, for reports."""
     batches: tuple[int, ...]
     """Numbers of objects that are best run together, the largest first."""
+    runs_beside: bool = False
+    """Whether graphs may also be started to run beside the caller, and gain time by it."""
     usual_reads: tuple[tuple[int, int], ...] = ()
     """Numbers of memory and pointer columns that are quick, in order: it is worth filling up to them with empty
     ones."""
@@ -67,6 +69,11 @@ class GraphRunner(ABC):
     def run(self, graph: str, inputs: Inputs) -> list[np.ndarray]:
         """The graph's outputs in its order, valid until its next run. Arrays among the inputs are C-contiguous and of
         the graph's dtypes, and are not changed."""
+
+    def start(self, graph: str, inputs: Inputs) -> Callable[[], list[np.ndarray]]:
+        """Begin a run beside the caller, for which what is returned waits and then gives the outputs. Until then other
+        graphs may run, but not this one. Only where it `runs_beside`."""
+        raise NotImplementedError(f"{self.name} does not run graphs beside the caller")
 
     def run_into(self, graph: str, inputs: Inputs, outputs: Sequence[np.ndarray]) -> None:
         """Run and write the outputs into these arrays, C-contiguous and of their shapes and dtypes."""

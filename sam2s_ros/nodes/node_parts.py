@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +34,19 @@ class PreparedImage:
     stages_s: dict[str, float]
     ready_s: float
 
+    def stages(self, waited_s: float, timings_ms: Mapping[str, float], settled_s: float) -> dict[str, float]:
+        """Seconds by stage, with how long the image waited for the tracker, the tracker's own milliseconds, and how
+        long the engine took to remember the image before it."""
+        stages_s = dict(self.stages_s)
+        for stage, duration_ms in timings_ms.items():
+            if stage != "total":
+                stages_s[stage] = duration_ms * 1e-3
+            if stage == "encode":
+                stages_s["wait"] = waited_s
+            elif stage == "memorise":
+                stages_s[stage] += settled_s
+        return stages_s
+
 
 @dataclass
 class Configured:
@@ -59,3 +73,5 @@ class Active:
     timers: tuple[Timer, ...]
     start_prompts: StartPrompts
     range_input: RangeInput | None
+    settled_s: float = 0.0
+    """How long the engine took to remember the image before, once its objects were out."""

@@ -239,21 +239,16 @@ class TrackerNode(LifecycleNode):
             return
         waited_s = time.monotonic() - prepared.ready_s
         image, header = prepared.image, prepared.received.message.header
-        camera = Camera(active.source.topic, header.frame_id, image.shape[:2])
-        restored_ns = configured.snapshots.restore_if_due(configured.tracker, camera)
+        camera, tracker = Camera(active.source.topic, header.frame_id, image.shape[:2]), configured.tracker
+        restored_ns = configured.snapshots.restore_if_due(tracker, camera)
         if restored_ns is not None:  # prompts of before were added then, and may have been removed since
             active.start_prompts.leave_out_until(restored_ns)
-        result = configured.tracker.step(image, stamp_to_ns(header.stamp), copy=False)
+        result = tracker.step(image, stamp_to_ns(header.stamp), copy=False, settle=False)
         if self._active is not active:  # deactivated meanwhile, and said so: nothing old may follow
             return
         trouble = active.watch.tracked(result, time.monotonic())
-        result = active.start_prompts.add_due(configured.tracker, result)
-        stages_s = dict(prepared.stages_s)
-        for stage, duration_ms in result.timings_ms.items():
-            if stage != "total":
-                stages_s[stage] = duration_ms * 1e-3
-            if stage == "encode":
-                stages_s["wait"] = waited_s
+        result = active.start_prompts.add_due(tracker, result)
+        stages_s = prepared.stages(waited_s, result.timings_ms, active.settled_s)
         self.counter.add("failed" if result.needs_reset else "tracked")
         positions = None
         if active.range_input is not None:
@@ -261,10 +256,20 @@ class TrackerNode(LifecycleNode):
             positions = active.range_input.locate(image, header, result)
             stages_s["range"] = time.monotonic() - begun
         configured.results.publish(TrackedFrame(header, image, result, stages_s, trouble, positions))
-        configured.snapshots.save_if_due(configured.tracker)
+        self._settle(tracker, active)
+        configured.snapshots.save_if_due(tracker)
         configured.late_objects.after_image()
         if trouble:
             self.get_logger().warning(trouble, throttle_duration_sec=WARNING_PERIOD_S)
+
+    def _settle(self, tracker: StreamingTracker, active: Active) -> None:
+        """Let the engine remember an image whose objects are out: nobody waits for that."""
+        begun = time.monotonic()
+        try:
+            tracker.settle()
+        except Exception as error:
+            self._on_frame_failed(error, published=True)
+        active.settled_s = time.monotonic() - begun
 
     def _read(self, received: ReceivedImage, active: Active) -> npt.NDArray[np.uint8] | None:
         """The image as an array; None, counted and warned about, if nobody can read it."""
@@ -278,12 +283,13 @@ class TrackerNode(LifecycleNode):
                 self.get_logger().warning(f"image left out: {active.source.topic}: {error}")
             return None
 
-    def _on_frame_failed(self, error: Exception) -> None:
-        """The engine raised: say so, stay alive, go on with the next frame."""
+    def _on_frame_failed(self, error: Exception, published: bool = False) -> None:
+        """The engine raised, perhaps after the objects were `published`: say so, stay alive, go on with the next."""
         configured, active = self._configured, self._active
         if configured is None or active is None or not self.context.ok():
             return
-        self.counter.add("failed")
+        if not published:
+            self.counter.add("failed")
         failure = f"the engine failed on the newest image: {type(error).__name__}: {error}"
         active.watch.failed(failure)
         details = "".join(traceback.format_exception(type(error), error, error.__traceback__))
@@ -315,10 +321,8 @@ class TrackerNode(LifecycleNode):
         )
         gc.collect()
         gc.freeze()  # or a collection walks through all of torch and the stream pauses for 0.1 s
-        return Configured(
-            *(settings, worker, tracker, engine, results, late_objects, services, audit, snapshots),
-            start_prompts,
-        )
+        parts = (settings, worker, tracker, engine, results, late_objects, services, audit, snapshots)
+        return Configured(*parts, start_prompts)
 
     def _load_tracker(self, settings: NodeSettings) -> StreamingTracker:
         config = replace(settings.tracker_config(), first_id=self._first_id)

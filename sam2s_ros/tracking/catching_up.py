@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sam2s_ros.tracking.kept_frames import KeptFrame, KeptFrames, Lag
 from sam2s_ros.tracking.object_table import ObjectRecord, ObjectTable
 from sam2s_ros.tracking.propagation import Propagator
@@ -35,6 +38,10 @@ class CatchingUp:
         """How many frames an object has yet to come through before it has been on this one."""
         return 0 if record.lag is None or frame is None else self._frames.between(record.lag.reached, frame)
 
+    def all_behind(self, records: Sequence[ObjectRecord], frame: KeptFrame | None) -> NDArray[np.int64]:
+        """`behind` [N] of several objects."""
+        return np.array([self.behind(record, frame) for record in records], dtype=np.int64)
+
     def furthest(self, records: Sequence[ObjectRecord]) -> int:
         """How many frames behind the newest the last of these objects is; 0 when none lags."""
         return max((self.behind(record, self._frames.newest) for record in records), default=0)
@@ -46,6 +53,30 @@ class CatchingUp:
         """
         while (lagging := self._table.lagging) and self.furthest(lagging) >= self._most_behind:
             self.advance(lagging, Stopwatch())
+
+    def go_on(self, frames: int, show: Callable[[Stopwatch], object]) -> None:
+        """Advance all objects that lag, by at most so many frames, and `show` the newest frame if any came to it."""
+        watch, arrived = Stopwatch(), False
+        try:
+            for _ in range(frames):
+                if not (lagging := self._table.lagging):
+                    break
+                arrived |= self.advance(lagging, watch)
+        finally:
+            if arrived:
+                show(watch)
+
+    def bring(self, record: ObjectRecord, frame: KeptFrame | None, watch: Stopwatch) -> None:
+        """Advance one object until it has been on a frame. It leaves out those on which the engine fails; the first
+        failure is raised in the end."""
+        failure = None
+        while self.behind(record, frame):
+            try:
+                self.advance([record], watch)
+            except Exception as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
 
     def advance(self, records: Sequence[ObjectRecord], watch: Stopwatch) -> bool:
         """Take those of these lagging objects that are furthest behind through one frame; whether any is there now.

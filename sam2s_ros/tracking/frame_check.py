@@ -24,6 +24,13 @@ def check_stamp(stamp_ns: int) -> int:
     return stamp
 
 
+def next_stamp(stamp_ns: int | None, last_ns: int | None, interval_s: float) -> int:
+    """Stamp of a frame that may come without one: it then counts on from the last. FrameError as `check_stamp`."""
+    if stamp_ns is not None:
+        return check_stamp(stamp_ns)
+    return 0 if last_ns is None else last_ns + round(1e9 * interval_s)
+
+
 def check_frame(frame_rgb: NDArray[np.uint8]) -> tuple[int, int]:
     """Height and width of a frame. FrameError when it is not uint8 [H, W, 3] with pixels."""
     if not isinstance(frame_rgb, np.ndarray):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sam2s_ros.tracking.long_term import LongTermFilter
 from sam2s_ros.tracking.memory_bank import MemoryBank
 from sam2s_ros.tracking.object_table import ObjectRecord
@@ -13,7 +16,7 @@ from sam2s_ros.tracking.states import TrackState
 
 def list_objects(
     records: Sequence[ObjectRecord],
-    frames_behind: Sequence[int],
+    frames_behind: NDArray[np.int64],
     result: FrameResult | None,
     bank: MemoryBank,
     long_term: LongTermFilter,
@@ -30,7 +33,7 @@ def list_objects(
             state=state,
             added_stamp_ns=record.first.stamp_ns,
             last_seen_ns=record.last_seen_ns,
-            frames_behind=behind,
+            frames_behind=int(behind),
             conditioning_frames=len(bank.conditioning_frames(record.row)),
             long_term_frames=tuple(bank.long_term_frames(record.row)),
             long_term_insertions=int(long_term.insertions[record.row]),

@@ -90,6 +90,10 @@ class LongTermFilter:
         if due.any():
             self._add_candidate(rows[due], frame, memory_slots[due])
 
+    def failed(self, rows: NDArray[np.int64]) -> None:
+        """The engine failed on a frame: the rows' candidates are no longer in a row."""
+        self._clear_candidates(rows)
+
     def _add_candidate(
         self, rows: NDArray[np.int64], frame: KeptFrame, memory_slots: NDArray[np.int64]
     ) -> None:

@@ -42,6 +42,7 @@ class Propagator:
         self._long_term = long_term
         self._classes = classes
         self._table = table
+        self._unsettled: tuple[NDArray[np.int64], KeptFrame] | None = None
         self._stray_distance = round(config.stray_distance * engine.mask_size)
 
     def reconfigure(self, config: TrackerConfig) -> None:
@@ -51,7 +52,23 @@ class Propagator:
     def track(
         self, rows: NDArray[np.int64], frame: KeptFrame, previous: KeptFrame | None, watch: Stopwatch
     ) -> None:
-        """Find the rows' objects on a frame from their memory, and add the frame to it if its image shows something."""
+        """Find the rows' objects on a frame from their memory, and add the frame to it if its image shows something.
+
+        The frame's memory need not be written when this returns (`settle`). Where the engine fails, nothing is known of
+        the rows on that frame.
+        """
+        self.settle()
+        if not len(rows):
+            return
+        try:
+            self._track(rows, frame, previous, watch)
+        except BaseException:
+            self._forget(rows, frame)
+            raise
+
+    def _track(
+        self, rows: NDArray[np.int64], frame: KeptFrame, previous: KeptFrame | None, watch: Stopwatch
+    ) -> None:
         before = None if previous is None else self._table.observation(rows, previous).logits > 0
         with watch.stage("attend"):
             self._engine.attend(rows, frame.slot, self._bank.read(rows, frame.index, frame.clock))
@@ -64,22 +81,42 @@ class Propagator:
             if frame.condition.usable:
                 slots = self._bank.recent_slots(rows, frame.clock)
                 self._engine.memorise(rows, frame.slot, slots.memory, slots.pointer, keep)
+                self._unsettled = rows, frame
                 self._bank.record_recent(rows, frame.clock, slots)
                 self._long_term.tracked(rows, frame, seen, slots.memory)
         if frame.condition.usable and seen.embedding is not None:
             self._classes.observe(rows, frame.index, seen, since_prompt)
         self._table.observe(rows, frame, seen, is_sight=frame.condition.usable)
 
+    def settle(self) -> None:
+        """Have the engine write what `track` left to it. Where it fails, nothing is known of the rows on that frame."""
+        unsettled, self._unsettled = self._unsettled, None
+        try:
+            self._engine.settle()
+        except BaseException:
+            if unsettled is not None:
+                self._forget(*unsettled)
+            raise
+
+    def _forget(self, rows: NDArray[np.int64], frame: KeptFrame) -> None:
+        """What the engine may have written of a frame on which it failed is no memory."""
+        self._unsettled = None
+        self._table.forget(rows, frame)
+        self._bank.forget_recent(rows, frame.clock)
+        self._long_term.failed(rows)
+
     def prompt(
         self, record: ObjectRecord, frame: KeptFrame, prompt: Prompt, image_size: tuple[int, int]
     ) -> None:
         """Find one object on a frame from a prompt; the frame becomes a conditioning frame of its memory."""
+        self.settle()
         rows = np.array([record.row], dtype=np.int64)
         if record.prompt_frame == frame.index:
             prompt = prompt.following(record.prompt)
         seen = self._answer(rows, frame, prompt, image_size)
         slots = self._bank.conditioning_slots(record.row, frame.index)
         self._engine.memorise(rows, frame.slot, slots.memory, slots.pointer, from_points=prompt.mask is None)
+        self._engine.settle()
         ring_entry = frame.clock if frame.condition.usable else EMPTY
         self._bank.record_conditioning(record.row, frame.index, slots, ring_entry)
         self._long_term.conditioned(record.row, frame, first=frame.index == record.first.index)
@@ -103,12 +140,8 @@ class Propagator:
         rows = rows_of([one for one, prompted in zip(records, there, strict=True) if not prompted])
         if not len(rows):
             return
-        try:
-            self.track(rows, frame, previous, watch)
-        except BaseException:
-            self._table.forget(rows, frame)
-            self._bank.forget_recent(rows, frame.clock)
-            raise
+        self.track(rows, frame, previous, watch)
+        self.settle()
 
     def _answer(
         self, rows: NDArray[np.int64], frame: KeptFrame, prompt: Prompt, image_size: tuple[int, int]

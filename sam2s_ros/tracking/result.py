@@ -107,6 +107,11 @@ class FrameResult:
         """The same result with one object alone. UnknownObjectError when it is not there."""
         return self._rows(np.array([self.index_of(object_id)]))
 
+    def renamed(self, object_id: int, name: str) -> FrameResult:
+        """The same result with another name for one object. UnknownObjectError when it is not there."""
+        row = self.index_of(object_id)
+        return replace(self, names=(*self.names[:row], name, *self.names[row + 1 :]))
+
     def _rows(self, rows: NDArray[np.int64]) -> FrameResult:
         """The same result with these objects alone; copies of their arrays."""
         own: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}

@@ -7,6 +7,8 @@ of frames.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +19,7 @@ from sam2s_ros.tracking.catching_up import CatchingUp
 from sam2s_ros.tracking.class_memory import ClassMemory, KnownClasses
 from sam2s_ros.tracking.config import TrackerConfig
 from sam2s_ros.tracking.errors import ObjectBehindError, PromptError, SnapshotError
-from sam2s_ros.tracking.frame_check import check_frame, check_stamp
+from sam2s_ros.tracking.frame_check import check_frame, next_stamp
 from sam2s_ros.tracking.image_judge import ImageJudge
 from sam2s_ros.tracking.intake import FrameIntake
 from sam2s_ros.tracking.kept_frames import KeptFrame, KeptFrames
@@ -102,7 +104,11 @@ class StreamingTracker:
         self._judge.reconfigure(config)
 
     def step(
-        self, frame_rgb: NDArray[np.uint8], stamp_ns: int | None = None, copy: bool = True
+        self,
+        frame_rgb: NDArray[np.uint8],
+        stamp_ns: int | None = None,
+        copy: bool = True,
+        settle: bool = True,
     ) -> FrameResult:
         """Advance by one frame: uint8 [H, W, 3] RGB, which must not change any more if no `copy` of it is kept.
 
@@ -110,20 +116,22 @@ class StreamingTracker:
         TRACKING on it. Should the image size have changed while objects are tracked, nothing is tracked: the result has
         all objects LOST and says so in `needs_reset`, from this frame until `reset`.
 
+        Without `settle` the result comes before the engine has written what it remembers of the frame: call `settle`
+        once the result is out.
+
         Raises:
             FrameError: not such an image, or not a stamp.
         """
         watch = Stopwatch()
         size = check_frame(frame_rgb)
-        stamp_ns = self._last_stamp_ns = self._next_stamp() if stamp_ns is None else check_stamp(stamp_ns)
+        interval_s = self.config.frame_interval_s
+        stamp_ns = self._last_stamp_ns = next_stamp(stamp_ns, self._last_stamp_ns, interval_s)
         if self._size.notice(size, tracking=len(self._table) > 0):
             self._forget_frames()
             self._size.set(size)
         if self._size.needs_reset:
-            insertions = self._long_term.insertions
-            self.last_result = report_lost(
-                self._table, size, stamp_ns, self._size.needs_reset, insertions, self._classes, watch
-            )
+            facts = (self._long_term.insertions, self._classes, watch)
+            self.last_result = report_lost(self._table, size, stamp_ns, self._size.needs_reset, *facts)
             return self.last_result
         self._catching_up.make_room()
         previous = self._frames.newest_usable
@@ -135,15 +143,22 @@ class StreamingTracker:
             watch,
             copy,
         )
-        rows = self._table.live_rows
-        if len(rows):
-            try:
-                self._propagator.track(rows, frame, previous, watch)
-            except BaseException:
-                self._forget_newest()
-                raise
-        self.last_result = self._kinematics.follow(self._report(frame, self._table.records, watch))
+        with self._forgotten_on_failure():
+            self._propagator.track(self._table.live_rows, frame, previous, watch)
+        result = self._kinematics.follow(self._report(frame, self._table.records, watch))
+        if settle:
+            with watch.stage("memorise"):
+                self.settle()
+        self.last_result = replace(result, timings_ms=watch.timings_ms())
         return self.last_result
+
+    def settle(self) -> None:
+        """Have the engine write what it remembers of a frame that was stepped through without `settle`.
+
+        Raises: what the engine does; the frame then shows nothing, as if `step` had failed.
+        """
+        with self._forgotten_on_failure():
+            self._propagator.settle()
 
     def encode_ahead(self, frame_rgb: NDArray[np.uint8]) -> None:
         """Encode the frame that `step` is given next, so that it need not.
@@ -247,16 +262,8 @@ class StreamingTracker:
         Raises: what the engine does. The objects that were at a frame on which it failed are then behind by this one
             less, which they leave out.
         """
-        watch, arrived = Stopwatch(), False
-        try:
-            for _ in range(frames):
-                lagging = [] if self._size.needs_reset else self._table.lagging
-                if not lagging:
-                    break
-                arrived |= self._catching_up.advance(lagging, watch)
-        finally:
-            if arrived:
-                self._show_newest(watch)
+        if not self._size.needs_reset:
+            self._catching_up.go_on(frames, self._show_newest)
         return self._catching_up.furthest(self._table.records)
 
     def frames_behind(self, object_id: int) -> int:
@@ -275,10 +282,7 @@ class StreamingTracker:
     def rename_object(self, object_id: int, name: str) -> None:
         """Give an object another name. UnknownObjectError when there is no such object."""
         self._table.get(object_id).name = name
-        if (result := self.last_result) is not None:
-            row = result.index_of(object_id)
-            names = (*result.names[:row], name, *result.names[row + 1 :])
-            self.last_result = replace(result, names=names)
+        self.last_result = self.last_result and self.last_result.renamed(object_id, name)
 
     def reset_object(self, object_id: int) -> None:
         """Take an object back to its first prompted frame and look for it on the newest one.
@@ -302,6 +306,7 @@ class StreamingTracker:
         watch = Stopwatch()
         if newest.index > record.first.index:
             self._propagator.track(np.array([record.row]), newest, None, watch)
+            self._propagator.settle()
         self.last_result = self._report(newest, self._table.records, watch)
 
     def doubt(self, reason: str) -> None:
@@ -357,7 +362,7 @@ class StreamingTracker:
     def objects(self) -> list[TrackedObjectInfo]:
         """All objects by ascending id, as of the newest frame."""
         records = self._table.records
-        behind = [self._catching_up.behind(record, self._frames.newest) for record in records]
+        behind = self._catching_up.all_behind(records, self._frames.newest)
         return list_objects(records, behind, self.last_result, self._bank, self._long_term)
 
     @property
@@ -386,15 +391,16 @@ class StreamingTracker:
         self._kinematics.reset()
         self._judge.reset()
 
-    def _forget_newest(self) -> None:
-        """A frame on which the engine failed shows nothing: no prompt may refer to it or pass through it."""
-        self._frames.drop_newest()
-        self._catching_up.newest_dropped()
-        self._intake.forget_newest()
-
-    def _next_stamp(self) -> int:
-        last = self._last_stamp_ns
-        return 0 if last is None else last + round(1e9 * self.config.frame_interval_s)
+    @contextmanager
+    def _forgotten_on_failure(self) -> Iterator[None]:
+        """A newest frame on which the engine fails shows nothing: no prompt may refer to it or pass through it."""
+        try:
+            yield
+        except BaseException:
+            self._frames.drop_newest()
+            self._catching_up.newest_dropped()
+            self._intake.forget_newest()
+            raise
 
     def _prompted_size(self, frame_rgb: NDArray[np.uint8] | None) -> tuple[int, int]:
         """The size of the image to be prompted. Refuses what cannot be prompted at all."""
@@ -445,15 +451,11 @@ class StreamingTracker:
 
     def _bring_to(self, record: ObjectRecord, frame: KeptFrame | None) -> None:
         """Track one object, without the others, through all frames up to this one."""
-        watch, failure = Stopwatch(), None
-        while self._catching_up.behind(record, frame):
-            try:
-                self._catching_up.advance([record], watch)
-            except Exception as error:
-                failure = failure or error
-        self._show_newest(watch)
-        if failure is not None:
-            raise failure
+        watch = Stopwatch()
+        try:
+            self._catching_up.bring(record, frame, watch)
+        finally:
+            self._show_newest(watch)
 
     def _show_newest(self, watch: Stopwatch) -> FrameResult:
         """All objects on the newest frame."""
@@ -463,8 +465,6 @@ class StreamingTracker:
         return self.last_result
 
     def _report(self, frame: KeptFrame, records: list[ObjectRecord], watch: Stopwatch) -> FrameResult:
-        behind = np.array([self._catching_up.behind(record, frame) for record in records], dtype=np.int64)
-        table, upsampler, insertions = self._table, self._size.upsampler, self._long_term.insertions
-        return report_frame(
-            frame, records, table, upsampler, insertions, self._classes, self.config, behind, watch
-        )
+        upsampler, insertions = self._size.upsampler, self._long_term.insertions
+        facts = (self._table, upsampler, insertions, self._classes, self.config)
+        return report_frame(frame, records, *facts, self._catching_up.all_behind(records, frame), watch)

@@ -6,6 +6,11 @@ A synthetic camera of 1280x720 and 1920x1080, `~/objects` and `~/labels` subscri
 stages are those of its own calls (encode, attend, decode, memorise), from uint8 image to logits; all else is the
 node's and the tracker's: reading the message, masks at the image's size, geometry, judging the image, filling and
 publishing messages. Transport to the node and the way to the subscriber are left out.
+
+The engine remembers an image (memorise) once its messages are out, so what a subscriber waits for is less than the sum.
+"beside encode, attend, decode" is from arrival to all messages less the three stages that come before them: the node's
+own work. "beyond the engine's step" is less memorise, too: by how much a message is later than an engine alone would
+be done with the image.
 """
 
 from __future__ import annotations
@@ -23,6 +28,7 @@ from typing import Any
 from node_and_camera import UP_TIMEOUT_S, camera_process, console_node, tracker_process
 
 SIZES = ((720, 1280), (1080, 1920))
+STAGES_BEFORE = ("encode", "attend", "decode")
 ENGINE_STAGES = ("encode", "attend", "decode", "memorise")
 SCENE_FRAMES = 30
 SETTLED = 30
@@ -102,19 +108,22 @@ def measure(
 
 def summary(arrays: list[Any]) -> dict[str, Any]:
     """The node's share: until `~/objects` is published, and until everything is; with all stages' medians."""
-    until_objects, until_all, stages_ms = [], [], {}
+    until_objects, until_all, beyond_step, stages_ms = [], [], [], {}
     for array, after in zip(arrays, arrays[1:], strict=False):
         stages = {one.stage: 1000 * one.duration for one in array.stage_latencies}
-        # the message that is being sent cannot say how long that takes: the next one does
-        publish = {one.stage: 1000 * one.duration for one in after.stage_latencies}["publish"]
-        node = 1000 * array.latency - stages["transport"] - sum(stages[name] for name in ENGINE_STAGES)
+        # the message that is being sent cannot say how long that takes, nor what follows it: the next one does
+        next_stages = {one.stage: 1000 * one.duration for one in after.stage_latencies}
+        following = {name: next_stages[name] for name in ("memorise", "publish")}
+        node = 1000 * array.latency - stages["transport"] - sum(stages[name] for name in STAGES_BEFORE)
         until_objects.append(node)
-        until_all.append(node + publish)
-        for name, value in {**stages, "publish": publish}.items():
+        until_all.append(node + following["publish"])
+        beyond_step.append(node + following["publish"] - following["memorise"])
+        for name, value in {**stages, **following}.items():
             stages_ms.setdefault(name, []).append(value)
     return {
         "until_objects_ms": round(statistics.median(until_objects), 2),
         "until_all_ms": round(statistics.median(until_all), 2),
+        "beyond_step_ms": round(statistics.median(beyond_step), 2),
         "until_all_p90_ms": round(statistics.quantiles(until_all, n=10)[-1], 2),
         "engine_ms": round(sum(statistics.median(stages_ms[name]) for name in ENGINE_STAGES), 2),
         "stages_ms": {name: round(statistics.median(values), 2) for name, values in stages_ms.items()},
@@ -123,15 +132,21 @@ def summary(arrays: list[Any]) -> dict[str, Any]:
 
 def report(results: dict[str, Any]) -> None:
     print(f"load average {results['load_average']}; medians in ms over {results['images']} images")
-    print(f"{'image':>10} {'objects':>8} {'engine':>7} {'to ~/objects':>13} {'to all':>7} {'p90':>7}")
+    print(
+        "beside encode, attend, decode, until ~/objects and until all messages are out; beyond the engine's step"
+    )
+    print(
+        f"{'image':>10} {'objects':>8} {'engine':>7} {'to ~/objects':>13} {'to all':>7} {'p90':>7} {'beyond step':>12}"
+    )
     for size, rows in results["sizes"].items():
         for count, row in rows.items():
             print(
                 f"{size:>10} {count:>8} {row['engine_ms']:>7.1f} {row['until_objects_ms']:>13.2f} "
-                f"{row['until_all_ms']:>7.2f} {row['until_all_p90_ms']:>7.2f}"
+                f"{row['until_all_ms']:>7.2f} {row['until_all_p90_ms']:>7.2f} "
+                f"{row['beyond_step_ms']:>12.2f}"
             )
             print(" " * 20 + ", ".join(f"{name} {value:.2f}" for name, value in row["stages_ms"].items()))
-    print(f"goal: at most {GOAL_MS:g} ms to all at 1280x720")
+    print(f"goal: at most {GOAL_MS:g} ms beyond the engine's step at 1280x720")
 
 
 def parse_arguments() -> argparse.Namespace:
