@@ -13,7 +13,13 @@ from sam2s_ros.tracking import ImageCondition, StreamingTracker, TrackState
 
 FRAMES = moving_images(14)
 NOTHING = np.zeros((*SIZE, 3), np.uint8)
-WITHIN = {"uncertain_iou": 0.0, "uncertain_boundary": 1000.0, "uncertain_pixels": 1.0, "jump_distance": 10.0}
+WITHIN = {
+    "uncertain_iou": 0.0,
+    "uncertain_boundary": 1000.0,
+    "uncertain_pixels": 1.0,
+    "uncertain_twin": 1.0,
+    "jump_distance": 10.0,
+}
 """With random weights no mask deserves trust: what is tested here is what the image does to it."""
 
 

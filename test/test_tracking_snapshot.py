@@ -35,6 +35,7 @@ SAVED, END = 14, 22
 WITHIN: dict[str, Any] = {
     "uncertain_iou": 0.0,
     "uncertain_boundary": 1000.0,
+    "uncertain_twin": 1.0,
     "uncertain_pixels": 1.0,
     "jump_distance": 10.0,
     "jump_area_rate": 1000.0,

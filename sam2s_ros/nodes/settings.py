@@ -175,6 +175,12 @@ class NodeSettings:
         0.0,
         1000.0,
     )
+    uncertain_twin: float = _parameter(
+        _TRACKER.uncertain_twin,
+        "IoU of two objects' masks above which both are UNCERTAIN; 1: never.",
+        0.0,
+        1.0,
+    )
     lost_after_s: float = _parameter(
         _TRACKER.lost_after_s, "Time out of view after which an object is LOST, s.", 0.0, 3600.0
     )

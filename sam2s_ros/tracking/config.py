@@ -14,7 +14,8 @@ MAX_PROMPT_POINTS = 32
 LIVE_SETTINGS = frozenset(
     (
         *("drop_stray_components", "exclusive_masks"),
-        *("uncertain_iou", "uncertain_pixels", "uncertain_boundary", "lost_after_s", "recover_frames"),
+        *("uncertain_iou", "uncertain_pixels", "uncertain_boundary", "uncertain_twin"),
+        *("lost_after_s", "recover_frames"),
         *("jump_distance", "jump_speed", "jump_area", "jump_area_rate"),
         *("judge_images", "black_level", "black_share", "saturated_share", "obscured_detail", "torn_jump"),
         *("frozen_images", "out_of_body_share"),
@@ -78,6 +79,8 @@ class TrackerConfig:
     uncertain_boundary: float = 0.5
     """Width of the band in which the boundary may lie above which an object in view is UNCERTAIN, as a fraction of the
     side of a square of the mask's area."""
+    uncertain_twin: float = 0.6
+    """IoU of two objects' masks above which both are UNCERTAIN: one of them has taken the other's place. 1: never."""
     lost_after_s: float = 2.0
     """Seconds out of view after which an object is LOST instead of OCCLUDED."""
     recover_frames: int = 3
@@ -159,6 +162,7 @@ class TrackerConfig:
             "class_min_iou",
             "uncertain_iou",
             "uncertain_pixels",
+            "uncertain_twin",
             "black_share",
             "saturated_share",
             "out_of_body_share",

@@ -10,6 +10,7 @@ import numpy as np
 from sam2s_ros.tracking.config import TrackerConfig
 from sam2s_ros.tracking.kept_frames import KeptFrame
 from sam2s_ros.tracking.object_table import ObjectRecord
+from sam2s_ros.tracking.overlaps import nearest_twins
 from sam2s_ros.tracking.result import FrameResult
 from sam2s_ros.tracking.states import Judgement, ObjectStatus, Place, Sight, TrackState, next_status
 
@@ -23,9 +24,10 @@ def with_states(
     frame before. One older than the newest judged frame is judged by itself and changes no record. An object that is
     behind the frame is not judged on it.
     """
+    behind, sights = result.frames_behind.tolist(), sights_of(result)
     statuses = [
-        _on_its_way(behind) if behind else _judge(record, frame, sight_of(result, row), config)
-        for row, (record, behind) in enumerate(zip(records, result.frames_behind.tolist(), strict=True))
+        _on_its_way(frames) if frames else _judge(record, frame, sight, config)
+        for record, frames, sight in zip(records, behind, sights, strict=True)
     ]
     return replace(
         result,
@@ -69,8 +71,14 @@ def _on_its_way(frames_behind: int) -> ObjectStatus:
     )
 
 
-def sight_of(result: FrameResult, row: int) -> Sight:
-    """What a result shows of one of its objects."""
+def sights_of(result: FrameResult) -> list[Sight]:
+    """What a result shows of each of its objects."""
+    twin_iou, twins = nearest_twins(result.logits)
+    ids = result.ids[twins]
+    return [_sight(result, row, float(twin_iou[row]), int(ids[row])) for row in range(len(twins))]
+
+
+def _sight(result: FrameResult, row: int, twin_iou: float, twin_id: int) -> Sight:
     height, width = result.image_size
     area = float(result.geometry.area[row])
     place = None
@@ -84,4 +92,6 @@ def sight_of(result: FrameResult, row: int) -> Sight:
         boundary=float(result.boundary_width[row] / np.sqrt(area)),
         place=place,
         age_s=float(result.age_s[row]),
+        twin_iou=twin_iou,
+        twin_id=twin_id,
     )

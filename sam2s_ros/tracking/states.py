@@ -57,6 +57,10 @@ class Sight:
     """None for an empty mask."""
     age_s: float
     """Seconds since the object was last seen; NaN when it never was."""
+    twin_iou: float = 0.0
+    """The largest IoU of its mask with that of another object in view."""
+    twin_id: int = 0
+    """Which object that is."""
 
 
 @dataclass(frozen=True)
@@ -166,6 +170,10 @@ def _judge(sight: Sight, place: Place | None, config: TrackerConfig) -> tuple[Tr
         (
             f"boundary band {sight.boundary:.2f} of the object's size, above {config.uncertain_boundary:g}",
             sight.boundary > config.uncertain_boundary,
+        ),
+        (
+            f"same mask as object {sight.twin_id}: IoU {sight.twin_iou:.2f} above {config.uncertain_twin:g}",
+            sight.twin_iou > config.uncertain_twin,
         ),
     ]
     reasons = [reason for reason, holds in doubts if holds]
