@@ -72,6 +72,27 @@ def test_rows_of_a_batch_get_what_they_get_alone(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_an_object_marked_absent_is_remembered_as_one_that_is_and_the_others_as_before(name: str) -> None:
+    """The memory and pointer of an empty mask; the row beside it is not touched."""
+    marked, plain, empty = (engine_with_memory(name=name) for _ in range(3))
+    read, slots = random_read(2), np.array([3, 3])
+    for engine in (marked, plain):
+        engine.attend(ROWS, 1, read)
+        assert np.ptp(engine.decode(ROWS, 1, PromptBatch()).logits) > 0.1, "the case shows something"
+    marked.mark_absent(ROWS[:1], 1)
+    empty.decode_mask(ROWS, 1, np.zeros((2, 128, 128), np.float32))
+    for engine in (marked, plain, empty):
+        engine.memorise(ROWS, 1, slots, slots)
+    states = [engine.export_state(ROWS, np.array([3]), np.array([3])) for engine in (marked, plain, empty)]
+    for key in ("memory", "pointers"):
+        found, before, absent = (state[key] for state in states)
+        scale = np.abs(before).max()
+        np.testing.assert_array_equal(found[1], before[1])
+        np.testing.assert_allclose(found[0], absent[0], atol=1e-3 * scale)
+        assert np.abs(found[0] - before[0]).max() > 0.01 * scale, "the case shows something"
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_what_an_invalid_slot_holds_does_not_matter(name: str) -> None:
     read = random_read(2)
     moved = dataclasses.replace(

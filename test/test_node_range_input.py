@@ -137,7 +137,7 @@ def rig() -> Iterator[Rig]:
             "uncertain_iou": 0.0,
             "uncertain_pixels": 1.0,
             "uncertain_boundary": 1000.0,
-            "uncertain_twin": 1.0,
+            "twin_iou": 1.0,
         }  # random weights
         process = NodeProcess(
             {"autostart": False, "threads": 1, "stale_after_s": 3.0, "diagnostics_period_s": 0.2, **trusting}

@@ -104,7 +104,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Case]:
         "uncertain_iou": 0.0,
         "uncertain_pixels": 1.0,
         "uncertain_boundary": 1000.0,
-        "uncertain_twin": 1.0,
+        "twin_iou": 1.0,
         "jump_distance": 10.0,
         "jump_area": 1000.0,
     }

@@ -17,7 +17,7 @@ WITHIN = {
     "uncertain_iou": 0.0,
     "uncertain_boundary": 1000.0,
     "uncertain_pixels": 1.0,
-    "uncertain_twin": 1.0,
+    "twin_iou": 1.0,
     "jump_distance": 10.0,
 }
 """With random weights no mask deserves trust: what is tested here is what the image does to it."""

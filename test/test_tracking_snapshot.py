@@ -35,7 +35,7 @@ SAVED, END = 14, 22
 WITHIN: dict[str, Any] = {
     "uncertain_iou": 0.0,
     "uncertain_boundary": 1000.0,
-    "uncertain_twin": 1.0,
+    "twin_iou": 1.0,
     "uncertain_pixels": 1.0,
     "jump_distance": 10.0,
     "jump_area_rate": 1000.0,
@@ -236,7 +236,7 @@ def test_there_is_no_image_in_it(taken: Snapshot) -> None:
     names = {name.split(".")[0] for name in taken.arrays}
     assert names == {
         *("memory", "memory_frames", "pointers", "pointer_frames"),
-        *("long_term", "classes", "seen", "prompt_mask"),
+        *("long_term", "classes", "table", "seen", "prompt_mask"),
     }
     image_bytes = SIZE[0] * SIZE[1]
     assert all(values.dtype != np.uint8 or values.nbytes < image_bytes for values in taken.arrays.values())
@@ -309,8 +309,8 @@ def test_a_file_with_any_bit_flipped_is_refused(taken: Snapshot, tmp_path: Path)
 
 
 def test_a_file_of_a_later_version_is_refused(taken: Snapshot, tmp_path: Path) -> None:
-    write_snapshot(tmp_path / "snapshot", Snapshot({**taken.facts, "format": 3}, taken.arrays))
-    with pytest.raises(SnapshotError, match="format version 3; this software reads 2"):
+    write_snapshot(tmp_path / "snapshot", Snapshot({**taken.facts, "format": 4}, taken.arrays))
+    with pytest.raises(SnapshotError, match="format version 4; this software reads 3"):
         read_snapshot(tmp_path / "snapshot")
 
 

@@ -169,7 +169,7 @@ def test_a_status_does_not_grow() -> None:
         ("uncertain_iou", 1.5),
         ("uncertain_pixels", -0.1),
         ("uncertain_boundary", -1.0),
-        ("uncertain_twin", 1.5),
+        ("twin_iou", 1.5),
         ("lost_after_s", -1),
         ("recover_frames", 0),
         ("jump_distance", -0.1),

@@ -226,6 +226,11 @@ class Engine(ABC):
         """Take float32 [N, S, S] masks of 0 and 1 as the output itself (SAM 2's `_use_mask_as_output`)."""
 
     @abstractmethod
+    def mark_absent(self, rows: NDArray[np.int64], frame_slot: int) -> None:
+        """Take the last decode of the rows, of this frame, for that of objects out of view, as the network itself would
+        have said it: what `memorise` then writes, and the frame slot, show nothing of them."""
+
+    @abstractmethod
     def memorise(
         self,
         rows: NDArray[np.int64],

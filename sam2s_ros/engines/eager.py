@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sam2s_ros.engines.base import (
+    ABSENT_LOGIT,
     DROPPED_LOGIT,
     DecodeResult,
     Engine,
@@ -22,7 +23,7 @@ from sam2s_ros.engines.base import (
     check_state,
     export_rows,
 )
-from sam2s_ros.engines.given_masks import previous_mask_prompt
+from sam2s_ros.engines.given_masks import GIVEN_LOGIT, previous_mask_prompt
 from sam2s_ros.engines.memory_reads import repeated_read, without_empty_columns
 from sam2s_ros.engines.preprocess import Normaliser, resize_to_square
 from sam2s_ros.network.checkpoint import weights_sha256
@@ -171,6 +172,14 @@ class EagerEngine(Engine):
         pixels = frame.pixels if self.reads_classes else None
         decoded = self._network.mask_as_output(frame.f2, frame.f0, frame.f1, given, pixels)
         return self._store(rows, frame_slot, decoded)
+
+    @torch.inference_mode()
+    def mark_absent(self, rows: NDArray[np.int64], frame_slot: int) -> None:
+        index = torch.from_numpy(rows)
+        self._logits[torch.from_numpy(self._logit_slots(rows, frame_slot))] = ABSENT_LOGIT
+        self._high_res[index] = ABSENT_LOGIT
+        self._pointer[index] = self._network.no_obj_ptr
+        self._object_score[index] = -GIVEN_LOGIT
 
     @torch.inference_mode()
     def memorise(

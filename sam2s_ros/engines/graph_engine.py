@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from sam2s_ros.engines.base import (
+    ABSENT_LOGIT,
     DROPPED_LOGIT,
     DecodeResult,
     Engine,
@@ -23,7 +24,7 @@ from sam2s_ros.engines.base import (
     export_rows,
 )
 from sam2s_ros.engines.export import load_graphs
-from sam2s_ros.engines.given_masks import GivenMasks, previous_mask_prompt
+from sam2s_ros.engines.given_masks import GIVEN_LOGIT, GivenMasks, previous_mask_prompt
 from sam2s_ros.engines.memory_reads import quickest_columns, repeated_read, rows_of
 from sam2s_ros.engines.preprocess import resize_to_square
 from sam2s_ros.engines.runner import Gathered, GraphRunner
@@ -235,6 +236,12 @@ class GraphEngine(Engine):
         self._store(rows, frame_slot, result)
         self._high_res[rows] = given.high_res
         return result
+
+    def mark_absent(self, rows: NDArray[np.int64], frame_slot: int) -> None:
+        self.settle()
+        self._logits[rows, frame_slot] = self._high_res[rows] = ABSENT_LOGIT
+        self._pointer[rows] = self._no_pointer
+        self._object_score[rows] = -GIVEN_LOGIT
 
     def memorise(
         self,

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam2s_ros.engines.base import (
+    ABSENT_LOGIT,
     DROPPED_LOGIT,
     DecodeResult,
     Engine,
@@ -26,7 +27,7 @@ from sam2s_ros.engines.base import (
 from sam2s_ros.engines.cuda_device import CudaDevice
 from sam2s_ros.engines.device_parts import FLOAT, Loaded, make_parts
 from sam2s_ros.engines.device_runner import CompiledGraph, DeviceArray, groups
-from sam2s_ros.engines.given_masks import GivenMasks, previous_mask_prompt
+from sam2s_ros.engines.given_masks import GIVEN_LOGIT, GivenMasks, previous_mask_prompt
 from sam2s_ros.engines.memory_reads import repeated_read, rows_of, widest_columns
 from sam2s_ros.engines.preprocess import resize_to_square
 from sam2s_ros.engines.tensorrt_api import TensorRt
@@ -222,8 +223,7 @@ class TensorRtEngine(Engine):
         given = self._given_masks.answer(masks)
         self._condition(rows, "tokens")
         said = self._decode(rows, PromptBatch(), given.prompt, multimask=False).embedding
-        for row in rows[given.object_score <= 0]:
-            self._parts.lane.move(self._parts.banks["pointer"], [row], self._no_pointer, [0])
+        self._no_pointers(rows[given.object_score <= 0])
         self._parts.lane.put_entries(self._parts.banks["logits"], rows.tolist(), given.logits)
         self._parts.lane.put_entries(self._parts.banks["given"], rows.tolist(), masks)
         self._is_given[rows] = True
@@ -231,6 +231,20 @@ class TensorRtEngine(Engine):
         result = self._read(rows, DecodeResult(given.logits, iou, given.object_score, said))
         self._store(rows, frame_slot, result)
         return result
+
+    def mark_absent(self, rows: NDArray[np.int64], frame_slot: int) -> None:
+        self._logits[rows, frame_slot] = ABSENT_LOGIT
+        self._parts.lane.put_entries(
+            self._parts.banks["logits"], rows.tolist(), self._logits[rows, frame_slot]
+        )
+        self._no_pointers(rows)
+        self._object_score[rows] = -GIVEN_LOGIT
+        self._is_given[rows] = False
+
+    def _no_pointers(self, rows: NDArray[np.int64]) -> None:
+        """Put the pointer of an absent object into the rows' workspace."""
+        for row in rows.tolist():
+            self._parts.lane.move(self._parts.banks["pointer"], [row], self._no_pointer, [0])
 
     def memorise(
         self,

@@ -175,11 +175,11 @@ class NodeSettings:
         0.0,
         1000.0,
     )
-    uncertain_twin: float = _parameter(
-        _TRACKER.uncertain_twin,
-        "IoU of two objects' masks above which both are UNCERTAIN; 1: never.",
-        0.0,
-        1.0,
+    twin_iou: float = _parameter(
+        _TRACKER.twin_iou, "IoU of two objects' masks above which both are UNCERTAIN; 1: never.", 0.0, 1.0
+    )
+    drop_twins: bool = _parameter(
+        _TRACKER.drop_twins, "Take the less sure of two such objects for out of view, lest it stays there."
     )
     lost_after_s: float = _parameter(
         _TRACKER.lost_after_s, "Time out of view after which an object is LOST, s.", 0.0, 3600.0

@@ -14,7 +14,7 @@ MAX_PROMPT_POINTS = 32
 LIVE_SETTINGS = frozenset(
     (
         *("drop_stray_components", "exclusive_masks"),
-        *("uncertain_iou", "uncertain_pixels", "uncertain_boundary", "uncertain_twin"),
+        *("uncertain_iou", "uncertain_pixels", "uncertain_boundary", "twin_iou", "drop_twins"),
         *("lost_after_s", "recover_frames"),
         *("jump_distance", "jump_speed", "jump_area", "jump_area_rate"),
         *("judge_images", "black_level", "black_share", "saturated_share", "obscured_detail", "torn_jump"),
@@ -79,8 +79,12 @@ class TrackerConfig:
     uncertain_boundary: float = 0.5
     """Width of the band in which the boundary may lie above which an object in view is UNCERTAIN, as a fraction of the
     side of a square of the mask's area."""
-    uncertain_twin: float = 0.6
-    """IoU of two objects' masks above which both are UNCERTAIN: one of them has taken the other's place. 1: never."""
+    twin_iou: float = 0.6
+    """IoU of two objects' masks above which they are twins and UNCERTAIN: one has taken the other's place. 1: never."""
+    drop_twins: bool = True
+    """Take the twin of the lower predicted IoU for out of view before masks are shown and memorised, lest it comes to
+    remember the other as itself. Not one whose prompt is recent (`overlaps.FRESH_FRAMES`), nor one whose predicted IoU
+    mostly is below `uncertain_iou`."""
     lost_after_s: float = 2.0
     """Seconds out of view after which an object is LOST instead of OCCLUDED."""
     recover_frames: int = 3
@@ -162,7 +166,7 @@ class TrackerConfig:
             "class_min_iou",
             "uncertain_iou",
             "uncertain_pixels",
-            "uncertain_twin",
+            "twin_iou",
             "black_share",
             "saturated_share",
             "out_of_body_share",
@@ -207,6 +211,7 @@ class TrackerConfig:
             max_objects=max_objects,
             previous_mask_prompt="off",
             drop_stray_components=False,
+            drop_twins=False,
             judge_images=False,
         )
 

@@ -18,6 +18,19 @@ NEVER = -1
 """Stamp of something that has not happened; frame number of a slot without an observation."""
 
 
+IOU_GAIN = 0.1
+"""Share of a new frame in an object's usual predicted IoU."""
+
+
+@dataclass(frozen=True)
+class Twin:
+    """An object with the same mask as another, on one frame: its id and the IoU of the two."""
+
+    id: int
+    iou: float
+    frame_index: int
+
+
 @dataclass(eq=False)
 class ObjectRecord:
     """One object: what does not change from frame to frame, and its latest prompt."""
@@ -31,6 +44,8 @@ class ObjectRecord:
     prompt_frame: int = NEVER
     judgement: Judgement | None = None
     """Its state on the newest frame that was judged; None since its latest prompt."""
+    twin: Twin | None = None
+    """Another object that had the same mask on the newest frame through which both were tracked."""
     lag: Lag | None = None
     """How far it has come, while it is on its way from a prompted frame to the newest; None for one that is there."""
 
@@ -47,6 +62,8 @@ class ObjectTable:
         self._logits = np.zeros((*slots, mask_size, mask_size), dtype=np.float32)
         self._iou = np.zeros(slots, dtype=np.float32)
         self._score = np.zeros(slots, dtype=np.float32)
+        self.usual_iou = np.zeros(capacity.max_objects)
+        """Predicted IoU that each row's object mostly had where it had no twin; 0 where nothing is known yet."""
 
     def __len__(self) -> int:
         return len(self._records)
@@ -87,6 +104,7 @@ class ObjectTable:
         self.next_id += 1
         self._records[record.id] = record
         self._observed[row] = NEVER
+        self.usual_iou[row] = 0.0
         return record
 
     def get(self, object_id: int) -> ObjectRecord:
@@ -143,6 +161,19 @@ class ObjectTable:
         for record in self._records.values():
             if record.row in rows and self._score[record.row, frame.slot] > 0:
                 record.last_seen_ns = frame.stamp_ns
+
+    def note_twins(
+        self, rows: NDArray[np.int64], frame: KeptFrame, twins: NDArray[np.intp], iou: NDArray[np.float64]
+    ) -> None:
+        """Remember of each row [N] its twin, as a position [N] among the rows, and their IoU [N]."""
+        records = self._in_rows(rows)
+        for record, twin, overlap in zip(records, twins.tolist(), iou.tolist(), strict=True):
+            record.twin = Twin(records[twin].id, overlap, frame.index)
+
+    def note_usual_iou(self, rows: NDArray[np.int64], iou: NDArray[np.float32]) -> None:
+        """Take in the predicted IoU [N] of rows that are in view and have no twin."""
+        usual = self.usual_iou[rows]
+        self.usual_iou[rows] = np.where(usual > 0, usual + IOU_GAIN * (iou - usual), iou)
 
     def ids(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Ids of the objects in these rows, [N]."""

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from sam2s_ros.engines.base import DROPPED_LOGIT, DecodeResult, Engine
+from sam2s_ros.engines.base import ABSENT_LOGIT, DROPPED_LOGIT, DecodeResult, Engine
 from sam2s_ros.tracking.automatic_prompt import NO_PROMPT, automatic_prompts
 from sam2s_ros.tracking.class_memory import ClassMemory
 from sam2s_ros.tracking.components import keep_own_components_batch
@@ -20,6 +20,7 @@ from sam2s_ros.tracking.kept_frames import KeptFrame
 from sam2s_ros.tracking.long_term import LongTermFilter
 from sam2s_ros.tracking.memory_bank import EMPTY, MemoryBank
 from sam2s_ros.tracking.object_table import ObjectRecord, ObjectTable, rows_of
+from sam2s_ros.tracking.overlaps import FRESH_FRAMES, losing_twins, pairwise_iou
 from sam2s_ros.tracking.prompts import Prompt, to_model_mask, to_prompt_batch
 from sam2s_ros.tracking.stopwatch import Stopwatch
 
@@ -78,6 +79,8 @@ class Propagator:
             seen = self._decode(rows, frame, before, previous, asked)
         with watch.stage("memorise"):
             seen, keep = self._clean(seen, before)
+            if self._config.drop_twins and frame.condition.usable:
+                seen = self._without_twins(rows, frame, seen, since_prompt)
             if frame.condition.usable:
                 slots = self._bank.recent_slots(rows, frame.clock)
                 self._engine.memorise(rows, frame.slot, slots.memory, slots.pointer, keep)
@@ -182,6 +185,31 @@ class Propagator:
             iou=np.concatenate([one.iou for one in seen])[order],
             object_score=np.concatenate([one.object_score for one in seen])[order],
             embedding=np.concatenate(embeddings)[order] if embeddings else None,
+        )
+
+    def _without_twins(
+        self, rows: NDArray[np.int64], frame: KeptFrame, seen: DecodeResult, since_prompt: NDArray[np.int64]
+    ) -> DecodeResult:
+        """The same with those out of view whose mask is that of a surer object, for the engine too.
+
+        Only of those of which the network mostly is sure: else its predicted IoU says nothing of which is the better.
+        """
+        config, iou = self._config, pairwise_iou(seen.logits > 0)
+        most, usual = iou.max(axis=1), self._table.usual_iou[rows]
+        alone = (most <= config.twin_iou) & (seen.object_score > 0)
+        self._table.note_usual_iou(rows[alone], seen.iou[alone])
+        if (most <= config.twin_iou).all():
+            return seen
+        self._table.note_twins(rows, frame, iou.argmax(axis=1), most)
+        lost = losing_twins(iou, seen.iou.astype(np.float64), since_prompt <= FRESH_FRAMES, config.twin_iou)
+        lost &= usual >= config.uncertain_iou
+        if not lost.any():
+            return seen
+        self._engine.mark_absent(rows[lost], frame.slot)
+        return replace(
+            seen,
+            logits=np.where(lost[:, None, None], np.float32(ABSENT_LOGIT), seen.logits),
+            object_score=np.where(lost, -np.abs(seen.object_score), seen.object_score),
         )
 
     def _clean(

@@ -24,7 +24,7 @@ def with_states(
     frame before. One older than the newest judged frame is judged by itself and changes no record. An object that is
     behind the frame is not judged on it.
     """
-    behind, sights = result.frames_behind.tolist(), sights_of(result)
+    behind, sights = result.frames_behind.tolist(), sights_of(result, records)
     statuses = [
         _on_its_way(frames) if frames else _judge(record, frame, sight, config)
         for record, frames, sight in zip(records, behind, sights, strict=True)
@@ -71,11 +71,15 @@ def _on_its_way(frames_behind: int) -> ObjectStatus:
     )
 
 
-def sights_of(result: FrameResult) -> list[Sight]:
-    """What a result shows of each of its objects."""
-    twin_iou, twins = nearest_twins(result.logits)
-    ids = result.ids[twins]
-    return [_sight(result, row, float(twin_iou[row]), int(ids[row])) for row in range(len(twins))]
+def sights_of(result: FrameResult, records: Sequence[ObjectRecord]) -> list[Sight]:
+    """What a result shows of each of its objects. A twin may also be one that is no longer shown."""
+    overlap, whose = nearest_twins(result.logits)
+    twins = list(zip(overlap.tolist(), result.ids[whose].tolist(), strict=True))
+    for row, record in enumerate(records):
+        twin = record.twin
+        if twin is not None and twin.frame_index == result.frame_index and twin.iou > twins[row][0]:
+            twins[row] = (twin.iou, twin.id)
+    return [_sight(result, row, *twin) for row, twin in enumerate(twins)]
 
 
 def _sight(result: FrameResult, row: int, twin_iou: float, twin_id: int) -> Sight:

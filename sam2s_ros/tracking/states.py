@@ -58,9 +58,9 @@ class Sight:
     age_s: float
     """Seconds since the object was last seen; NaN when it never was."""
     twin_iou: float = 0.0
-    """The largest IoU of its mask with that of another object in view."""
+    """The largest IoU of its mask with that of another object."""
     twin_id: int = 0
-    """Which object that is."""
+    """Which object that is; of one that is not present, the one that is taken for the owner of the mask."""
 
 
 @dataclass(frozen=True)
@@ -172,8 +172,8 @@ def _judge(sight: Sight, place: Place | None, config: TrackerConfig) -> tuple[Tr
             sight.boundary > config.uncertain_boundary,
         ),
         (
-            f"same mask as object {sight.twin_id}: IoU {sight.twin_iou:.2f} above {config.uncertain_twin:g}",
-            sight.twin_iou > config.uncertain_twin,
+            f"same mask as object {sight.twin_id}: IoU {sight.twin_iou:.2f} above {config.twin_iou:g}",
+            sight.twin_iou > config.twin_iou,
         ),
     ]
     reasons = [reason for reason, holds in doubts if holds]
@@ -188,7 +188,10 @@ def _out_of_view(sight: Sight, config: TrackerConfig) -> tuple[TrackState, str]:
     if math.isnan(sight.age_s):
         return TrackState.LOST, "never seen"
     lost = sight.age_s > config.lost_after_s
-    return (TrackState.LOST if lost else TrackState.OCCLUDED), f"not in view for {sight.age_s:.2f} s"
+    reason = f"not in view for {sight.age_s:.2f} s"
+    if sight.twin_iou > config.twin_iou:
+        reason = f"its mask is that of object {sight.twin_id}, IoU {sight.twin_iou:.2f}; {reason}"
+    return (TrackState.LOST if lost else TrackState.OCCLUDED), reason
 
 
 def _jump(now: Place, place: Place | None, config: TrackerConfig) -> str:
