@@ -85,14 +85,24 @@ def paint_labels(
     out[:] = BACKGROUND
     crops = {row: runs.crop(row) for row in np.flatnonzero(labels).tolist()}
     overlapping: set[int] = set()
-    for row, ((y0, y1, x0, x1), mask) in crops.items():
+    painted: list[Window] = []
+    for row, (window, mask) in crops.items():
+        y0, y1, x0, x1 = window
         part = out[y0:y1, x0:x1]
-        taken = mask & (part != BACKGROUND)
-        if taken.any():
-            overlapping |= {row, *np.flatnonzero(np.isin(labels, part[taken])).tolist()}
+        if any(_meet(window, other) for other in painted):
+            below = np.bincount(part[mask], minlength=LARGEST_LABEL + 1)[labels] > 0
+            below &= labels != BACKGROUND
+            if below.any():
+                overlapping |= {row, *np.flatnonzero(below).tolist()}
+        painted.append(window)
         np.copyto(part, labels[row], where=mask)
     if overlapping:
         _paint_by_logit(out, {row: crops[row] for row in sorted(overlapping)}, logits, labels)
+
+
+def _meet(one: Window, other: Window) -> bool:
+    """Whether two windows share a pixel."""
+    return one[0] < other[1] and other[0] < one[1] and one[2] < other[3] and other[2] < one[3]
 
 
 def _paint_by_logit(

@@ -15,6 +15,10 @@ GATE = 25.0
 """Squared Mahalanobis distance of a point from its prediction above which the point has jumped and the filter begins
 anew: 4e-6 of the chi-squared distribution of 2 degrees of freedom."""
 
+_PLACE, _RATE = np.diag([1.0, 1.0, 0.0, 0.0]), np.diag([0.0, 0.0, 1.0, 1.0])
+_BOTH = np.eye(4, k=2) + np.eye(4, k=-2)
+"""Where in the noise [4, 4] the variances of places and rates and their covariances stand."""
+
 
 @dataclass(frozen=True)
 class PointStates:
@@ -45,34 +49,29 @@ def begin(
 
 def advance(
     states: PointStates,
-    seconds: NDArray[np.float64],
+    seconds: float,
     points: NDArray[np.float64],
     covariance: NDArray[np.float64],
     acceleration: float,
-    speed_deviation: float,
+    fresh: PointStates,
 ) -> PointStates:
-    """The filters `seconds` [N] later, above 0, where the points [N, 2] with covariance [N, 2, 2] were measured.
+    """The filters `seconds` later, above 0, where the points [N, 2] with covariance [N, 2, 2] were measured.
 
-    One whose point has jumped (`GATE`) begins anew. `acceleration`: px/s^2 over one second.
+    One whose point has jumped (`GATE`) begins anew, as in `fresh`. `acceleration`: px/s^2 over one second.
     """
-    move = np.tile(np.eye(4), (len(seconds), 1, 1))
-    move[:, [0, 1], [2, 3]] = seconds[:, None]
-    noise = np.zeros_like(move)
-    for axis in (0, 1):
-        noise[:, axis, axis] = seconds**3 / 3
-        noise[:, axis, axis + 2] = noise[:, axis + 2, axis] = seconds**2 / 2
-        noise[:, axis + 2, axis + 2] = seconds
-    predicted = np.einsum("nij,nj->ni", move, states.state)
-    spread = move @ states.covariance @ move.transpose(0, 2, 1) + acceleration**2 * noise
-    innovation = points - predicted[:, :2]
-    expected = spread[:, :2, :2] + covariance
-    precision = np.linalg.inv(expected)
+    move = np.eye(4)
+    move[[0, 1], [2, 3]] = seconds
+    noise = acceleration**2 * (seconds**3 / 3 * _PLACE + seconds**2 / 2 * _BOTH + seconds * _RATE)
+    predicted = states.state @ move.T
+    spread = move @ states.covariance @ move.T + noise
+    innovation = (points - predicted[:, :2])[:, :, None]
+    precision = np.linalg.inv(spread[:, :2, :2] + covariance)
     gain = spread[:, :, :2] @ precision
-    distance = np.einsum("ni,nij,nj->n", innovation, precision, innovation)
-    keep = np.eye(4) - np.concatenate([gain, np.zeros_like(gain)], axis=2)
+    distance = (innovation * (precision @ innovation)).sum(axis=(1, 2))
+    keep = np.tile(np.eye(4), (len(points), 1, 1))
+    keep[:, :, :2] -= gain
     updated = keep @ spread @ keep.transpose(0, 2, 1) + gain @ covariance @ gain.transpose(0, 2, 1)
-    state = predicted + np.einsum("nij,nj->ni", gain, innovation)
-    fresh = begin(points, covariance, speed_deviation)
+    state = predicted + (gain @ innovation)[:, :, 0]
     jumped = distance > GATE
     return PointStates(
         np.where(jumped[:, None], fresh.state, state),

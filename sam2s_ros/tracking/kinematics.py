@@ -83,9 +83,8 @@ class Kinematics:
         old = PointStates(
             *(getattr(before.filters, name)[rows] for name in ("state", "covariance", "updates"))
         )
-        steps = np.full(len(rows), max(seconds, 1e-9))
-        acceleration, speed = self._config.acceleration * diagonal, MAX_SPEED * diagonal
-        moved = advance(old, steps, flat, covariance, acceleration, speed)
+        acceleration = self._config.acceleration * diagonal
+        moved = advance(old, max(seconds, 1e-9), flat, covariance, acceleration, fresh)
         usable = np.repeat(goes_on, 2) & np.isfinite(old.state).all(axis=1)
         mixed = PointStates(
             np.where(usable[:, None], moved.state, fresh.state),
