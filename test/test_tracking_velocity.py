@@ -62,7 +62,8 @@ def test_the_velocity_s_covariance_covers_its_error() -> None:
         place = place + seconds * (velocity + kick / 2)
         velocity = velocity + kick
         measured = place + rng.normal(0, 0.5, place.shape)
-        states = advance(states, np.full(count, seconds), measured, spread, acceleration, 50.0)
+        fresh = begin(measured, spread, 50.0)
+        states = advance(states, float(seconds), measured, spread, acceleration, fresh)
     found, covariance = states.velocity()
     off = found - velocity
     distance = np.einsum("ni,nij,nj->n", off, np.linalg.inv(covariance), off)
