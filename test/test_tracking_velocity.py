@@ -63,7 +63,7 @@ def test_the_velocity_s_covariance_covers_its_error() -> None:
         velocity = velocity + kick
         measured = place + rng.normal(0, 0.5, place.shape)
         fresh = begin(measured, spread, 50.0)
-        states = advance(states, float(seconds), measured, spread, acceleration, fresh)
+        states = advance(states, seconds, measured, spread, acceleration, fresh)
     found, covariance = states.velocity()
     off = found - velocity
     distance = np.einsum("ni,nij,nj->n", off, np.linalg.inv(covariance), off)
