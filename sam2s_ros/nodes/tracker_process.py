@@ -45,7 +45,12 @@ def run_process(make_node: Callable[[str, int], TrackerNode], args: Sequence[str
         args: the command line without the program's name; None: `sys.argv`.
     """
     arguments = sys.argv[1:] if args is None else list(args)
-    cameras = read_cameras(remove_ros_args(["tracker", *arguments])[1:])
+    try:
+        own_arguments = remove_ros_args(["tracker", *arguments])[1:]
+    except RuntimeError as error:  # what rclpy raises for it has a name of its own only in some versions
+        print(f"tracker: {str(error).partition(', at ')[0]}", file=sys.stderr)
+        return 2
+    cameras = read_cameras(own_arguments)
     stop = threading.Event()
     signals: list[int] = []
 
