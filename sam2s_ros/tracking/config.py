@@ -80,7 +80,8 @@ class TrackerConfig:
     """Width of the band in which the boundary may lie above which an object in view is UNCERTAIN, as a fraction of the
     side of a square of the mask's area."""
     twin_iou: float = 0.6
-    """IoU of two objects' masks above which they are twins and UNCERTAIN: one has taken the other's place. 1: never."""
+    """IoU of two objects' masks above which they are twins: one has taken the other's place. Where both are shown, both
+    are UNCERTAIN. 1: never."""
     drop_twins: bool = True
     """Take the twin of the lower predicted IoU for out of view before masks are shown and memorised, lest it comes to
     remember the other as itself. Not one whose prompt is recent (`overlaps.FRESH_FRAMES`), nor one whose predicted IoU

@@ -24,7 +24,7 @@ IOU_GAIN = 0.1
 
 @dataclass(frozen=True)
 class Twin:
-    """An object with the same mask as another, on one frame: its id and the IoU of the two."""
+    """The object that owns the mask which another was found with on one frame: its id and the IoU of the two."""
 
     id: int
     iou: float
@@ -45,7 +45,7 @@ class ObjectRecord:
     judgement: Judgement | None = None
     """Its state on the newest frame that was judged; None since its latest prompt."""
     twin: Twin | None = None
-    """Another object that had the same mask on the newest frame through which both were tracked."""
+    """The owner of its mask on the newest frame on which it was taken to be out of view for that."""
     lag: Lag | None = None
     """How far it has come, while it is on its way from a prompted frame to the newest; None for one that is there."""
 
@@ -163,12 +163,11 @@ class ObjectTable:
                 record.last_seen_ns = frame.stamp_ns
 
     def note_twins(
-        self, rows: NDArray[np.int64], frame: KeptFrame, twins: NDArray[np.intp], iou: NDArray[np.float64]
+        self, rows: NDArray[np.int64], frame: KeptFrame, twins: NDArray[np.int64], iou: NDArray[np.float64]
     ) -> None:
-        """Remember of each row [N] its twin, as a position [N] among the rows, and their IoU [N]."""
-        records = self._in_rows(rows)
-        for record, twin, overlap in zip(records, twins.tolist(), iou.tolist(), strict=True):
-            record.twin = Twin(records[twin].id, overlap, frame.index)
+        """Remember in which row [N] the owner of each row's mask is, and the IoU [N] of the two."""
+        for record, twin, overlap in zip(self._in_rows(rows), self.ids(twins), iou, strict=True):
+            record.twin = Twin(int(twin), float(overlap), frame.index)
 
     def note_usual_iou(self, rows: NDArray[np.int64], iou: NDArray[np.float32]) -> None:
         """Take in the predicted IoU [N] of rows that are in view and have no twin."""

@@ -200,11 +200,12 @@ class Propagator:
         self._table.note_usual_iou(rows[alone], seen.iou[alone])
         if (most <= config.twin_iou).all():
             return seen
-        self._table.note_twins(rows, frame, iou.argmax(axis=1), most)
         lost = losing_twins(iou, seen.iou.astype(np.float64), since_prompt <= FRESH_FRAMES, config.twin_iou)
         lost &= usual >= config.uncertain_iou
         if not lost.any():
             return seen
+        owners = np.where(lost, 0.0, iou).argmax(axis=1)
+        self._table.note_twins(rows[lost], frame, rows[owners[lost]], most[lost])
         self._engine.mark_absent(rows[lost], frame.slot)
         return replace(
             seen,

@@ -72,7 +72,7 @@ def _on_its_way(frames_behind: int) -> ObjectStatus:
 
 
 def sights_of(result: FrameResult, records: Sequence[ObjectRecord]) -> list[Sight]:
-    """What a result shows of each of its objects. A twin may also be one that is no longer shown."""
+    """What a result shows of each of its objects, and of those whose mask is another one's, whose."""
     overlap, whose = nearest_twins(result.logits)
     twins = list(zip(overlap.tolist(), result.ids[whose].tolist(), strict=True))
     for row, record in enumerate(records):
