@@ -53,6 +53,9 @@ class ComparingEngine(Engine):
         self.pairs.append(self._both("decode_mask", *arguments))
         return self.pairs[-1][0]
 
+    def mark_absent(self, *arguments: Any) -> None:
+        self._both("mark_absent", *arguments)
+
     def memorise(self, *arguments: Any, **named: Any) -> None:
         self.reference.memorise(*arguments, **named)
         self.other.memorise(*arguments, **named)
