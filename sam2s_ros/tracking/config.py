@@ -82,7 +82,7 @@ class TrackerConfig:
     twin_iou: float = 0.6
     """IoU of two objects' masks above which they are twins: one has taken the other's place. Where both are shown, both
     are UNCERTAIN. 1: never."""
-    drop_twins: bool = True
+    drop_twins: bool = False
     """Take the twin of the lower predicted IoU for out of view before masks are shown and memorised, lest it comes to
     remember the other as itself. Not one whose prompt is recent (`overlaps.FRESH_FRAMES`), nor one whose predicted IoU
     mostly is below `uncertain_iou`."""
@@ -212,7 +212,6 @@ class TrackerConfig:
             max_objects=max_objects,
             previous_mask_prompt="off",
             drop_stray_components=False,
-            drop_twins=False,
             judge_images=False,
         )
 
