@@ -269,8 +269,8 @@ class GraphEngine(Engine):
         from_points: bool,
     ) -> Iterator[None]:
         """Write memory of the rows' last decode; with a runner that runs beside others, pause once it only waits."""
-        *first, last = reversed(self._runner.groups(len(rows)))  # the largest last
-        for group in (*first, last):
+        groups = self._runner.groups(len(rows))[::-1]  # the largest last
+        for group in groups:
             own = rows[group]
             inputs = {
                 "projected": projected,
@@ -279,7 +279,7 @@ class GraphEngine(Engine):
             }
             if self._config.binarize_mask_from_points:
                 inputs["binarise"] = np.array([from_points], dtype=np.float32)
-            if group is last and self._runner.runs_beside:
+            if group is groups[-1] and self._runner.runs_beside:
                 finish = self._runner.start("memorise", inputs)
                 yield
                 (self._memory[own, slots[group]],) = finish()

@@ -109,15 +109,18 @@ class _Graph:
         return [np.concatenate(one) for one in zip(*found, strict=True)]
 
     def start(self, inputs: Inputs) -> Callable[[], list[np.ndarray]]:
-        if (request := self._fixed.get(self._shapes(inputs))) is None:
-            raise self._unfit(inputs)
-        return request.start(inputs)
+        """Begin a run in the sizes that it is compiled for."""
+        return self._fitting(inputs).start(inputs)
 
     def run_into(self, inputs: Inputs, outputs: Sequence[np.ndarray]) -> None:
         """Run in the sizes that it is compiled for, with the outputs in these arrays."""
+        self._fitting(inputs).run_into(inputs, outputs)
+
+    def _fitting(self, inputs: Inputs) -> _Request:
+        """The request compiled for the inputs' sizes; ValueError where there is none."""
         if (request := self._fixed.get(self._shapes(inputs))) is None:
             raise self._unfit(inputs)
-        request.run_into(inputs, outputs)
+        return request
 
     def _shapes(self, inputs: Inputs) -> tuple[tuple[int, ...], ...]:
         return tuple(inputs[name].shape for name in self._order)

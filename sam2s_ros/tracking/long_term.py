@@ -47,7 +47,7 @@ class LongTermFilter:
 
     def clear(self, row: int) -> None:
         """Forget everything of one object."""
-        self._clear_candidates(np.array([row]))
+        self.clear_candidates(np.array([row]))
         self.last_stamp_ns[row] = self.insertions[row] = 0
 
     def conditioned(self, row: int, frame: KeptFrame, first: bool) -> None:
@@ -61,7 +61,7 @@ class LongTermFilter:
         rows = np.array([row], dtype=np.int64)
         if first:
             self._engine.keep_feature(rows, frame.slot, np.array([FIRST_FEATURE_SLOT]))
-        self._clear_candidates(rows)
+        self.clear_candidates(rows)
         self._bank.forget_long_term(row, since=frame.index)
         self.last_stamp_ns[row] = frame.stamp_ns
 
@@ -83,16 +83,12 @@ class LongTermFilter:
         if not self._enabled:
             return
         reliable = (seen.object_score > 0) & (seen.iou > self._min_iou)
-        self._clear_candidates(rows[~reliable])
+        self.clear_candidates(rows[~reliable])
         # Stamps may go back, as when a recording starts over: the wait then starts from there.
         self.last_stamp_ns[rows] = np.minimum(self.last_stamp_ns[rows], frame.stamp_ns)
         due = reliable & (frame.stamp_ns - self.last_stamp_ns[rows] >= self._interval_ns)
         if due.any():
             self._add_candidate(rows[due], frame, memory_slots[due])
-
-    def failed(self, rows: NDArray[np.int64]) -> None:
-        """The engine failed on a frame: the rows' candidates are no longer in a row."""
-        self._clear_candidates(rows)
 
     def _add_candidate(
         self, rows: NDArray[np.int64], frame: KeptFrame, memory_slots: NDArray[np.int64]
@@ -108,7 +104,7 @@ class LongTermFilter:
         complete = rows[self.candidates[rows] >= self._wanted]
         self._bank.record_long_term(complete, self.best_frame[complete])
         self.insertions[complete] += 1
-        self._clear_candidates(complete)
+        self.clear_candidates(complete)
 
     def _hold(self, rows: NDArray[np.int64], frame: KeptFrame, memory_slots: NDArray[np.int64]) -> None:
         """Put the best candidate so far into the spare slots."""
@@ -117,7 +113,8 @@ class LongTermFilter:
         self._engine.keep_feature(rows, frame.slot, feature_slots(spare))
         self.best_frame[rows] = frame.index
 
-    def _clear_candidates(self, rows: NDArray[np.int64]) -> None:
+    def clear_candidates(self, rows: NDArray[np.int64]) -> None:
+        """Begin anew to count candidates in a row, as after a frame that failed."""
         self.candidates[rows] = 0
         self.best_similarity[rows] = NOT_SIMILAR
         self.best_frame[rows] = EMPTY

@@ -16,8 +16,6 @@ from sam2s_ros.tracking.states import Judgement
 
 NEVER = -1
 """Stamp of something that has not happened; frame number of a slot without an observation."""
-
-
 IOU_GAIN = 0.1
 """Share of a new frame in an object's usual predicted IoU."""
 

@@ -106,7 +106,7 @@ class Propagator:
         self._unsettled = None
         self._table.forget(rows, frame)
         self._bank.forget_recent(rows, frame.clock)
-        self._long_term.failed(rows)
+        self._long_term.clear_candidates(rows)
 
     def prompt(
         self, record: ObjectRecord, frame: KeptFrame, prompt: Prompt, image_size: tuple[int, int]
