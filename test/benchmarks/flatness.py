@@ -93,24 +93,27 @@ def follow(model, total):
     frames = [frame for frame, _ in render_sequence(11, 50, SIZE, 25.0, objects=1)]
     tracker, young = load_tracker(model), load_tracker(model)
     ids = begin(tracker, frames[0], 0)
-    step_ms, cpu_ms, resident, ratios = [], [], [], []
+    step_ms, cpu_ms, resident = (
+        np.ones(total) for _ in range(3)
+    )  # written to, so that they are in memory at once
+    ratios = np.ones(total // YOUNG_EVERY)
     for index in range(1, total + 1):
         frame = frames[there_and_back(index, len(frames))]
         if index % WINDOW == 1:
             begin(young, frame, index * PERIOD_NS)
         begun, cpu_begun = time.perf_counter(), time.process_time()
         _ = tracker.step(frame, index * PERIOD_NS).masks  # painted when asked for
-        step_ms.append(1000 * (time.perf_counter() - begun))
-        cpu_ms.append(1000 * (time.process_time() - cpu_begun))
+        step_ms[index - 1] = 1000 * (time.perf_counter() - begun)
+        cpu_ms[index - 1] = 1000 * (time.process_time() - cpu_begun)
         if index % YOUNG_EVERY == 0:
             begun = time.perf_counter()
             _ = young.step(frame, index * PERIOD_NS).masks
-            ratios.append(step_ms[-1] / (1000 * (time.perf_counter() - begun)))
-        resident.append(resident_bytes())
+            ratios[index // YOUNG_EVERY - 1] = step_ms[index - 1] / (1000 * (time.perf_counter() - begun))
+        resident[index - 1] = resident_bytes()
         if index % CHANGE_EVERY == 0:
             ids = replace_two(tracker, ids)
         if index % WINDOW == 0:
-            report_window(index, step_ms, resident)
+            report_window(index, step_ms[:index], resident[:index])
     result = {
         "frames": total,
         "objects": OBJECTS,
