@@ -59,7 +59,8 @@ def write_records(folder: Path, frames: Iterable[Iterable[FrameRecord]]) -> None
 RECORD = FrameRecord(
     tracker="model", sequence="a", frame=0, stamp_ns=0, label=1, object_id=1, name="hook", true_class="hook",
     height=100, width=100, prompted=False, tracked=True, state="TRACKING", presence=0.9, predicted_iou=0.8,
-    said_class="", present=True, truth_crc32=7, predicted_px=100, true_px=100, intersection_px=80,
+    said_class="", long_term_insertions=None, present=True, truth_crc32=7,
+    predicted_px=100, true_px=100, intersection_px=80,
     class_predicted_px=100, class_true_px=100, class_intersection_px=80, j=2 / 3, f=0.5, dice=0.8, nsd=0.7,
     hd95_px=4.0, asd_px=1.0, centroid_error_px=3.0, tip_error_px=NAN, consistency=0.9, latency_ms=20.0,
 )  # fmt: skip

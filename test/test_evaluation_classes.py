@@ -56,6 +56,8 @@ def test_what_a_result_says_of_an_object() -> None:
     result: Any = SimpleNamespace(ids=np.array([3, 5]), masks=None, class_names=("hook", ""))
     assert [said_of(result, number).said_class for number in (3, 5, 9)] == ["hook", "", ""]
     silent: Any = SimpleNamespace(ids=np.array([3]), masks=None)
+    counted: Any = SimpleNamespace(ids=np.array([3, 5]), masks=None, long_term_insertions=np.array([4, 0]))
+    assert [said_of(counted, number).long_term_insertions for number in (3, 5, 9)] == [4, 0, None]
     assert said_of(None, 3).said_class == "" and said_of(silent, 3).said_class == ""
 
 

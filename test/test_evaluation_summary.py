@@ -56,6 +56,17 @@ def test_distances_are_over_frames_with_both_masks_and_the_others_are_counted(tm
     assert one["tip_error_px"] is None
 
 
+def test_insertions_are_counted_by_image_stamps(tmp_path: Path) -> None:
+    """From the first frame on which they are known; not known for a tracker that says nothing of them."""
+    second = 1_000_000_000
+    entered = {
+        frame: {"stamp_ns": frame * second, "long_term_insertions": 2 + frame // 4} for frame in range(2, 13)
+    }
+    one = summary(tmp_path, records(13, entered))["scores"]["model"]["objects"][0]
+    assert one["insertions_per_minute"] == pytest.approx((5 - 2) / (10 / 60))
+    assert summary(tmp_path, records(6))["scores"]["model"]["objects"][0]["insertions_per_minute"] is None
+
+
 def test_returns_false_masks_and_silent_failures_are_counted(tmp_path: Path) -> None:
     wrong = {**AWAY, "predicted_px": 500, "j": 0.0, "f": 0.0}
     run = records(12, {3: AWAY, 4: AWAY, 5: wrong, 6: wrong, 7: wrong, 8: {"j": 0.3}, 9: {"j": 0.6}})

@@ -178,6 +178,7 @@ class FrameScorer:
             presence=said.presence,
             predicted_iou=said.predicted_iou,
             said_class=said.said_class,
+            long_term_insertions=said.long_term_insertions,
             present=None if own.true is None else own.true > 0,
             truth_crc32=None if truth is None else zlib.crc32(np.packbits(truth).tobytes()),
             predicted_px=own.predicted,
@@ -207,6 +208,7 @@ class Said:
     presence: float = NAN
     predicted_iou: float = NAN
     said_class: str = ""
+    long_term_insertions: int | None = None
 
 
 def said_of(result: MaskResult | None, object_id: int) -> Said:
@@ -219,11 +221,13 @@ def said_of(result: MaskResult | None, object_id: int) -> Said:
     row = int(rows[0])
     states, classes = getattr(result, "states", ()), getattr(result, "class_names", ())
     presence, iou = getattr(result, "presence", None), getattr(result, "iou", None)
+    insertions = getattr(result, "long_term_insertions", None)
     return Said(
         state=str(states[row].name) if states else "",
         presence=NAN if presence is None else float(presence[row]),
         predicted_iou=NAN if iou is None else float(iou[row]),
         said_class=str(classes[row]) if classes else "",
+        long_term_insertions=None if insertions is None else int(insertions[row]),
     )
 
 

@@ -55,6 +55,8 @@ class FrameRecord:
     predicted_iou: float
     said_class: str
     """Class that the tracker gives the object; empty where it gives none."""
+    long_term_insertions: int | None
+    """Frames that have entered the object's long-term memory so far; None for a tracker that says nothing of it."""
     present: bool | None
     """The ground truth shows the object."""
     truth_crc32: int | None

@@ -35,7 +35,8 @@ COUNTS = ("frames", "present_frames", "absent_frames", "returns", "returns_found
 """Whole numbers of an object, added up over objects; all else is averaged."""
 OBJECT_COLUMNS = (
     "frame", "j", "f", "present", "predicted_px", "height", "width", "said_class", "dice", "nsd", "hd95_px", "asd_px",
-    "centroid_error_px", "tip_error_px", "consistency", "state", "true_class",
+    "centroid_error_px", "tip_error_px", "consistency", "state", "true_class", "stamp_ns",
+    "long_term_insertions",
 )  # fmt: skip
 
 Numbers = dict[str, Any]
@@ -113,7 +114,17 @@ def object_numbers(
     }
     right = object_class_accuracy(score, known_classes)
     numbers["class_accuracy"] = None if right is None else 100 * right
+    numbers["insertions_per_minute"] = _insertions_per_minute(columns)
     return numbers | _trust(columns, scored, score.present)
+
+
+def _insertions_per_minute(columns: Mapping[str, np.ndarray]) -> float | None:
+    """How often a frame entered the object's long-term memory, by image stamps; None where that is not known."""
+    known = ~np.isnan(columns["long_term_insertions"].astype(np.float64))
+    entered, stamps_ns = columns["long_term_insertions"][known], columns["stamp_ns"][known]
+    if len(stamps_ns) < 2 or stamps_ns[-1] <= stamps_ns[0]:
+        return None
+    return float((entered[-1] - entered[0]) / ((stamps_ns[-1] - stamps_ns[0]) / 60e9))
 
 
 def _trust(columns: Mapping[str, np.ndarray], scored: np.ndarray, present: np.ndarray) -> Numbers:
