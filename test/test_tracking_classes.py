@@ -173,6 +173,7 @@ def test_the_tracker_asks_the_reader_of_each_object_in_its_turn(previous_mask_pr
         class_memory_frames=1.0,
         class_interval=3,
         previous_mask_prompt=previous_mask_prompt,
+        drop_twins=False,
         drop_stray_components=False,
     )
     network = small_network(config=READING)

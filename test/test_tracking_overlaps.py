@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tracking_cases import disc, moving_images, small_tracker
+from tracking_cases import disc, moving_images, small_network, small_tracker
 
-from sam2s_ros.engines import DecodeResult
-from sam2s_ros.tracking import StreamingTracker, TrackState
-from sam2s_ros.tracking.overlaps import FRESH_FRAMES, losing_twins, nearest_twins, pairwise_iou
+from sam2s_ros.engines import DecodeResult, create_engine
+from sam2s_ros.tracking import StreamingTracker, TrackerConfig, TrackState
+from sam2s_ros.tracking.class_memory import KnownClasses
+from sam2s_ros.tracking.overlaps import FRESH_FRAMES, LEAST_ODDS, losing_twins, nearest_twins, pairwise_iou
 
 WITHIN = {"uncertain_iou": 0.0, "uncertain_boundary": 1000.0, "uncertain_pixels": 1.0, "jump_distance": 10.0}
 """With these nothing but a twin makes an object of the small network UNCERTAIN."""
@@ -71,49 +73,55 @@ def test_how_much_two_may_share_is_a_setting() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sure", "fresh", "lost"),
+    ("odds", "fresh", "lost"),
     [
-        ([0.9, 0.8], [False, False], [False, True]),
-        ([0.8, 0.9], [False, False], [True, False]),
-        ([0.8, 0.8], [False, False], [False, True]),  # the later one
-        ([0.8, 0.9], [True, False], [False, True]),  # who was prompted just now stays
-        ([0.8, 0.9], [True, True], [False, False]),  # somebody has just looked at both
+        (LEAST_ODDS, [False, False], [False, True]),
+        (-LEAST_ODDS, [False, False], [True, False]),
+        (0.99 * LEAST_ODDS, [False, False], [False, False]),  # their classes do not tell
+        (-5.0, [True, False], [False, True]),  # who was prompted just now stays
+        (-5.0, [True, True], [False, False]),  # somebody has just looked at both
     ],
 )
-def test_of_two_twins_the_less_sure_is_out_of_view(
-    sure: list[float], fresh: list[bool], lost: list[bool]
+def test_of_two_twins_the_less_likely_is_out_of_view(
+    odds: float, fresh: list[bool], lost: list[bool]
 ) -> None:
-    iou = np.array([[0, 0.7], [0.7, 0]])
-    found = losing_twins(iou, np.array(sure), np.array(fresh), 0.6)
-    assert found.tolist() == lost
-    assert not losing_twins(iou, np.array(sure), np.array(fresh), 0.7).any(), "only above the threshold"
+    iou, pairs = np.array([[0, 0.7], [0.7, 0]]), np.array([[0, odds], [-odds, 0]])
+    assert losing_twins(iou, pairs, np.array(fresh), 0.6).tolist() == lost
+    assert not losing_twins(iou, pairs, np.array(fresh), 0.7).any(), "only above the threshold"
 
 
 def test_of_many_twins_one_is_left() -> None:
     """And an object that is apart is not touched."""
-    iou = np.zeros((4, 4))
+    iou, fit = np.zeros((4, 4)), np.array([0.7, 0.9, 0.5, 0.1])
     iou[:3, :3] = 0.9
-    lost = losing_twins(iou, np.array([0.7, 0.9, 0.8, 0.1]), np.zeros(4, np.bool_), 0.6)
+    lost = losing_twins(iou, np.log(fit[:, None] / fit) * 2, np.zeros(4, np.bool_), 0.6)
     assert lost.tolist() == [True, False, True, False]
 
 
-class Puppet:
-    """Has an engine answer with masks and predicted IoUs made by hand, by row."""
+CLASSES = KnownClasses(("grasper", "hook", "suction"), np.eye(3, dtype=np.float32))
 
-    def __init__(self, tracker: StreamingTracker) -> None:
-        self.masks: dict[int, NDArray[np.bool_]] = {}
-        self.iou: dict[int, float] = {}
+
+class Puppet:
+    """Has an engine answer with masks and classes made by hand, by row: how much a mask looks like each class."""
+
+    def __init__(self, tracker: StreamingTracker, masks: list[NDArray[np.bool_]], looks: list[Look]) -> None:
+        self.masks, self.looks = masks, looks
         self.marked: list[list[int]] = []
+        self.asked: list[list[int]] = []
         engine, side = tracker.engine, tracker.engine.mask_size
         mark = engine.mark_absent
 
-        def decode(rows: NDArray[np.int64], *_: Any) -> DecodeResult:
+        def decode(rows: NDArray[np.int64], _: int, __: Any, asked: NDArray[np.bool_]) -> DecodeResult:
+            self.asked.append(rows[asked].tolist())
             small = [
                 cv2.resize(self.masks[row].astype(np.float32), (side, side)) > 0.5 for row in rows.tolist()
             ]
-            iou = np.array([self.iou[row] for row in rows.tolist()], np.float32)
+            looks = np.array([self.looks[row] for row in rows.tolist()], np.float32)
             return DecodeResult(
-                np.where(small, 5.0, -5.0).astype(np.float32), iou, np.full(len(rows), 3, np.float32)
+                np.where(small, 5.0, -5.0).astype(np.float32),
+                np.full(len(rows), 0.9, np.float32),
+                np.full(len(rows), 3, np.float32),
+                np.where(asked[:, None], looks, np.float32(np.nan)),
             )
 
         def mark_absent(rows: NDArray[np.int64], frame_slot: int) -> None:
@@ -123,70 +131,116 @@ class Puppet:
         engine.decode, engine.mark_absent = decode, mark_absent  # type: ignore[method-assign]
 
 
-def test_the_less_sure_twin_is_out_of_view_until_they_part() -> None:
+Look = tuple[float, float, float]
+GRASPER, HOOK, EITHER = (0.9, 0.1, 0.0), (0.1, 0.9, 0.0), (0.5, 0.5, 0.0)
+LEFT, RIGHT = disc(40, 40, 15), disc(110, 40, 15)
+
+
+def tracker_with_classes(**settings: Any) -> StreamingTracker:
+    config = TrackerConfig(
+        **{
+            "drop_stray_components": False,
+            "max_objects": 4,
+            "class_scale": 2.0,
+            "recover_frames": 1,
+            **WITHIN,
+        }
+        | {"drop_twins": True, **settings}
+    )
+    return StreamingTracker(
+        create_engine("eager", small_network(), config.engine_capacity()), config, CLASSES
+    )
+
+
+def begun(looks: list[Look], **settings: Any) -> tuple[StreamingTracker, Puppet, Iterator[NDArray[np.uint8]]]:
+    """A grasper on the left and something else on the right, known long enough; the frames that follow."""
+    frames = iter(moving_images(2 * FRESH_FRAMES + 12))
+    tracker = tracker_with_classes(**settings)
+    tracker.add_object(next(frames), mask=LEFT)
+    tracker.add_object(None, mask=RIGHT)
+    puppet = Puppet(tracker, [LEFT, RIGHT], looks)
+    for _ in range(FRESH_FRAMES + 1):
+        assert tracker.step(next(frames)).states == (TrackState.TRACKING, TrackState.TRACKING)
+    return tracker, puppet, frames
+
+
+def test_the_twin_of_another_class_is_out_of_view_until_they_part() -> None:
     """It is OCCLUDED with the reason, the other goes on; the engine remembers it as absent; then it may come back."""
-    frames = moving_images(FRESH_FRAMES + 8)
-    tracker = small_tracker(**WITHIN, drop_twins=True, recover_frames=1)
-    first = tracker.add_object(frames[0], mask=disc(40, 40, 15))
-    tracker.add_object(None, mask=disc(110, 40, 15))
-    puppet = Puppet(tracker)
-    puppet.masks, puppet.iou = {0: disc(40, 40, 15), 1: disc(110, 40, 15)}, {0: 0.9, 1: 0.8}
-    for frame in frames[1 : FRESH_FRAMES + 2]:
-        assert tracker.step(frame).states == (TrackState.TRACKING, TrackState.TRACKING)
-    puppet.masks[1] = disc(42, 40, 15)
+    tracker, puppet, frames = begun([GRASPER, HOOK])
+    puppet.masks[1], puppet.looks[1] = disc(42, 40, 15), GRASPER
+    first = tracker.objects()[0].id
+    tracker.step(next(frames))  # whose mask is contested is asked from the next frame on, if not in turn now
     seen_before = tracker.objects()[1].last_seen_ns
-    twins = tracker.step(frames[FRESH_FRAMES + 2])
-    assert twins.states == (TrackState.TRACKING, TrackState.OCCLUDED)
+    twins = tracker.step(next(frames))
+    assert twins.states[1] == TrackState.OCCLUDED
     assert twins.masks[0].any() and not twins.masks[1].any() and twins.presence[1] < 0.5
     assert np.isnan(twins.geometry.centroid[1]).all()
     assert f"its mask is that of object {first}" in twins.state_reasons[1]
-    assert puppet.marked == [[1]] and tracker.objects()[1].last_seen_ns == seen_before
-    puppet.iou[1] = 0.95
-    assert [mask.any() for mask in tracker.step(frames[FRESH_FRAMES + 3]).masks] == [False, True]
-    puppet.masks[1] = disc(110, 40, 15)
-    assert tracker.step(frames[FRESH_FRAMES + 4]).states == (TrackState.TRACKING, TrackState.TRACKING)
-    assert puppet.marked == [[1], [0]]
+    assert puppet.marked[-1] == [1] and tracker.objects()[1].last_seen_ns == seen_before
+    assert tracker.step(next(frames)).states == (TrackState.TRACKING, TrackState.OCCLUDED)
+    puppet.looks = [HOOK, HOOK]
+    assert [mask.any() for mask in tracker.step(next(frames)).masks] == [False, True]
+    puppet.masks[1] = RIGHT
+    assert tracker.step(next(frames)).masks.any(axis=(1, 2)).all()
+    assert tracker.step(next(frames)).states == (TrackState.TRACKING, TrackState.TRACKING)
 
 
-def test_what_was_prompted_just_now_is_not_taken_away() -> None:
-    """Whatever the network thinks of the mask; once the prompt is old, it is judged as any other."""
-    frames = moving_images(2 * FRESH_FRAMES + 8)
-    tracker = small_tracker(**WITHIN, drop_twins=True, recover_frames=1)
-    tracker.add_object(frames[0], mask=disc(40, 40, 15))
-    puppet = Puppet(tracker)
-    puppet.masks, puppet.iou = {0: disc(40, 40, 15), 1: disc(41, 40, 15)}, {0: 0.9, 1: 0.3}
-    for frame in frames[1 : FRESH_FRAMES + 2]:
-        tracker.step(frame)
-    tracker.add_object(None, mask=disc(41, 40, 15))
-    shown = [[mask.any() for mask in tracker.step(frame).masks] for frame in frames[FRESH_FRAMES + 2 :]]
-    assert shown[:FRESH_FRAMES] == [[False, True]] * FRESH_FRAMES
-    assert shown[FRESH_FRAMES:] == [[True, False]] * (len(shown) - FRESH_FRAMES) and len(shown) > FRESH_FRAMES
+def test_whose_mask_is_contested_is_asked_for_its_class_in_every_frame() -> None:
+    """So that the judgement needs no more than one frame, however seldom classes are read else."""
+    tracker, puppet, frames = begun([GRASPER, HOOK], class_interval=100)
+    assert puppet.asked[-1] == []
+    puppet.masks[1], puppet.looks[1] = disc(42, 40, 15), GRASPER
+    for _ in range(4):
+        tracker.step(next(frames))
+    assert puppet.asked[-4:] == [[]] + [[0, 1]] * 3 and puppet.marked == [[1]] * 3
+    puppet.masks[1] = RIGHT
+    for _ in range(2):
+        tracker.step(next(frames))
+    assert puppet.asked[-2:] == [[0, 1], []]
 
 
-def test_an_object_of_which_the_network_never_is_sure_is_left_alone() -> None:
-    """Its predicted IoU says nothing of which of the two is the better: both are UNCERTAIN and shown."""
-    frames = moving_images(FRESH_FRAMES + 6)
-    tracker = small_tracker(**{**WITHIN, "uncertain_iou": 0.6}, drop_twins=True, recover_frames=1)
-    tracker.add_object(frames[0], mask=disc(40, 40, 15))
-    tracker.add_object(None, mask=disc(110, 40, 15))
-    puppet = Puppet(tracker)
-    puppet.masks, puppet.iou = {0: disc(40, 40, 15), 1: disc(110, 40, 15)}, {0: 0.9, 1: 0.5}
-    for frame in frames[1 : FRESH_FRAMES + 2]:
-        tracker.step(frame)
-    puppet.masks[1], puppet.iou[1] = disc(42, 40, 15), 0.7
-    for frame in frames[FRESH_FRAMES + 2 :]:
-        result = tracker.step(frame)
+@pytest.mark.parametrize(
+    ("looks", "there"),
+    [([GRASPER, GRASPER], GRASPER), ([GRASPER, HOOK], EITHER)],
+    ids=["one class", "unclear"],
+)
+def test_twins_whose_classes_do_not_tell_are_both_shown_and_doubted(looks: list[Look], there: Look) -> None:
+    tracker, puppet, frames = begun(looks)
+    puppet.masks[1], puppet.looks = disc(42, 40, 15), [there, there]
+    for _ in range(6):
+        result = tracker.step(next(frames))
         assert result.masks.any(axis=(1, 2)).all() and result.states == (TrackState.UNCERTAIN,) * 2
     assert puppet.marked == []
 
 
-def test_left_alone_both_twins_are_shown() -> None:
-    frames = moving_images(FRESH_FRAMES + 3)
-    tracker = small_tracker(**WITHIN, drop_twins=False)
+def test_what_was_prompted_just_now_is_not_taken_away() -> None:
+    """Whatever its class: the other goes, for as long as the prompt is recent."""
+    tracker, puppet, frames = begun([GRASPER, HOOK])
+    puppet.masks.append(disc(41, 40, 15))
+    puppet.looks.append(GRASPER)
+    puppet.looks[0] = HOOK  # the mask on the left, that of a grasper, comes to look like a hook
+    tracker.add_object(None, mask=disc(41, 40, 15))
+    puppet.looks[2] = HOOK
+    shown = [[bool(mask.any()) for mask in tracker.step(next(frames)).masks] for _ in range(FRESH_FRAMES)]
+    assert shown == [[False, True, True]] * FRESH_FRAMES
+
+
+def test_a_network_without_classes_drops_no_twin() -> None:
+    frames = moving_images(FRESH_FRAMES + 4)
+    tracker = small_tracker(**WITHIN, drop_twins=True)
     for x in (40, 41):
         tracker.add_object(frames[0] if x == 40 else None, mask=disc(x, 40, 15))
-    puppet = Puppet(tracker)
-    puppet.masks, puppet.iou = {0: disc(40, 40, 15), 1: disc(41, 40, 15)}, {0: 0.9, 1: 0.3}
+    for frame in frames[1:]:
+        result = tracker.step(frame)
+    assert not any("its mask is that of" in reason for reason in result.state_reasons)
+
+
+def test_left_alone_both_twins_are_shown() -> None:
+    frames = moving_images(FRESH_FRAMES + 3)
+    tracker = tracker_with_classes(drop_twins=False)
+    for x in (40, 41):
+        tracker.add_object(frames[0] if x == 40 else None, mask=disc(x, 40, 15))
+    puppet = Puppet(tracker, [disc(40, 40, 15), disc(41, 40, 15)], [GRASPER, HOOK])
     for frame in frames[1:]:
         result = tracker.step(frame)
         assert result.masks.any(axis=(1, 2)).all() and result.states == (TrackState.UNCERTAIN,) * 2

@@ -48,7 +48,9 @@ def small_network(seed: int = 0, config: NetworkConfig = SMALL) -> Sam2Network:
 
 def small_tracker(network: Sam2Network | None = None, **settings: Any) -> StreamingTracker:
     """SAM 2's behaviour unless told otherwise."""
-    config = TrackerConfig(**{"drop_stray_components": False, "max_objects": 4, **settings})
+    config = TrackerConfig(
+        **{"drop_stray_components": False, "drop_twins": False, "max_objects": 4, **settings}
+    )
     return StreamingTracker(
         create_engine("eager", network or small_network(), config.engine_capacity()), config
     )

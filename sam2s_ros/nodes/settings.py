@@ -179,7 +179,7 @@ class NodeSettings:
         _TRACKER.twin_iou, "IoU of two objects' masks above which both are UNCERTAIN; 1: never.", 0.0, 1.0
     )
     drop_twins: bool = _parameter(
-        _TRACKER.drop_twins, "Take the less sure of two such objects for out of view, lest it stays there."
+        _TRACKER.drop_twins, "Take the one that, by its class, the mask is not of for out of view."
     )
     lost_after_s: float = _parameter(
         _TRACKER.lost_after_s, "Time out of view after which an object is LOST, s.", 0.0, 3600.0
@@ -358,6 +358,11 @@ class NodeSettings:
         """The part that the tracker takes."""
         shared = {item.name for item in dataclasses.fields(TrackerConfig)} & set(self.__dict__)
         return TrackerConfig(**{name: getattr(self, name) for name in sorted(shared)})
+
+    @property
+    def reads_classes(self) -> bool:
+        """Whether anything here needs objects' classes."""
+        return self.published_classes > 0 or self.drop_twins
 
     def memory_of_an_object(self) -> dict[str, str]:
         """What one object's memory and the images' have room for, in words."""

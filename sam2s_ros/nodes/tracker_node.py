@@ -331,7 +331,7 @@ class TrackerNode(LifecycleNode):
         tracker = load_tracker(
             *model, threads, settings.precision, settings.image_size, settings.class_bank or None
         )
-        tracker.engine.reads_classes = settings.published_classes > 0
+        tracker.engine.reads_classes = settings.reads_classes
         return tracker
 
     def _share_of_cpus(self) -> int:
@@ -444,7 +444,7 @@ class TrackerNode(LifecycleNode):
 
         def apply() -> None:
             tracker.reconfigure(config)
-            tracker.engine.reads_classes = settings.published_classes > 0
+            tracker.engine.reads_classes = settings.reads_classes
 
         configured.worker.post(apply)
         for name in sorted(LIVE_PARAMETERS):

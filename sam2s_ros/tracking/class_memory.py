@@ -9,7 +9,8 @@ this is our choice.
 
 A class reader costs time. So it is asked in every frame until an object's class is known and its latest prompt is old;
 from then on in every `class_interval`-th frame, of each object in another one. Such a frame counts for those in which
-the object was as well in view, and that were left out before it.
+the object was as well in view, and that were left out before it. Whose mask was another one's in the frame before is
+asked, too: what is seen there tells whose it is (`odds`).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 from sam2s_ros.engines.base import DecodeResult
 from sam2s_ros.tracking.config import TrackerConfig
 
+_TINY = 1e-12
 NO_FRAME = -1
 """Number of the last frame that counted, before there is one."""
 
@@ -55,10 +57,13 @@ class ClassMemory:
         """Number of the newest frame that counted: no frame counts twice, though a prompt may have it tracked again."""
         self.left_out = np.zeros(objects, dtype=np.int64)
         """Frames since then that would have counted, had the reader been asked; at most `class_interval` less 1."""
+        self.contested = np.zeros(objects, dtype=np.bool_)
+        """Whether the mask of the latest frame was another object's, too."""
 
     def clear(self, row: int) -> None:
         """Forget everything of one object."""
         self.mean_log[row] = self.weight[row] = self.left_out[row] = 0
+        self.contested[row] = False
         self.last_frame[row] = NO_FRAME
 
     def due(
@@ -73,7 +78,7 @@ class ClassMemory:
         `ids` [N] of the objects: their turns do not depend on the row that they have.
         """
         unknown, in_turn = self.weight[rows] == 0, (frame_index + ids) % self._interval == 0
-        return np.asarray((since_prompt <= self._frames) | unknown | in_turn)
+        return np.asarray((since_prompt <= self._frames) | unknown | in_turn | self.contested[rows])
 
     def observe(
         self, rows: NDArray[np.int64], frame_index: int, seen: DecodeResult, since_prompt: NDArray[np.int64]
@@ -96,6 +101,24 @@ class ClassMemory:
         self.weight[rows] += counted
         self.mean_log[rows] += (said - self.mean_log[rows]) * (counted / self.weight[rows])[:, None]
         self.last_frame[rows] = frame_index
+
+    def odds(self, rows: NDArray[np.int64], seen: DecodeResult) -> NDArray[np.float64]:
+        """How much likelier what a frame showed of two of the rows is the first than the second, as a logarithm [N, N].
+
+        By the classes that are read of the two masks, which are taken to be one, and those that the two objects were
+        known to be before. 0 where a class is not known, or of neither anything was read.
+        """
+        count = len(rows)
+        if self._embeddings is None or seen.embedding is None:
+            return np.zeros((count, count))
+        read = np.exp(log_softmax(self._scale * (seen.embedding @ self._embeddings.T).astype(np.float64)))
+        asked, known = ~np.isnan(read[:, 0]), self.weight[rows] > 0
+        known_as = np.exp(log_softmax(self.mean_log[rows]))
+        fit = known_as @ np.where(asked[:, None], read, 0.0).T  # of each object [N, ] to each mask [, N]
+        own = fit.diagonal()
+        first, second = own[:, None] + fit, (own[:, None] + fit).T
+        told = known[:, None] & known & (asked[:, None] | asked)
+        return np.where(told, np.log(np.maximum(first, _TINY) / np.maximum(second, _TINY)), 0.0)
 
     def probabilities(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """[N, K] of each class of the bank; NaN for an object of which no frame has counted."""

@@ -82,10 +82,10 @@ class TrackerConfig:
     twin_iou: float = 0.6
     """IoU of two objects' masks above which they are twins: one has taken the other's place. Where both are shown, both
     are UNCERTAIN. 1: never."""
-    drop_twins: bool = False
-    """Take the twin of the lower predicted IoU for out of view before masks are shown and memorised, lest it comes to
-    remember the other as itself. Not one whose prompt is recent (`overlaps.FRESH_FRAMES`), nor one whose predicted IoU
-    mostly is below `uncertain_iou`."""
+    drop_twins: bool = True
+    """Take the twin that, by the classes of both, the mask is not of for out of view before masks are shown and
+    memorised, lest it comes to remember the other as itself. Not one whose prompt is recent (`overlaps.FRESH_FRAMES`),
+    and neither where classes do not tell (`overlaps.LEAST_ODDS`), or the network knows none."""
     lost_after_s: float = 2.0
     """Seconds out of view after which an object is LOST instead of OCCLUDED."""
     recover_frames: int = 3

@@ -16,8 +16,6 @@ from sam2s_ros.tracking.states import Judgement
 
 NEVER = -1
 """Stamp of something that has not happened; frame number of a slot without an observation."""
-IOU_GAIN = 0.1
-"""Share of a new frame in an object's usual predicted IoU."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +58,6 @@ class ObjectTable:
         self._logits = np.zeros((*slots, mask_size, mask_size), dtype=np.float32)
         self._iou = np.zeros(slots, dtype=np.float32)
         self._score = np.zeros(slots, dtype=np.float32)
-        self.usual_iou = np.zeros(capacity.max_objects)
-        """Predicted IoU that each row's object mostly had where it had no twin; 0 where nothing is known yet."""
 
     def __len__(self) -> int:
         return len(self._records)
@@ -102,7 +98,6 @@ class ObjectTable:
         self.next_id += 1
         self._records[record.id] = record
         self._observed[row] = NEVER
-        self.usual_iou[row] = 0.0
         return record
 
     def get(self, object_id: int) -> ObjectRecord:
@@ -166,11 +161,6 @@ class ObjectTable:
         """Remember in which row [N] the owner of each row's mask is, and the IoU [N] of the two."""
         for record, twin, overlap in zip(self._in_rows(rows), self.ids(twins), iou, strict=True):
             record.twin = Twin(int(twin), float(overlap), frame.index)
-
-    def note_usual_iou(self, rows: NDArray[np.int64], iou: NDArray[np.float32]) -> None:
-        """Take in the predicted IoU [N] of rows that are in view and have no twin."""
-        usual = self.usual_iou[rows]
-        self.usual_iou[rows] = np.where(usual > 0, usual + IOU_GAIN * (iou - usual), iou)
 
     def ids(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Ids of the objects in these rows, [N]."""

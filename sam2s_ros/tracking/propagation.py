@@ -80,7 +80,7 @@ class Propagator:
         with watch.stage("memorise"):
             seen, keep = self._clean(seen, before)
             if self._config.drop_twins and frame.condition.usable:
-                seen = self._without_twins(rows, frame, seen, since_prompt)
+                seen = self._without_twins(rows, frame, seen, since_prompt <= FRESH_FRAMES)
             if frame.condition.usable:
                 slots = self._bank.recent_slots(rows, frame.clock)
                 self._engine.memorise(rows, frame.slot, slots.memory, slots.pointer, keep)
@@ -188,20 +188,15 @@ class Propagator:
         )
 
     def _without_twins(
-        self, rows: NDArray[np.int64], frame: KeptFrame, seen: DecodeResult, since_prompt: NDArray[np.int64]
+        self, rows: NDArray[np.int64], frame: KeptFrame, seen: DecodeResult, fresh: NDArray[np.bool_]
     ) -> DecodeResult:
-        """The same with those out of view whose mask is that of a surer object, for the engine too.
-
-        Only of those of which the network mostly is sure: else its predicted IoU says nothing of which is the better.
-        """
+        """The same with those out of view whose mask is, by its class, another object's; for the engine too."""
         config, iou = self._config, pairwise_iou(seen.logits > 0)
-        most, usual = iou.max(axis=1), self._table.usual_iou[rows]
-        alone = (most <= config.twin_iou) & (seen.object_score > 0)
-        self._table.note_usual_iou(rows[alone], seen.iou[alone])
-        if (most <= config.twin_iou).all():
+        most = iou.max(axis=1)
+        twins = self._classes.contested[rows] = most > config.twin_iou
+        if not twins.any():
             return seen
-        lost = losing_twins(iou, seen.iou.astype(np.float64), since_prompt <= FRESH_FRAMES, config.twin_iou)
-        lost &= usual >= config.uncertain_iou
+        lost = losing_twins(iou, self._classes.odds(rows, seen), fresh, config.twin_iou)
         if not lost.any():
             return seen
         owners = np.where(lost, 0.0, iou).argmax(axis=1)

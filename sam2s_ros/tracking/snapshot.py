@@ -27,13 +27,12 @@ from sam2s_ros.tracking.prompts import Prompt
 from sam2s_ros.tracking.reporting import without_those_behind
 from sam2s_ros.tracking.states import Judgement, ObjectStatus, Place, TrackState, restored_status
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 NO_SLOT = -1
 """Slot of a frame that is not kept any more."""
 PER_OBJECT = {
     "long_term": ("candidates", "best_similarity", "best_frame", "last_stamp_ns", "insertions"),
-    "classes": ("mean_log", "weight", "last_frame", "left_out"),
-    "table": ("usual_iou",),
+    "classes": ("mean_log", "weight", "last_frame", "left_out", "contested"),
 }
 """Arrays [max_objects, ...] of the parts that remember, of which each object's part is saved."""
 
