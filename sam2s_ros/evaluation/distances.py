@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sam2s_ros.evaluation.metrics import Mask, as_masks, boundary_radius, window_of
+from sam2s_ros.evaluation.metrics import Mask, as_masks, boundary_radius, nearest, places_of, window_of
 
 PERCENTILE = 95
 
@@ -49,10 +49,10 @@ def surface_distances(
     window = window_of(prediction | truth)
     if window is None:
         return SurfaceDistances(1.0, np.nan, np.nan)
-    found, wanted = surface(prediction[window]), surface(truth[window])
-    if not found.any() or not wanted.any():
+    found, wanted = (places_of(surface(mask[window])) for mask in (prediction, truth))
+    if len(found) == 0 or len(wanted) == 0:
         return SurfaceDistances(0.0, np.nan, np.nan)
-    from_found, from_wanted = distances_to(wanted, found), distances_to(found, wanted)
+    from_found, from_wanted = nearest(found, wanted), nearest(wanted, found)
     both = np.concatenate([from_found, from_wanted])
     hd95 = max(np.percentile(from_found, PERCENTILE), np.percentile(from_wanted, PERCENTILE))
     return SurfaceDistances(float((both <= tolerance_px).mean()), float(hd95), float(both.mean()))
@@ -65,24 +65,13 @@ def surface(mask: Mask) -> Mask:
     return mask & ~enclosed
 
 
-def distances_to(surface_pixels: Mask, places: Mask) -> NDArray[np.float64]:
-    """Euclidean distances in pixels of some pixels, where `places` [H, W] is True and in its order, to the nearest of a
-    surface [H, W], which is not empty."""
-    return _exact(_distance_transform((~surface_pixels).view(np.uint8))[places])
-
-
 def distance_to_zero(image: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Euclidean distance in pixels [H, W] of every pixel to the nearest that is 0."""
-    return _exact(_distance_transform(image))
+    """Euclidean distance in pixels [H, W] of every pixel to the nearest that is 0.
 
-
-def _distance_transform(image: NDArray[np.uint8]) -> NDArray[np.float32]:
-    return np.asarray(cv2.distanceTransform(image, cv2.DIST_L2, cv2.DIST_MASK_PRECISE), dtype=np.float32)
-
-
-def _exact(distance: NDArray[np.float32]) -> NDArray[np.float64]:
-    """The square of a distance is a whole number, to which it is brought: OpenCV's last digits depend on where the
-    arrays lie in memory, which would decide at a tolerance, and where several pixels are equally far."""
+    The square of a distance is a whole number, to which it is brought: OpenCV's last digits depend on where the arrays
+    lie in memory, which would decide where several pixels are equally far.
+    """
+    distance = np.asarray(cv2.distanceTransform(image, cv2.DIST_L2, cv2.DIST_MASK_PRECISE), dtype=np.float32)
     return np.asarray(np.sqrt(np.rint(np.square(distance.astype(np.float64)))))
 
 

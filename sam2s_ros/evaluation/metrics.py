@@ -10,11 +10,11 @@ are fractions in 0..1.
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import KDTree
 
 Mask = NDArray[np.bool_]
 
@@ -46,12 +46,12 @@ def boundary_accuracy(prediction: NDArray, truth: NDArray) -> float:
     window = window_of(prediction | truth)
     if window is None:
         return 1.0
-    found, wanted = mask_boundary(prediction[window]), mask_boundary(truth[window])
-    found_count, wanted_count = int(found.sum()), int(wanted.sum())
-    if found_count == 0 or wanted_count == 0:
-        return 1.0 if found_count == wanted_count else 0.0
-    precision = int((found & _dilate(wanted, radius)).sum()) / found_count
-    recall = int((wanted & _dilate(found, radius)).sum()) / wanted_count
+    found, wanted = (places_of(mask_boundary(mask[window])) for mask in (prediction, truth))
+    if len(found) == 0 or len(wanted) == 0:
+        return 1.0 if len(found) == len(wanted) else 0.0
+    beyond = math.sqrt(radius**2 + 0.5)  # the squares of distances are whole numbers
+    precision = float(np.isfinite(nearest(found, wanted, beyond)).mean())
+    recall = float(np.isfinite(nearest(wanted, found, beyond)).mean())
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
@@ -101,11 +101,15 @@ def window_of(mask: Mask) -> tuple[slice, slice] | None:
     return slice(max(rows[0] - 1, 0), rows[-1] + 2), slice(max(columns[0] - 1, 0), columns[-1] + 2)
 
 
-def _dilate(boundary: Mask, radius: int) -> Mask:
-    return cv2.dilate(boundary.view(np.uint8), _disk(radius)).view(bool)
+def places_of(mask: Mask) -> NDArray[np.float64]:
+    """x, y [K, 2] of the pixels of a mask [H, W]."""
+    places = cv2.findNonZero(np.ascontiguousarray(mask).view(np.uint8))
+    return np.zeros((0, 2)) if places is None else places.reshape(-1, 2).astype(np.float64)
 
 
-@lru_cache(maxsize=16)
-def _disk(radius: int) -> NDArray[np.uint8]:
-    offsets = np.arange(-radius, radius + 1)
-    return (offsets[:, None] ** 2 + offsets[None, :] ** 2 <= radius**2).astype(np.uint8)
+def nearest(
+    places: NDArray[np.float64], others: NDArray[np.float64], beyond: float = math.inf
+) -> NDArray[np.float64]:
+    """Distance [K] of each of the places [K, 2] to the nearest of some others, of which there is one; infinite where it
+    is not below `beyond`."""
+    return np.asarray(KDTree(others).query(places, distance_upper_bound=beyond)[0])
