@@ -11,8 +11,10 @@ from tracking_cases import CLASSES, SEMANTIC, disc, moving_images, small_network
 pytest.importorskip("rclpy", reason="rclpy is not installed: make setup")
 pytest.importorskip("sam2s_msgs.msg", reason="sam2s_msgs is not built: make setup")
 
+from node_harness import Client, NodeProcess, block_mask, isolated_ros, mask  # noqa: E402
 from std_msgs.msg import Header  # noqa: E402
 
+from sam2s_msgs.msg import Prompt  # noqa: E402
 from sam2s_ros.engines import create_engine  # noqa: E402
 from sam2s_ros.nodes.messages import class_scores, objects_array  # noqa: E402
 from sam2s_ros.nodes.settings import NodeSettings  # noqa: E402
@@ -71,3 +73,24 @@ def test_class_probabilities_are_ordered_and_cut_and_unknown_ones_left_out() -> 
     scores = class_scores(CLASSES, probabilities, 2)
     assert [score.name for score in scores] == ["grasper", "hook"]
     assert class_scores(CLASSES, np.full(3, np.nan, np.float32), 2) == []
+
+
+def test_the_list_tells_of_a_class_what_the_objects_topic_tells() -> None:
+    """The tracker reads classes to tell twins apart, whether they are published or not."""
+    with isolated_ros():
+        process, client = NodeProcess({"model": "nano", "autostart": True, "threads": 1}), Client()
+        client.connect()
+        client.track()
+        client.call("add_object", prompt=Prompt(**mask(block_mask())))
+
+        def told() -> list[tuple[str, bool]]:
+            (shown,) = client.track().objects
+            (listed,) = client.call("list_objects").objects
+            return [(one.class_name, math.isnan(one.class_score)) for one in (shown, listed)]
+
+        assert told() == [("", True)] * 2
+        assert client.set_parameter("published_classes", 2).successful
+        shown, listed = told()
+        assert shown == listed and shown[0] and not shown[1]
+        client.close()
+        process.end()

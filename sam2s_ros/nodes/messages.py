@@ -77,16 +77,20 @@ def objects_array(
     message.objects = [_tracked_object(result, row) for row in range(len(result.ids))]
     for one in message.objects:
         one.label = labels.get(one.id, 0)
-        if class_names.get(one.id):
-            one.class_name, one.class_score = class_names[one.id], NAN
-        elif not most_classes:
-            one.class_name, one.class_score = "", NAN
+        given = class_names.get(one.id, "")
+        one.class_name, one.class_score = told_class(given, one.class_name, one.class_score, most_classes)
     for one, probabilities in zip(message.objects, result.class_probabilities, strict=True):
         one.class_probabilities = class_scores(result.classes, probabilities, most_classes)
     if positions is not None:
         for row, one in enumerate(message.objects):
             _set_position(one, positions, row)
     return message
+
+
+def told_class(given: str, seen: str, score: float, most_classes: int) -> tuple[str, float]:
+    """The class that a client has given, which has no score; else the one that the tracker has seen, with its score; ""
+    and NaN where `most_classes` is 0, so that nothing is told of what it sees."""
+    return (seen, score) if most_classes and not given else (given, NAN)
 
 
 def class_scores(

@@ -29,6 +29,7 @@ from sam2s_ros.nodes.executor import QuickGroup
 from sam2s_ros.nodes.frame_worker import WorkerStoppedError, WorkerTimeoutError
 from sam2s_ros.nodes.messages import mask_summary, ns_to_stamp, stamp_to_ns, unknown_summary
 from sam2s_ros.nodes.prompts import prompt_from_message
+from sam2s_ros.nodes.result_publisher import ResultPublisher
 from sam2s_ros.nodes.service_limits import SERVICE_QOS, RequestError, check_request, shown
 from sam2s_ros.nodes.stream_watch import PAUSED, Pause, StreamWatch
 from sam2s_ros.tracking import FrameResult, StreamingTracker
@@ -81,15 +82,6 @@ class PromptHost(Protocol):
     def watch(self) -> StreamWatch:
         """The status of the active stream; WorkerStoppedError without one."""
 
-    def label(self, object_id: int) -> int:
-        """The object's value in the label image; 0 if it has none."""
-
-    def set_class_name(self, object_id: int, class_name: str) -> None:
-        """Remember the class that a client gave an object."""
-
-    def class_name(self, object_id: int) -> str:
-        """The class that a client gave the object; empty if none."""
-
     def image_topic(self) -> str:
         """Where images are expected, for messages."""
 
@@ -104,8 +96,11 @@ class PromptServices:
     that changes something, or was refused, is written to the audit log, on the call's own thread.
     """
 
-    def __init__(self, node: Node, host: PromptHost, max_objects: int, audit: AuditLog) -> None:
-        self._node, self._host, self._max_objects, self._audit = node, host, max_objects, audit
+    def __init__(
+        self, node: Node, host: PromptHost, results: ResultPublisher, max_objects: int, audit: AuditLog
+    ) -> None:
+        self._node, self._host, self._results = node, host, results
+        self._max_objects, self._audit = max_objects, audit
         quick, waiting = QuickGroup(), ReentrantCallbackGroup()
         callbacks: dict[str, tuple[Any, Callable[[Any, Any], Any]]] = {
             "add_object": (AddObject, self._on_add),
@@ -152,7 +147,7 @@ class PromptServices:
             fields = {**prompt.arguments(), "name": name, "stamp_ns": stamp_ns}
             response.id = tracker.add_object(None, **fields, catch_up=False)
             self._prompts_given[response.id] = 1
-            self._host.set_class_name(response.id, request.class_name)
+            self._results.set_class_name(response.id, request.class_name)
             self._doubt_in_a_pause(tracker)
             _describe_prompted(response, tracker)
             response.message = f"object {response.id} is tracked{self._distance_of(response)}"
@@ -197,9 +192,9 @@ class PromptServices:
             names = {info.id: info.name for info in tracker.objects()}
             tracker.rename_object(request.id, request.name or names.get(request.id, ""))
             if request.class_name or request.clear_class:
-                self._host.set_class_name(request.id, request.class_name)
+                self._results.set_class_name(request.id, request.class_name)
             response.name = request.name or names[request.id]
-            response.class_name = self._host.class_name(request.id)
+            response.class_name = self._results.class_name(request.id)
             _describe_newest(response, tracker.last_result)
             response.message = f"object {request.id} is '{response.name}'"
             if response.class_name:
@@ -352,20 +347,23 @@ class PromptServices:
         )
 
     def _summaries(self, tracker: StreamingTracker, result: FrameResult | None) -> list[ObjectSummary]:
-        return [
-            ObjectSummary(
-                id=info.id,
-                name=info.name,
-                class_name=self._host.class_name(info.id) or info.class_name,
-                class_score=float("nan") if self._host.class_name(info.id) else info.class_score,
-                label=self._host.label(info.id),
-                prompts=self._prompts_given.get(info.id, 1),
-                added=ns_to_stamp(info.added_stamp_ns),
-                last_seen=ns_to_stamp(info.last_seen_ns),
-                mask=unknown_summary() if result is None else mask_summary(result, info.id),
+        summaries = []
+        for info in tracker.objects():
+            class_name, score = self._results.told_class(info.id, info.class_name, info.class_score)
+            summaries.append(
+                ObjectSummary(
+                    id=info.id,
+                    name=info.name,
+                    class_name=class_name,
+                    class_score=score,
+                    label=self._results.label(info.id),
+                    prompts=self._prompts_given.get(info.id, 1),
+                    added=ns_to_stamp(info.added_stamp_ns),
+                    last_seen=ns_to_stamp(info.last_seen_ns),
+                    mask=unknown_summary() if result is None else mask_summary(result, info.id),
+                )
             )
-            for info in tracker.objects()
-        ]
+        return summaries
 
 
 def _describe_prompted(response: Any, tracker: StreamingTracker) -> None:

@@ -22,7 +22,14 @@ from sam2s_ros.engines.base import EngineDescription
 from sam2s_ros.nodes.detections import detections_message, vision_messages
 from sam2s_ros.nodes.image_messages import ImageWriter
 from sam2s_ros.nodes.label_map import LabelMap, paint_labels
-from sam2s_ros.nodes.messages import label_table, latency_s, objects_array, set_counts, stage_latencies
+from sam2s_ros.nodes.messages import (
+    label_table,
+    latency_s,
+    objects_array,
+    set_counts,
+    stage_latencies,
+    told_class,
+)
 from sam2s_ros.nodes.object_topics import ObjectTopics
 from sam2s_ros.nodes.overlay import draw_overlay
 from sam2s_ros.nodes.settings import NodeSettings
@@ -222,6 +229,10 @@ class ResultPublisher:
     def class_name(self, object_id: int) -> str:
         """The class that a client gave the object; empty if none."""
         return self._class_names.get(object_id, "")
+
+    def told_class(self, object_id: int, seen: str, score: float) -> tuple[str, float]:
+        """Class and score that are told of an object of which the tracker has seen one: `messages.told_class`."""
+        return told_class(self.class_name(object_id), seen, score, self._settings.published_classes)
 
     @property
     def session(self) -> str:

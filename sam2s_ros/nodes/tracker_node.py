@@ -185,22 +185,9 @@ class TrackerNode(LifecycleNode):
         """Remove the snapshots on disk; what to tell the client of it, empty if there were none."""
         return self._configured.snapshots.delete() if self._configured else ""
 
-    def label(self, object_id: int) -> int:
-        """The object's value in the label image; 0 if it has none."""
-        return self._configured.results.label(object_id) if self._configured else 0
-
     def image_topic(self) -> str:
         """Where images are expected."""
         return self._active.source.topic if self._active else "image"
-
-    def set_class_name(self, object_id: int, class_name: str) -> None:
-        """Remember the class that a client gave an object."""
-        if self._configured is not None:
-            self._configured.results.set_class_name(object_id, class_name)
-
-    def class_name(self, object_id: int) -> str:
-        """The class that a client gave the object; empty if none."""
-        return self._configured.results.class_name(object_id) if self._configured else ""
 
     def _on_image(self, image: ReceivedImage) -> None:
         configured, active = self._configured, self._active
@@ -313,7 +300,7 @@ class TrackerNode(LifecycleNode):
         results = ResultPublisher(self, settings, engine, session, self._resting_labels)
         late_objects = LateObjects(tracker, self._late_object_joined, self.get_logger())
         worker.spare = late_objects.in_spare_time
-        services = PromptServices(self, self, settings.max_objects, audit)
+        services = PromptServices(self, self, results, settings.max_objects, audit)
         snapshots = Snapshots(self, self, settings, results, services, audit)
         snapshots.find(time.monotonic() - begun_s)
         self.get_logger().info(
