@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -63,7 +64,8 @@ class _Live:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run `sam2s` with `argv` (default: the process's); return the exit status, 2 for a user's mistake."""
+    """Run `sam2s` with `argv` (default: the process's); return the exit status, 2 for a user's mistake, 141 when who
+    reads what is printed has gone."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     name = next((argument for argument in arguments if not argument.startswith("-")), None)
     parser = argparse.ArgumentParser(prog="sam2s", description="Streaming segmentation of surgical video.")
@@ -81,6 +83,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     try:
         return int(args.run(args))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except (ValueError, OSError) as error:
         if args.traceback:
             raise

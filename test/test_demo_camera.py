@@ -64,7 +64,7 @@ def test_each_image_is_the_rendered_frame_that_its_marker_names_by_the_same_stam
     thread = threading.Thread(target=executor.spin, daemon=True)
     thread.start()
     try:
-        wait_for_subscribers(camera.publishers_by_topic, {"image": 1, "marker": 1}, 20.0)
+        wait_for_subscribers(camera.publishers_by_topic, {"/image": 1, "image/scene_frame": 1}, 20.0)
         assert camera.film(frames=5, rate_hz=25.0) == 5
         deadline = time.monotonic() + 20.0
         while (len(markers) < 5 or not images) and time.monotonic() < deadline:

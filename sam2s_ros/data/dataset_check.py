@@ -16,14 +16,13 @@ from tqdm import tqdm
 
 from sam2s_ros.data.arrays import FloatArray
 from sam2s_ros.data.conversion_record import RECORD_FILE, written_masks
-from sam2s_ros.data.given_paths import printable
+from sam2s_ros.data.given_paths import given_videos, printable
 from sam2s_ros.data.instrument_bank import bank_kinds
 from sam2s_ros.data.provenance import PROVENANCE_FILE, read_provenance
 from sam2s_ros.data.video_folder import (
     SPLIT_NAMES,
     VIDEO_FILE,
     VideoFolder,
-    find_videos,
     index_values,
     load_image,
     palette,
@@ -70,9 +69,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Check, print each problem; 1 if there are any."""
-    paths = list(find_videos(arguments.folder))
-    if not paths:
-        raise FileNotFoundError(f"no video under {arguments.folder}: no folder there has a {VIDEO_FILE}")
+    paths = given_videos(arguments.folder)
     kinds = bank_kinds(arguments.classes)
     problems = [
         problem

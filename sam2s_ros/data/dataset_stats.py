@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from sam2s_ros.data.given_paths import given_videos
 from sam2s_ros.data.source_table import PAPER_TABLE, SOURCES, TableRow
-from sam2s_ros.data.video_folder import VIDEO_FILE, VideoFolder, find_videos, read_index, read_video
+from sam2s_ros.data.video_folder import VideoFolder, read_index, read_video
 
 HELP = "count videos, frames, masks and masklets, in the columns of the SAM2S paper's Table 1"
 COLUMNS = ("videos", "frames", "instrument", "tissue", "other", "masklets", "seconds")
@@ -82,9 +83,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Count and print."""
-    paths = list(find_videos(arguments.folder))
-    if not paths:
-        raise FileNotFoundError(f"no video under {arguments.folder}: no folder there has a {VIDEO_FILE}")
+    paths = given_videos(arguments.folder)
     counts = count(tqdm(paths, unit="video", mininterval=1.0, disable=None))
     print(table(counts))
     if arguments.out:

@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 
 from sam2s_ros.data.arrays import ByteArray
-from sam2s_ros.data.given_paths import check_out_folder
+from sam2s_ros.data.given_paths import check_out_folder, given_videos
 from sam2s_ros.data.readers import read_rgb
-from sam2s_ros.data.video_folder import VideoFolder, find_videos, palette, read_index, read_video
+from sam2s_ros.data.video_folder import VideoFolder, palette, read_index, read_video
 
 HELP = "draw the masklets of a video into its frames: a contact sheet (PNG, JPEG) or a video (MP4)"
 TILE_WIDTH = 320
@@ -41,9 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.frames < 1:
         raise ValueError(f"--frames {arguments.frames}: at least 1 is needed")
     root = arguments.folder.absolute()
-    paths = list(find_videos(root))
-    if not paths:
-        raise FileNotFoundError(f"no video under {arguments.folder}: no folder there has a video.json")
+    paths = given_videos(root)
     for path, target in zip(paths, targets_of(root, paths, arguments.out), strict=True):
         target.parent.mkdir(parents=True, exist_ok=True)
         video = read_video(path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sam2s_ros.data.video_folder import VIDEO_FILE, VideoFolder, read_video
+from sam2s_ros.data.video_folder import VIDEO_FILE, VideoFolder, find_videos, read_video
 
 
 def given_video(path: Path, argument: str) -> VideoFolder:
@@ -25,6 +25,21 @@ def given_video(path: Path, argument: str) -> VideoFolder:
     if not (path / VIDEO_FILE).is_file():
         raise FileNotFoundError(f"{argument} {path} has no {VIDEO_FILE}; name the folder of one video")
     return read_video(path)
+
+
+def given_videos(folder: Path) -> list[Path]:
+    """The folders of all videos in a folder.
+
+    Raises:
+        FileNotFoundError: it is none, or holds no video.
+    """
+    paths = list(find_videos(folder))
+    if not paths:
+        raise FileNotFoundError(
+            f"no video under {folder}: no folder there has a {VIDEO_FILE}; `sam2s data convert DATASET` makes such "
+            "folders of a data set, and `sam2s data convert synth` of what `sam2s data synth` has written"
+        )
+    return paths
 
 
 def printable(text: str) -> str:

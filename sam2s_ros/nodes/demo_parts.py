@@ -146,7 +146,7 @@ def run_stream_part(args: argparse.Namespace, tracker_arguments: Sequence[str], 
                 "--wait-for",
                 "image=1",
                 "--wait-for",
-                "marker=1",
+                "image/scene_frame=1",
             ],
             topics=[
                 RecordedTopic(

@@ -19,6 +19,7 @@ from rosbags.highlevel import AnyReader
 
 from sam2s_ros.evaluation.metrics import region_and_boundary
 from sam2s_ros.evaluation.scoring import ObjectScore, SequenceScore
+from sam2s_ros.nodes.counted import counted
 from sam2s_ros.tracking import rle
 
 BoolArray = npt.NDArray[np.bool_]
@@ -256,7 +257,7 @@ def format_table(title: str, report: Mapping[str, Any]) -> str:
         prompted = "never prompted" if item["id"] is None else f"prompted on frame {item['prompted_frame']}"
         waited = item["frames_before_answer"]
         scored = f"{item['frames_scored']} frames scored"
-        scored += f"; no mask yet on {waited} images before the answer" if waited else ""
+        scored += f"; no mask yet on {counted(waited, 'image')} before the answer" if waited else ""
         lines.append(f"  {item['name']:<20} J&F {jf}   {prompted}, {scored}")
     mean = "  n/a" if report["jf_mean"] is None else f"{report['jf_mean']:5.1f}"
     latency = report["latency_ms"]

@@ -166,13 +166,17 @@ class ReplayNode(Node):
 def wait_for_subscribers(publishers: dict[str, Publisher], wanted: dict[str, int], timeout_s: float) -> None:
     """Block until each topic in `wanted` has that many subscribers, and a moment more for them to know us.
 
+    A topic may be named with or without the slash that it begins with.
+
     Raises:
         ValueError: a topic is not published here.
         TimeoutError: they did not come in time.
     """
+    known = {topic.lstrip("/"): topic for topic in publishers}
     for topic in wanted:
-        if topic not in publishers:
+        if topic.lstrip("/") not in known:
             raise ValueError(f"no topic {topic} to wait for; published here: {', '.join(sorted(publishers))}")
+    wanted = {known[topic.lstrip("/")]: count for topic, count in wanted.items()}
     deadline = time.monotonic() + timeout_s
     while rclpy.ok():
         missing = [

@@ -115,7 +115,7 @@ class SyntheticCamera(Node):
     @property
     def publishers_by_topic(self) -> dict[str, Publisher]:
         """The publishers under the names that `--wait-for` knows."""
-        return {"image": self._images, "marker": self._markers}
+        return {"image": self._images, "image/scene_frame": self._markers}
 
     def film(self, frames: int, rate_hz: float) -> int:
         """Publish `frames` images at `rate_hz`; returns how many were published before it was told to stop."""

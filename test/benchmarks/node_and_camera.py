@@ -41,7 +41,7 @@ def camera_process(
 ) -> Iterator[Any]:
     """The camera as a `ChildProcess`, which films once somebody has subscribed its images and, if need be, markers."""
     arguments = [str(scene), "--rate", str(rate_hz), "--frames", str(frames), "--wait-for", "image=1"]
-    arguments += ["--wait-for", "marker=1"] if markers else []
+    arguments += ["--wait-for", "image/scene_frame=1"] if markers else []
     with _child(folder, "synthetic_camera", arguments) as process:
         yield process
 
