@@ -179,13 +179,19 @@ def test_a_picture_is_drawn_only_for_a_subscriber(
     client.node.destroy_subscription(subscription)
 
 
-def test_classes_are_read_only_while_they_are_published(client: Client, trouble: Trouble) -> None:
-    """Reading them costs time, and nobody would see them."""
+def test_classes_are_read_only_while_twins_are_told_apart_or_they_are_published(
+    client: Client, trouble: Trouble
+) -> None:
+    """Reading them costs time, and nothing would come of it."""
     assert trouble.node is not None and trouble.node._configured is not None
     engine = trouble.node._configured.tracker.engine
-    assert not engine.reads_classes
+    assert engine.reads_classes
+    assert client.set_parameter("drop_twins", False).successful
+    client.wait(lambda: not engine.reads_classes, "the worker to take it")
     for published in (2, 0):
         assert client.set_parameter("published_classes", published).successful
         client.wait(
             lambda published=published: engine.reads_classes == bool(published), "the worker to take it"
         )
+    assert client.set_parameter("drop_twins", True).successful
+    client.wait(lambda: engine.reads_classes, "the worker to take it back")
