@@ -58,6 +58,39 @@ def test_two_frames_give_their_weighted_mean_in_logarithms() -> None:
     np.testing.assert_allclose(case.probabilities(rows(0))[0], scores / scores.sum(), rtol=1e-5)
 
 
+def test_the_odds_of_two_objects_are_how_their_classes_fit_what_both_masks_show() -> None:
+    """Two looks at what is one mask count alike, whichever of the two objects each was taken for."""
+    case = memory(class_scale=2.0)
+    observe(case, rows(0, 2), 0, seen(HOOK, GRASPER))
+    hook, grasper = case.probabilities(rows(0, 2)).astype(float)
+    looks = seen(np.array([0.8, 0.6, 0.0], np.float32), LIVER)
+    read = sum(np.exp(2.0 * look) / np.exp(2.0 * look).sum() for look in looks.embedding.astype(float))
+    expected = np.log((hook @ read) / (grasper @ read))
+    assert expected > 0.05
+    np.testing.assert_allclose(
+        case.odds(rows(0, 2), looks), [[0, expected], [-expected, 0]], rtol=1e-5, atol=1e-9
+    )
+
+
+def test_there_are_no_odds_where_a_class_is_not_known_or_nothing_was_read() -> None:
+    case = memory()
+    observe(case, rows(0, 1), 0, seen(HOOK, GRASPER))
+    unread = np.full(3, np.nan, np.float32)
+    assert np.flatnonzero(case.odds(rows(0, 1, 2), seen(HOOK, unread, HOOK))).tolist() == [1, 3]
+    assert not case.odds(rows(0, 1), seen(unread, unread)).any()
+
+
+def test_an_object_in_the_row_of_a_removed_one_is_not_contested() -> None:
+    case = memory(class_interval=5)
+    observe(case, rows(1), 0, seen(HOOK))
+    case.contested[1] = True
+    old, turn = np.array([100]), np.array([4])
+    assert case.due(rows(1), turn, 3, old).all()
+    case.clear(1)
+    observe(case, rows(1), 1, seen(HOOK))
+    assert not case.due(rows(1), turn, 3, old).any()
+
+
 def test_one_frame_does_not_overrule_many_and_many_do_overrule_one() -> None:
     case = memory(class_memory_frames=10.0)
     said = []

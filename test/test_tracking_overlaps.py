@@ -90,6 +90,12 @@ def test_of_two_twins_the_less_likely_is_out_of_view(
     assert not losing_twins(iou, pairs, np.array(fresh), 0.7).any(), "only above the threshold"
 
 
+def test_of_three_that_are_each_less_likely_than_another_one_is_left() -> None:
+    iou = np.ones((3, 3)) - np.eye(3)
+    odds = np.array([[0.0, 1.0, -2.0], [-1.0, 0.0, 1.5], [2.0, -1.5, 0.0]])
+    assert losing_twins(iou, odds, np.zeros(3, np.bool_), 0.6).tolist() == [True, False, True]
+
+
 def test_of_many_twins_one_is_left() -> None:
     """And an object that is apart is not touched."""
     iou, fit = np.zeros((4, 4)), np.array([0.7, 0.9, 0.5, 0.1])

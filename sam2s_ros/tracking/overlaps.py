@@ -35,10 +35,19 @@ def losing_twins(
 
     Of two with an IoU [N, N] above `most` it is the one that is the less likely owner by `LEAST_ODDS` or more of `odds`
     [N, N], the logarithm of how much likelier the first of a pair is than the second; with less, neither. A `fresh` one
-    [N], whose prompt is recent, stays, and the other goes; of two such neither: somebody has just looked.
+    [N], whose prompt is recent, stays, and the other goes; of two such neither: somebody has just looked. Of
+    several on one place, of which each may be less likely than some other, the likeliest stays, by the sum of its odds.
     """
-    unlikely = (odds <= -LEAST_ODDS) & (fresh[:, None] == fresh) | (~fresh[:, None] & fresh)
-    return np.asarray(((iou > most) & unlikely & ~fresh[:, None]).any(axis=1))
+    twins = iou > most
+    lost = np.asarray((twins & ((odds <= -LEAST_ODDS) | fresh)).any(axis=1) & ~fresh)
+    if lost.sum() > 2:
+        together = twins | np.eye(len(iou), dtype=np.bool_)
+        for _ in range(len(iou).bit_length()):
+            together = together @ together
+        unowned = ~(together & ~lost).any(axis=1)
+        standing = np.where(twins, odds, 0.0).sum(axis=1)
+        lost[np.where(together, standing, -np.inf).argmax(axis=1)[unowned]] = False
+    return lost
 
 
 def nearest_twins(logits: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
