@@ -35,6 +35,7 @@ from sam2s_ros.evaluation.prompts import FirstSight
 from sam2s_ros.evaluation.real_time import StreamTimes, evaluate_real_time
 from sam2s_ros.evaluation.records import FrameRecord, RecordReader
 from sam2s_ros.evaluation.unfinished import UnfinishedRun
+from sam2s_ros.tracking import TrackerConfig
 
 BUNDLED_BAG = Path(__file__).parent / "data" / "vocalfolds_seq4.mcap"
 RATE_HZ = 25.0
@@ -299,3 +300,17 @@ def test_another_input_or_other_options_begin_afresh(bag: Path, tmp_path: Path) 
     assert key("--objects", "1") != first
     os.utime(copy, ns=(1, 1))
     assert key() != first
+
+
+def test_parts_of_a_version_that_recorded_or_tracked_otherwise_are_not_gone_on_with(
+    bag: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though its number is the same: between two releases it is."""
+    parser = argparse.ArgumentParser()
+    command.configure(parser)
+    parsed = parser.parse_args([str(bag), "--model", "nano"])
+    now = command.run_key(parsed)
+    assert now["defaults"]["drop_twins"] is True and "long_term_insertions" in now["columns"]
+    assert json.loads(json.dumps(now)) == now, "it is compared with what was read from a file"
+    monkeypatch.setattr("sam2s_ros.tracking.TrackerConfig", partial(TrackerConfig, drop_twins=False))
+    assert command.run_key(parsed) != now

@@ -232,13 +232,18 @@ def test_what_was_prompted_just_now_is_not_taken_away() -> None:
 
 
 def test_a_network_without_classes_drops_no_twin() -> None:
-    frames = moving_images(FRESH_FRAMES + 4)
+    """Nor where one of them was prompted just now."""
+    frames = moving_images(3 * FRESH_FRAMES)
     tracker = small_tracker(**WITHIN, drop_twins=True)
-    for x in (40, 41):
-        tracker.add_object(frames[0] if x == 40 else None, mask=disc(x, 40, 15))
-    for frame in frames[1:]:
+    tracker.add_object(frames[0], mask=disc(40, 40, 15))
+    shared = 0
+    for number, frame in enumerate(frames[1:], start=1):
         result = tracker.step(frame)
-    assert not any("its mask is that of" in reason for reason in result.state_reasons)
+        if number == 2 * FRESH_FRAMES - 5:
+            tracker.add_object(None, mask=result.masks[0])
+        shared += any("same mask as" in reason for reason in result.state_reasons)
+        assert not any("its mask is that of" in reason for reason in result.state_reasons)
+    assert shared
 
 
 def test_left_alone_both_twins_are_shown() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from contextlib import ExitStack
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from sam2s_ros.evaluation.model_arguments import add_model_arguments
 from sam2s_ros.evaluation.outputs import EvaluationOutputs
 from sam2s_ros.evaluation.prompts import PROMPTS
 from sam2s_ros.evaluation.real_time import MAX_ALLOWANCE_S
+from sam2s_ros.evaluation.records import FrameRecord
 from sam2s_ros.evaluation.reidentification import ReturnRule
 from sam2s_ros.evaluation.runs import MODES, evaluate_all
 from sam2s_ros.evaluation.sources import add_source_arguments, find_all_sequences
@@ -208,11 +210,26 @@ def check_machines(arguments: argparse.Namespace) -> None:
 
 def run_key(arguments: argparse.Namespace) -> dict[str, Any]:
     """What a run must share with one that was interrupted to go on with it: arguments, what the files named by them
-    hold, and the version."""
+    hold, the version, what a record has and what the tracker does by default."""
     named = [*arguments.source, arguments.ground_truth, arguments.data, arguments.prompts]
     paths = [Path(one) for one in named if one is not None] + _weights(arguments)
     options = {name: str(value) for name, value in vars(arguments).items() if name not in NOT_IN_KEY}
-    return {"arguments": options, "files": state_of(paths, arguments.out), "version": __version__}
+    return {
+        "arguments": options,
+        "files": state_of(paths, arguments.out),
+        "version": __version__,
+        "columns": [field.name for field in fields(FrameRecord)],
+        "defaults": _defaults(arguments),
+    }
+
+
+def _defaults(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The tracker's settings where the arguments give none."""
+    if arguments.model == "none":
+        return {}
+    from sam2s_ros.tracking import TrackerConfig
+
+    return asdict(TrackerConfig())
 
 
 def _weights(arguments: argparse.Namespace) -> list[Path]:

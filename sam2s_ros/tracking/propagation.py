@@ -79,7 +79,7 @@ class Propagator:
             seen = self._decode(rows, frame, before, previous, asked)
         with watch.stage("memorise"):
             seen, keep = self._clean(seen, before)
-            if self._config.drop_twins and frame.condition.usable:
+            if self._config.drop_twins and self._classes.names and frame.condition.usable:
                 seen = self._without_twins(rows, frame, seen, since_prompt <= FRESH_FRAMES)
             if frame.condition.usable:
                 slots = self._bank.recent_slots(rows, frame.clock)
