@@ -95,7 +95,7 @@ class ClassMemory:
         self.left_out[passed] = np.minimum(self.left_out[passed] + 1, self._interval - 1)
         counts &= asked
         rows = rows[counts]
-        said = log_softmax(self._scale * (seen.embedding[counts] @ self._embeddings.T).astype(np.float64))
+        said = self._said(seen.embedding[counts], self._embeddings)
         counted = (1 + self.left_out[rows]) / (1 + np.maximum(since_prompt[counts], 0) / self._frames)
         self.left_out[rows] = 0
         self.weight[rows] += counted
@@ -111,7 +111,7 @@ class ClassMemory:
         count = len(rows)
         if self._embeddings is None or seen.embedding is None:
             return np.zeros((count, count))
-        read = np.exp(log_softmax(self._scale * (seen.embedding @ self._embeddings.T).astype(np.float64)))
+        read = np.exp(self._said(seen.embedding, self._embeddings))
         asked, known = ~np.isnan(read[:, 0]), self.weight[rows] > 0
         known_as = np.exp(log_softmax(self.mean_log[rows]))
         fit = known_as @ np.where(asked[:, None], read, 0.0).T  # of each object [N, ] to each mask [, N]
@@ -119,6 +119,10 @@ class ClassMemory:
         first, second = own[:, None] + fit, (own[:, None] + fit).T
         told = known[:, None] & known & (asked[:, None] | asked)
         return np.where(told, np.log(np.maximum(first, _TINY) / np.maximum(second, _TINY)), 0.0)
+
+    def _said(self, embedding: NDArray[np.float32], bank: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Logarithm of the probability of each class of the bank [K, D] by embeddings [N, D]: [N, K]."""
+        return log_softmax(self._scale * (embedding @ bank.T).astype(np.float64))
 
     def probabilities(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """[N, K] of each class of the bank; NaN for an object of which no frame has counted."""

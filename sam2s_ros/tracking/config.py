@@ -84,9 +84,9 @@ class TrackerConfig:
     are UNCERTAIN. 1: never."""
     drop_twins: bool = True
     """Take the twin that, by the classes of both, the mask is not of for out of view before masks are shown and
-    memorised, lest it comes to remember the other as itself. Of one whose prompt is
-    recent (`overlaps.FRESH_FRAMES`) and one whose is not, the latter. Else neither where classes do not tell
-    (`overlaps.LEAST_ODDS`), and in no case where the network knows none."""
+    memorised, lest it comes to remember the other as itself. Of one whose prompt is recent (`overlaps.FRESH_FRAMES`)
+    and one whose is not, the latter. Else neither where classes do not tell (`overlaps.LEAST_ODDS`), and in no case
+    where the network knows none."""
     lost_after_s: float = 2.0
     """Seconds out of view after which an object is LOST instead of OCCLUDED."""
     recover_frames: int = 3

@@ -93,9 +93,8 @@ def follow(model, total):
     frames = [frame for frame, _ in render_sequence(11, 50, SIZE, 25.0, objects=1)]
     tracker, young = load_tracker(model), load_tracker(model)
     ids = begin(tracker, frames[0], 0)
-    step_ms, cpu_ms, resident = (
-        np.ones(total) for _ in range(3)
-    )  # written to, so that they are in memory at once
+    # written to, so that they are in memory at once
+    step_ms, cpu_ms, resident = (np.ones(total) for _ in range(3))
     ratios = np.ones(total // YOUNG_EVERY)
     for index in range(1, total + 1):
         frame = frames[there_and_back(index, len(frames))]
